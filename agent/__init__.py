@@ -1,0 +1,1 @@
+"""The Agent: the root program on the Machine. Imports nothing from nodeclient."""

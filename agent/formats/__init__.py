@@ -1,0 +1,1 @@
+"""The bytes that Agent and Node share."""

@@ -1,0 +1,1 @@
+"""sealrun: run exactly your code on somebody else's machine, and prove it (Pi side)."""
