@@ -140,6 +140,8 @@ def on_sealed(role: Broker, event: ev.KeysSealed, case: Case, me: Me) -> Step:  
 
 
 def on_sent(role: Broker, event: ev.ActionDone, case: Case, me: Me) -> Step:  # noqa: ARG001
+    if event.action != do.SendKeys.__name__:
+        return role, ()
     return replace(role, state=State.RELEASED), ()
 
 

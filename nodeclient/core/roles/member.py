@@ -20,7 +20,6 @@ from nodeclient.core.case import Case, Me
 from nodeclient.core.roles.table import Actions, build_table
 from nodeclient.core.types import (
     ZERO_HASH,
-    Address,
     Ballot,
     Phase,
     TaskState,

@@ -114,6 +114,8 @@ def on_drawn(role: Requester, event: ev.CommitteeDrawn, case: Case, me: Me) -> S
 
 
 def on_briefed(role: Requester, event: ev.ActionDone, case: Case, me: Me) -> Step:  # noqa: ARG001
+    if event.action != do.SendBrief.__name__:
+        return role, ()
     return replace(role, state=State.WAITING), ()
 
 
