@@ -85,12 +85,12 @@ class Runner:
             case _:
                 self._on_node_event(event)
 
-    async def ask(self, build: Callable[[int], ev.PeerEvent], timeout: float) -> object:
+    async def ask(self, build: Callable[[int], ev.PeerEvent], seconds: float) -> object:
         """A peer's (or the operator's) request: apply it, wait for the rules' reply.
 
         Raises:
             RefusedByPeer: the rules say no.
-            TimeoutError: no reply within ``timeout`` seconds (the peer asks again).
+            TimeoutError: no reply within ``seconds`` (the peer asks again).
         """
         request = next(self._requests)
         waiting: asyncio.Future[object] = asyncio.get_running_loop().create_future()
@@ -102,7 +102,7 @@ class Runner:
             if case is None and not isinstance(event, ev.ConsentAsked | ev.TaskOrdered):
                 raise RefusedByPeer("this node knows no such task", "wait until it is posted")
             self._advance(case or Case(commitment), event)
-            return await asyncio.wait_for(waiting, timeout)
+            return await asyncio.wait_for(waiting, seconds)
         finally:
             self._waiting.pop(request, None)
 

@@ -1,10 +1,10 @@
 """The Node's memory: one SQLite file, one transaction per event.
 
-``apply`` writes what an event did: the Case, the outbox rows that it ordered, the row that it closed
-and the cursor, together or not at all. After SIGKILL the file holds the last committed event, and
+``apply`` writes what an event did: the Case, the outbox rows that it ordered, the row that it
+closed and the cursor, together or not at all. After SIGKILL the file holds the last committed event, and
 the outbox exactly what is still to be done.
 
-Secrets in it (journalled keys are HPKE-sealed, resume records are root-sealed) are sealed before they
+Secrets in it (journalled keys are HPKE-sealed, resume records root-sealed) are sealed before they
 come here.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 
 from nodeclient.core import actions
 from nodeclient.core.actions import Action, Reply
-from nodeclient.core.case import Case, Role
+from nodeclient.core.case import Case
 from nodeclient.core.roles.broker import Broker
 from nodeclient.core.roles.executor import Executor
 from nodeclient.core.roles.member import Member
@@ -73,7 +73,7 @@ class OutboxRow:
 
 
 @cache
-def adapter(kind: type) -> TypeAdapter[Any]:
+def adapter(kind: Hashable) -> TypeAdapter[Any]:
     """Converts a frozen dataclass to plain values and back, by its type hints."""
     return TypeAdapter(kind)
 
@@ -171,12 +171,10 @@ class Store:
             (case.commitment, task, int(not case.over), freeze(case)),
         )
         if case.over:
-            kinds = tuple(kind.__name__ for kind in ENDS_WITH_TASK)
-            marks = ", ".join("?" * len(kinds))
-            self._db.execute(
+            self._db.executemany(
                 "UPDATE outbox SET status = 'cancelled' WHERE status = 'pending'"
-                f" AND commitment = ? AND kind IN ({marks})",
-                (case.commitment, *kinds),
+                " AND commitment = ? AND kind = ?",
+                [(case.commitment, kind.__name__) for kind in ENDS_WITH_TASK],
             )
 
     def _put_row(self, action: Action) -> OutboxRow | None:
@@ -318,4 +316,3 @@ ENDS_WITH_TASK: tuple[type[Action], ...] = (
     actions.SendKeys,
     actions.SendBrief,
 )
-ALL_ROLES = tuple(Role)
