@@ -18,7 +18,8 @@ from typing import Any
 
 from nodeclient.core import events as ev
 from nodeclient.core.actions import Action, Reply
-from nodeclient.core.case import Case, Me, UnexpectedEvent
+from nodeclient.core.case import Case, Me
+from nodeclient.core.roles.table import UnexpectedEvent
 from nodeclient.core.task import step
 from nodeclient.core.types import Commitment
 from nodeclient.errors import SealrunError

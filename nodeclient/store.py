@@ -1,8 +1,8 @@
 """The Node's memory: one SQLite file, one transaction per event.
 
 ``apply`` writes what an event did: the Case, the outbox rows that it ordered, the row that it
-closed and the cursor, together or not at all. After SIGKILL the file holds the last committed event, and
-the outbox exactly what is still to be done.
+closed and the cursor, together or not at all. After SIGKILL the file holds the last committed
+event, and the outbox exactly what is still to be done.
 
 Secrets in it (journalled keys are HPKE-sealed, resume records root-sealed) are sealed before they
 come here.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,11 +25,6 @@ from pydantic import TypeAdapter
 from nodeclient.core import actions
 from nodeclient.core.actions import Action, Reply
 from nodeclient.core.case import Case
-from nodeclient.core.roles.broker import Broker
-from nodeclient.core.roles.executor import Executor
-from nodeclient.core.roles.member import Member
-from nodeclient.core.roles.receiver import Receiver
-from nodeclient.core.roles.requester import Requester
 from nodeclient.core.types import Commitment, TaskId
 
 SCHEMA = """
@@ -55,14 +50,6 @@ CREATE TABLE IF NOT EXISTS journal (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, commitment BLOB, what TEXT NOT NULL);
 """
 
-Case.__annotations__.update(  # the roles import Case, so the adapter resolves their names here
-    executor=Executor | None,
-    member=Member | None,
-    broker=Broker | None,
-    receiver=Receiver | None,
-    requester=Requester | None,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
@@ -73,7 +60,7 @@ class OutboxRow:
 
 
 @cache
-def adapter(kind: Hashable) -> TypeAdapter[Any]:
+def adapter(kind: Any) -> TypeAdapter[Any]:
     """Converts a frozen dataclass to plain values and back, by its type hints."""
     return TypeAdapter(kind)
 

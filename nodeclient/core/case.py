@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from eth_abi.abi import encode
 
@@ -24,23 +23,13 @@ from nodeclient.core.events import (
     TaskPosted,
     TaskSettled,
 )
+from nodeclient.core.roles.broker import Broker
+from nodeclient.core.roles.executor import Executor
+from nodeclient.core.roles.member import Member
+from nodeclient.core.roles.receiver import Receiver
+from nodeclient.core.roles.requester import Requester
+from nodeclient.core.roles.table import UnexpectedEvent
 from nodeclient.core.types import Address, Commitment, Parameters, Task, TaskState
-
-if TYPE_CHECKING:
-    from nodeclient.core.roles.broker import Broker
-    from nodeclient.core.roles.executor import Executor
-    from nodeclient.core.roles.member import Member
-    from nodeclient.core.roles.receiver import Receiver
-    from nodeclient.core.roles.requester import Requester
-
-
-class UnexpectedEvent(Exception):
-    """A pair (state, event) that no transition table names. A defect, never bad input."""
-
-    def __init__(self, state: object, event: object) -> None:
-        super().__init__(f"{type(event).__name__} is not expected in state {state}")
-        self.state = state
-        self.event = event
 
 
 class Role(StrEnum):

@@ -19,13 +19,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from agent.formats.hashes import sha256
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
-from nodeclient.core.case import Case, Me
 from nodeclient.core.roles.table import Actions, build_table
 from nodeclient.core.types import ZERO_ADDRESS, Address, Ballot, Phase, Statement
+
+if TYPE_CHECKING:
+    from nodeclient.core.case import Case, Me
 
 
 class State(StrEnum):

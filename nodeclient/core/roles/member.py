@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
-from nodeclient.core.case import Case, Me
 from nodeclient.core.roles.table import Actions, build_table
 from nodeclient.core.types import (
     ZERO_HASH,
@@ -27,6 +27,9 @@ from nodeclient.core.types import (
     Vote,
     quorum_of,
 )
+
+if TYPE_CHECKING:
+    from nodeclient.core.case import Case, Me
 
 MAX_ATTEMPTS = 8  # bounds what an Executor can make a member remember
 MAX_ANSWERS = 4096

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
-from nodeclient.core.case import Case, Me
 from nodeclient.core.roles.table import Actions, build_table
 from nodeclient.core.types import TaskState
+
+if TYPE_CHECKING:
+    from nodeclient.core.case import Case, Me
 
 
 class State(StrEnum):

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodeclient.core.actions import Action
-from nodeclient.core.case import Case, Me, UnexpectedEvent
+
+if TYPE_CHECKING:
+    from nodeclient.core.case import Case, Me
 
 Actions = tuple[Action, ...]
-Handler = Callable[[Any, Any, Case, Me], tuple[Any, Actions]]
+Handler = Callable[[Any, Any, "Case", "Me"], tuple[Any, Actions]]
 Table = Mapping[tuple[Enum, type], Handler]
+
+
+class UnexpectedEvent(Exception):
+    """A pair (state, event) that no transition table names. A defect, never bad input."""
+
+    def __init__(self, state: object, event: object) -> None:
+        super().__init__(f"{type(event).__name__} is not expected in state {state}")
+        self.state = state
+        self.event = event
 
 
 def ignored(role: Any, event: Any, case: Case, me: Me) -> tuple[Any, Actions]:  # noqa: ARG001
