@@ -23,13 +23,14 @@ from nodeclient.chain.errors import AbiMismatch
 class _RawAddressDecoder(AddressDecoder):
     """Leaves an address as its 20 bytes instead of a hex string."""
 
-    decoder_fn = staticmethod(bytes)
+    decoder_fn = staticmethod(bytes)  # type: ignore[assignment]
 
 
 def _codec() -> ABICodec:
-    raw = registry.copy()
+    raw = registry.copy()  # type: ignore[no-untyped-call]
     raw.unregister("address")
-    raw.register(BaseEquals("address"), AddressEncoder, _RawAddressDecoder, label="address")
+    is_address = BaseEquals("address")  # type: ignore[no-untyped-call]
+    raw.register(is_address, AddressEncoder, _RawAddressDecoder, label="address")
     return ABICodec(raw)
 
 
@@ -139,7 +140,7 @@ def _type(field: Mapping[str, Any]) -> str:
     if not kind.startswith("tuple"):
         return kind
     inner = ",".join(_type(part) for part in field["components"])
-    return f"({inner}){kind[len('tuple'):]}"
+    return f"({inner}){kind[len('tuple') :]}"
 
 
 def _function(entry: Mapping[str, Any]) -> Function:

@@ -1,4 +1,8 @@
-"""What can go wrong between a Node and its chain. Every message ends with the next step."""
+"""What can go wrong between a Node and its chain. Every message ends with the next step.
+
+Two kinds matter to the rules: `Reverted` (the contract said no: asking again changes nothing) and
+`ChainUnavailable` (no trustworthy answer: ask again later).
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,25 @@ class ChainError(Exception):
     """Base of all errors of the chain adapter."""
 
 
-class DeploymentInvalid(ChainError):
-    """`deployments/<network>.json` is missing, malformed or of another chain."""
+class Reverted(ChainError):
+    """An order was refused by the contract, in simulation (nothing sent) or when mined.
+
+    `reason` is the contract's string, "module: what is wrong"; `tx_hash` is None when nothing was
+    sent.
+    """
+
+    def __init__(self, function: str, reason: str, tx_hash: bytes | None = None) -> None:
+        where = "in simulation, nothing was sent" if tx_hash is None else f"in 0x{tx_hash.hex()}"
+        super().__init__(f"{function} reverted {where}: {reason}; check the order and the block")
+        self.reason = reason
+        self.tx_hash = tx_hash
 
 
-class RpcUnavailable(ChainError):
-    """No usable answer: connection, timeout, HTTP status or malformed JSON. Worth a retry."""
+class ChainUnavailable(ChainError):
+    """No usable answer: connection, timeout, HTTP status, malformed JSON. Worth a retry."""
 
 
-class RpcRefused(ChainError):
+class RpcRefused(ChainUnavailable):
     """The RPC answered with a JSON-RPC error object.
 
     `code` is the JSON-RPC error code; `data` holds the EVM's return data of a revert, if any.
@@ -28,7 +42,7 @@ class RpcRefused(ChainError):
         self.data = data
 
 
-class CallReverted(ChainError):
+class CallReverted(ChainUnavailable):
     """A view reverted with `reason`."""
 
     def __init__(self, function: str, reason: str) -> None:
@@ -36,12 +50,24 @@ class CallReverted(ChainError):
         self.reason = reason
 
 
-class AbiMismatch(ChainError):
+class AbiMismatch(ChainUnavailable):
     """A function, an event or a value does not fit the ABI of the deployment."""
 
 
-class HeaderMismatch(ChainError):
+class HeaderMismatch(ChainUnavailable):
     """The fields that the RPC gave for a block do not hash to the block's hash."""
+
+
+class FeeTooHigh(ChainUnavailable):
+    """The base fee is above the operator's cap; nothing was sent."""
+
+
+class Unconfirmed(ChainUnavailable):
+    """Sent and replaced, but not mined in the time allowed. The journal keeps it: ask again."""
+
+
+class DeploymentInvalid(ChainError):
+    """`deployments/<network>.json` is missing, malformed or of another chain."""
 
 
 class CompilationFailed(ChainError):

@@ -17,7 +17,7 @@ from typing import Any
 import rlp  # type: ignore[import-untyped]
 from eth_hash.auto import keccak
 
-from nodeclient.chain.errors import HeaderMismatch, RpcUnavailable
+from nodeclient.chain.errors import ChainUnavailable, HeaderMismatch
 from nodeclient.chain.rpc import Rpc, blob, quantity
 
 MAX_HEADER = 1024
@@ -63,7 +63,7 @@ def build_header(block: Mapping[str, Any]) -> bytes:
         values += [_value(block[name], size) for name, size in present]
         header = bytes(rlp.encode(values))
         expected = blob(block["hash"], 32)
-    except (KeyError, RpcUnavailable) as error:
+    except (KeyError, ChainUnavailable) as error:
         raise HeaderMismatch(
             "the RPC's block lacks a header field; ask another RPC endpoint"
         ) from error
@@ -88,7 +88,7 @@ def prevrandao_of(block: Mapping[str, Any]) -> bytes:
 async def fetch_header(rpc: Rpc, number: int) -> tuple[bytes, bytes]:
     """(RLP header, prevrandao) of exactly block `number`.
 
-    Raises `HeaderMismatch`, also when there is no such block yet, `RpcUnavailable`, `RpcRefused`.
+    Raises `HeaderMismatch`, also when there is no such block yet, `ChainUnavailable`, `RpcRefused`.
     """
     block = await rpc.block(number)
     if block is None or block.get("number") != hex(number):

@@ -7,7 +7,6 @@ strings until a caller reads them with `quantity()` or `blob()`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint
 
-from nodeclient.chain.errors import RpcRefused, RpcUnavailable
+from nodeclient.chain.errors import ChainUnavailable, RpcRefused
 
 REVERT_DATA_LIMIT = 4096
 """Bytes of revert data that are kept: our reasons are 32 to 64 characters long."""
@@ -39,28 +38,28 @@ class Rpc:
     async def request(self, method: str, params: Sequence[Any] = ()) -> Any:
         """Return the `result` of one JSON-RPC request.
 
-        Raises `RpcUnavailable` when no well-formed answer came and `RpcRefused` when the endpoint
+        Raises `ChainUnavailable` when no well-formed answer came and `RpcRefused` when the endpoint
         answered with an error object (a revert is one).
         """
         try:
             answer = await self._w3.provider.make_request(RPCEndpoint(method), list(params))
         except (
             aiohttp.ClientError,
-            asyncio.TimeoutError,
+            TimeoutError,
             OSError,
             ValueError,
             Web3Exception,
         ) as error:
-            raise RpcUnavailable(
+            raise ChainUnavailable(
                 f"{method}: no answer from the RPC ({type(error).__name__}); "
                 "check that the node runs and that the URL is right"
             ) from error
         if not isinstance(answer, dict):
-            raise RpcUnavailable(f"{method}: the answer is no JSON object; check the RPC URL")
+            raise ChainUnavailable(f"{method}: the answer is no JSON object; check the RPC URL")
         if answer.get("error") is not None:
             raise _refusal(method, answer["error"])
         if "result" not in answer:
-            raise RpcUnavailable(f"{method}: the answer has no result; check the RPC URL")
+            raise ChainUnavailable(f"{method}: the answer has no result; check the RPC URL")
         return answer["result"]
 
     async def chain_id(self) -> int:
@@ -72,7 +71,7 @@ class Rpc:
         tag = number if isinstance(number, str) else hex(number)
         answer = await self.request("eth_getBlockByNumber", [tag, full])
         if answer is not None and not isinstance(answer, dict):
-            raise RpcUnavailable("eth_getBlockByNumber: no block object; check the RPC URL")
+            raise ChainUnavailable("eth_getBlockByNumber: no block object; check the RPC URL")
         return answer
 
     async def close(self) -> None:
@@ -81,19 +80,19 @@ class Rpc:
 
 
 def quantity(value: object) -> int:
-    """Read a hex quantity of the JSON-RPC. Raises `RpcUnavailable` for anything else."""
+    """Read a hex quantity of the JSON-RPC. Raises `ChainUnavailable` for anything else."""
     if isinstance(value, str) and value[:2] == "0x" and 2 < len(value) <= 66:
         try:
             return int(value, 16)
         except ValueError:
             pass
-    raise RpcUnavailable("the RPC sent something that is no hex quantity; check the RPC URL")
+    raise ChainUnavailable("the RPC sent something that is no hex quantity; check the RPC URL")
 
 
 def blob(value: object, size: int | None = None) -> bytes:
     """Read hex bytes of the JSON-RPC, of exactly `size` bytes when given.
 
-    Raises `RpcUnavailable` for anything else.
+    Raises `ChainUnavailable` for anything else.
     """
     if isinstance(value, str) and value[:2] == "0x":
         try:
@@ -102,7 +101,7 @@ def blob(value: object, size: int | None = None) -> bytes:
             data = None
         if data is not None and (size is None or len(data) == size):
             return data
-    raise RpcUnavailable("the RPC sent malformed hex bytes; check the RPC URL")
+    raise ChainUnavailable("the RPC sent malformed hex bytes; check the RPC URL")
 
 
 def _refusal(method: str, error: object) -> RpcRefused:
@@ -115,6 +114,6 @@ def _refusal(method: str, error: object) -> RpcRefused:
         data = data.get("data")
     try:
         raw = blob(data)[:REVERT_DATA_LIMIT]
-    except RpcUnavailable:
+    except ChainUnavailable:
         raw = b""
     return RpcRefused(method, code if isinstance(code, int) else 0, message, raw)
