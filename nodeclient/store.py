@@ -15,7 +15,6 @@ import sqlite3
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +58,14 @@ class OutboxRow:
     action: Action
 
 
-@cache
-def adapter(kind: Any) -> TypeAdapter[Any]:
+ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def adapter(kind: type) -> TypeAdapter[Any]:
     """Converts a frozen dataclass to plain values and back, by its type hints."""
-    return TypeAdapter(kind)
+    if kind not in ADAPTERS:
+        ADAPTERS[kind] = TypeAdapter(kind)
+    return ADAPTERS[kind]
 
 
 def freeze(value: Any) -> bytes:
