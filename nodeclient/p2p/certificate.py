@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
@@ -62,16 +62,16 @@ def check_certificate(der: bytes, node: bytes) -> None:
     void. ``ca=False``: it cannot vouch for further certificates in OpenSSL's trust store.
     """
     if len(der) > MAX_CERTIFICATE:
-        raise ContactInvalid(f"contact: certificate exceeds {MAX_CERTIFICATE} bytes: make a new one")
+        raise ContactInvalid(f"contact: certificate exceeds {MAX_CERTIFICATE} bytes: make it anew")
     try:
         certificate = x509.load_der_x509_certificate(der)
         public = certificate.public_key()
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         certificate.verify_directly_issued_by(certificate)
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
-        raise ContactInvalid("contact: certificate does not parse or verify: make a new one") from error
-    except Exception as error:  # cryptography's own unsupported-algorithm and duplicate errors
-        raise ContactInvalid("contact: unsupported certificate: make a new one") from error
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise ContactInvalid("contact: certificate does not verify: make a new one") from error
+    except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        raise ContactInvalid("contact: certificate has no CA:FALSE: make a new one") from error
     supported = isinstance(public, ed25519.Ed25519PublicKey) or (
         isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1)
     )

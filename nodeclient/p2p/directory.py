@@ -9,38 +9,17 @@ it from the event history. A node is a peer while it has both a proven contact a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
 
 from agent.formats.hashes import sha256
+from nodeclient.core.types import NodeRecord, NodeStatus
 from nodeclient.p2p.contact import Contact, verify_record
 from nodeclient.p2p.errors import ContactInvalid, PeerRefused
 
 MAX_PEERS = 10_000  # about 1.5 KB each; more are refused rather than letting memory grow
 
 
-class NodeStatus(IntEnum):
-    """Statuses of ``NodeRegistry``."""
-
-    PENDING = 1
-    ACTIVE = 2
-    PAUSED = 3
-    EXITING = 4
-    EXITED = 5
-    BARRED = 6
-
-
 # EXITING nodes still finish what they sit in; PAUSED ones are owners, requesters and receivers.
 PEER_STATUSES = frozenset({NodeStatus.ACTIVE, NodeStatus.PAUSED, NodeStatus.EXITING})
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryEntry:
-    """What the registry view says of one node: status 1..6, root key X||Y, contact digest."""
-
-    status: int
-    root_public: bytes
-    contact_digest: bytes
 
 
 PinChange = Callable[[bytes, bytes | None, bytes | None], None]
@@ -54,7 +33,7 @@ class Directory:
         self._chain_id = chain_id
         self._registry = registry
         self._contacts: dict[bytes, Contact] = {}
-        self._status: dict[bytes, int] = {}
+        self._status: dict[bytes, NodeStatus] = {}
         self._by_pin: dict[bytes, bytes] = {}
         self._listeners: list[PinChange] = []
 
@@ -64,12 +43,13 @@ class Directory:
         for node in self._by_pin.values():
             listener(node, None, self._contacts[node].certificate)
 
-    def publish(self, node: bytes, record: bytes, entry: RegistryEntry) -> Contact:
-        """Prove ``record`` against ``entry`` and pin it in place of the node's former contact.
+    def publish(self, record: bytes, entry: NodeRecord) -> Contact:
+        """Prove ``record`` against the registry's view ``entry``, and pin it in place of the last.
 
         Raises ContactInvalid (the former contact stays): also for a lower sequence number, since
         a replayed record would bring back a certificate whose key the node may have lost.
         """
+        node = entry.address
         contact = verify_record(
             record,
             chain_id=self._chain_id,
@@ -88,7 +68,7 @@ class Directory:
         self._update(node, contact, entry.status)
         return contact
 
-    def set_status(self, node: bytes, status: int) -> None:
+    def set_status(self, node: bytes, status: NodeStatus) -> None:
         """Take over a ``StatusChanged`` event; a node without contact is only remembered."""
         self._update(node, self._contacts.get(node), status)
 
@@ -112,7 +92,7 @@ class Directory:
     def _is_peer(self, node: bytes) -> bool:
         return self._status.get(node) in PEER_STATUSES and node in self._contacts
 
-    def _update(self, node: bytes, contact: Contact | None, status: int) -> None:
+    def _update(self, node: bytes, contact: Contact | None, status: NodeStatus) -> None:
         before = self._contacts[node].certificate if self._is_peer(node) else None
         self._status[node] = status
         if contact is not None:

@@ -14,6 +14,7 @@ import re
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -59,10 +60,11 @@ class PeerServer:
         self._connections = Slots(limit.connections, limit.connections_per_peer)
         self._requests = Slots(limit.connections, limit.requests_per_peer)
         self._rate = RateLimiter(limit.rate_per_second, limit.burst, clock)
+        self.refusals: Counter[str] = Counter()  # connections turned away, by cause
         self._context: tuple[int, ssl.SSLContext] | None = None
         self._workers: set[asyncio.Task[None]] = set()
-        self._seen: dict[RequestHandler[web.BaseRequest], float] = {}
-        self._peers: dict[RequestHandler[web.BaseRequest], bytes] = {}
+        self._seen: dict[RequestHandler, float] = {}
+        self._peers: dict[RequestHandler, bytes] = {}
 
     async def start(self, host: str, port: int) -> int:
         """Listen on ``host``:``port`` (0: any free one); returns the port."""
@@ -108,6 +110,7 @@ class PeerServer:
             try:
                 self._handshakes.take(source[0])
             except OverLimit:
+                self.refusals["crowd"] += 1
                 link.close()
                 continue
             self._spawn(self._admit(link, source[0]))
@@ -124,23 +127,29 @@ class PeerServer:
                 ssl_handshake_timeout=self._limits.handshake_seconds,
                 ssl_shutdown_timeout=1.0,
             )
-        except (OSError, asyncio.TimeoutError):  # ssl.SSLError is an OSError
+        except (TimeoutError, OSError):  # ssl.SSLError is an OSError
+            self.refusals["handshake"] += 1
             link.close()
             return
         finally:
             self._handshakes.give(source)
         peer = self._peer_of(transport)
+        if peer is None:  # it left the registry during the handshake
+            self._turn_away(transport, "unknown")
+            return
         try:
-            if peer is None:
-                raise OverLimit
             self._connections.take(peer)
         except OverLimit:
-            transport.abort()
+            self._turn_away(transport, "connections")
             return
         self._peers[protocol] = peer
         self._seen[protocol] = self._clock()
         if transport.is_closing():  # it closed before we had noted it
             self._forget(protocol)
+
+    def _turn_away(self, transport: asyncio.Transport, cause: str) -> None:
+        self.refusals[cause] += 1
+        transport.abort()
 
     def _current_context(self) -> ssl.SSLContext:
         if self._context is None or self._context[0] != self._trust.version:
@@ -152,7 +161,7 @@ class PeerServer:
         certificate = peer_certificate(transport)
         return self._directory.find(certificate) if certificate is not None else None
 
-    def _forget(self, protocol: RequestHandler[web.BaseRequest]) -> None:
+    def _forget(self, protocol: RequestHandler) -> None:
         self._seen.pop(protocol, None)
         peer = self._peers.pop(protocol, None)
         if peer is not None:
@@ -195,7 +204,7 @@ class PeerServer:
         try:
             async with asyncio.timeout(self._limits.body_seconds) as deadline:
                 async with self._budget.reserve(length):
-                    body = await request.content.readexactly(length)
+                    body = await request.content.readexactly(length) if length else b""
                     deadline.reschedule(None)
                     return await self._handle(peer, path[1], body)
         except (TimeoutError, asyncio.IncompleteReadError):
@@ -219,22 +228,20 @@ class PeerServer:
         return web.Response(body=answer, content_type="application/octet-stream")
 
 
-class _Connections(web.Server[web.BaseRequest]):
+class _Connections(web.Server):
     """aiohttp's low-level server, telling us of every connection that ends."""
 
     def __init__(
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         *,
-        on_close: Callable[[RequestHandler[web.BaseRequest]], None],
+        on_close: Callable[[RequestHandler], None],
         **options: object,
     ) -> None:
         super().__init__(handler, **options)  # type: ignore[arg-type]
         self._on_close = on_close
 
-    def connection_lost(
-        self, handler: RequestHandler[web.BaseRequest], exc: BaseException | None = None
-    ) -> None:
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
         with suppress(KeyError):
             self._on_close(handler)

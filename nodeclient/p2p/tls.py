@@ -134,11 +134,14 @@ def _context(side: int, identity: TlsIdentity) -> ssl.SSLContext:
 
 def _load_key(context: ssl.SSLContext, identity: TlsIdentity) -> None:
     """Hand key and certificate to OpenSSL, which takes only paths, without touching a disk."""
-    pem = identity.key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ) + ssl.DER_cert_to_PEM_cert(identity.certificate).encode()
+    pem = (
+        identity.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + ssl.DER_cert_to_PEM_cert(identity.certificate).encode()
+    )
     handle = os.memfd_create("tls", os.MFD_CLOEXEC)
     try:
         os.write(handle, pem)
