@@ -1,0 +1,146 @@
+"""The borders of a Node: what the rules need from the world, as protocols.
+
+Adapters implement them; a profile only picks which. Simulators in the tests implement the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from nodeclient.core.events import BlockSeen, ChainEvent, ChainReorganised
+from nodeclient.core.types import (
+    Address,
+    BlockRef,
+    NodeRecord,
+    Parameters,
+    Phase,
+    Record,
+    TaskId,
+    TaskState,
+)
+
+BlockGetter = Callable[[str], Awaitable[bytes]]
+BlockPutter = Callable[[str, bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One transaction that the Node wants: ``key`` names it for ever, so it is sent once.
+
+    ``contract`` is the deployment's name (``TaskMarket``), ``value`` in wei.
+    """
+
+    key: str
+    contract: str
+    function: str
+    args: tuple[object, ...]
+    value: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A mined order."""
+
+    order: str
+    tx_hash: bytes
+    block: int
+    gas_used: int
+
+
+class Journal(Protocol):
+    """Where the sender remembers what it signed, before it sends it."""
+
+    def load(self, key: str) -> tuple[int, bytes, bytes] | None:
+        """(nonce, tx hash, raw transaction) of the last attempt for this order key."""
+
+    def save(self, key: str, nonce: int, tx_hash: bytes, raw: bytes) -> None:
+        """Durable before it returns. Replaces an earlier attempt of the same key."""
+
+    def next_nonce(self, chain_nonce: int) -> int:
+        """The lowest nonce at or above ``chain_nonce`` that no unfinished order holds."""
+
+    def finish(self, key: str) -> None:
+        """The order is mined or given up; its nonce is no longer reserved."""
+
+
+class ChainReader(Protocol):
+    """Views of the deployment. Every method may raise ``ChainUnavailable``."""
+
+    async def parameters(self) -> Parameters: ...
+    async def head(self) -> BlockRef: ...
+    async def block_header(self, number: int) -> tuple[bytes, bytes]:
+        """(RLP header, prevrandao) of one block; the RLP's keccak is the block hash."""
+
+    async def node(self, address: Address) -> NodeRecord | None: ...
+    async def claim_weight(self, address: Address, posted_at: int) -> int:
+        """Weight of a ticket; 0 when the Node is not eligible."""
+
+    async def total_weight(self) -> int: ...
+    async def reputation(self, address: Address) -> int: ...
+    async def is_approved(self, image: bytes) -> bool: ...
+    async def record(self, task: TaskId, phase: Phase) -> Record | None: ...
+    async def task_state(self, task: TaskId) -> TaskState | None: ...
+
+
+class ChainWatcher(Protocol):
+    """The chain's events, complete and in order, from a cursor on."""
+
+    def events(
+        self, after_block: int
+    ) -> AsyncIterator[ChainEvent | BlockSeen | ChainReorganised]: ...
+
+
+class ChainSender(Protocol):
+    """Executes orders: simulates, journals, sends, confirms; never twice for one key."""
+
+    async def execute(self, order: Order) -> Receipt:
+        """Raises ``Reverted`` (with the contract's reason) or ``ChainUnavailable``."""
+
+
+class BlockStore(Protocol):
+    """Content-addressed blocks."""
+
+    def put(self, cid: str, block: bytes) -> None: ...
+    def get(self, cid: str) -> bytes: ...
+    def has(self, cid: str) -> bool: ...
+    def remove(self, cid: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A booted Machine: keys born in it, what the Pi measured, how to find it again."""
+
+    hpke: bytes
+    signing: bytes
+    image: bytes
+    resume: bytes
+
+
+class Machine(Protocol):
+    """One Machine behind its Pi. Every method may raise ``MachineError``."""
+
+    async def boot(self, boot_count: int) -> Session: ...
+    async def resume(self, resume: bytes) -> Session: ...
+    async def call(self, method: str, body: object) -> object: ...
+    async def power_off(self) -> None: ...
+
+
+class Root(Protocol):
+    """A hardware root of trust (or its software stand-in). The root key never leaves."""
+
+    @property
+    def class_id(self) -> int: ...
+    @property
+    def simulated(self) -> bool: ...
+    def public_key(self) -> bytes:
+        """P-256 point X‖Y, 64 bytes."""
+
+    def hardware_id(self) -> bytes: ...
+    def sign(self, digest: bytes) -> bytes:
+        """ECDSA over a 32-byte digest, r‖s, low s."""
+
+    def random(self, size: int) -> bytes: ...
+    def seal(self, plain: bytes, label: str) -> bytes: ...
+    def unseal(self, sealed: bytes, label: str) -> bytes: ...
