@@ -13,12 +13,17 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from agent.formats.cbor import FormatError
+from nodeclient.capsules.errors import BlockMissing, CapsuleFileError
+from nodeclient.chain.errors import DeploymentInvalid
 from nodeclient.commands import capsule, demo, image, node, task
 from nodeclient.errors import SealrunError
+from nodeclient.keys import KeysError
+from nodeclient.p2p.errors import ContactInvalid
+from nodeclient.roots.base import RootError
 
 app = typer.Typer(
     name="sealrun",
@@ -28,27 +33,36 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
-app.add_typer(node.app, name="node")
-app.add_typer(capsule.app, name="capsule")
-app.add_typer(task.app, name="task")
-app.add_typer(image.app, name="image")
+_GROUPS = {"node": node.app, "capsule": capsule.app, "task": task.app, "image": image.app}
+for name, group in _GROUPS.items():
+    app.add_typer(group, name=name)
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+# Errors of the parts that say: what you gave me (a file, a CID, a folder) is not right.
+_BAD_INPUT = (
+    FormatError,
+    CapsuleFileError,
+    BlockMissing,
+    DeploymentInvalid,
+    ContactInvalid,
+    RootError,
+    KeysError,
+)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; return its exit code. Never raises."""
+    words = list(arguments)
+    if words in ([], *([group] for group in _GROUPS)):
+        words.append("--help")
     try:
-        code = app(list(arguments), standalone_mode=False)
+        code = app(words, prog_name="sealrun", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.exceptions.NoArgsIsHelpError as shown:
-        click.echo(shown.ctx.get_help() if shown.ctx else str(shown), err=True)
-        return 2
-    except click.ClickException as error:
+    except TyperException as error:
         return _fail(_usage_line(error), 2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; run the same command again to go on", _INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: no flush
@@ -57,17 +71,19 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(*_explain(error))
 
 
-def _usage_line(error: click.ClickException) -> str:
+def _usage_line(error: TyperException) -> str:
+    """What is wrong with the command line; typer's own form takes a box of many lines."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "sealrun"
-    return f"{error.format_message().rstrip('.')}; see: {command} --help"
+    describe = getattr(error, "format_message", error.__str__)
+    return f"{' '.join(describe().split()).rstrip('.')}; see: {command} --help"
 
 
 def _explain(error: Exception) -> tuple[str, int]:
     """One line and an exit code for any exception."""
     if isinstance(error, SealrunError):
         return str(error), error.exit_code
-    if isinstance(error, FormatError):  # foreign bytes: a wrong file, CID or key was given
+    if isinstance(error, _BAD_INPUT):
         return _one_line(error), 2
     if type(error).__module__.startswith(("nodeclient.", "agent.")):  # typed, with a next step
         return _one_line(error), 1
@@ -91,7 +107,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _fail(line: str, code: int) -> int:
-    click.echo(f"sealrun: {line}", err=True)
+    typer.echo(f"sealrun: {line}", err=True)
     return code
 
 

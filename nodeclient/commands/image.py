@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from nodeclient.commands.output import Json, say, show, working
-from nodeclient.errors import InputError
+from nodeclient.errors import BadInput
 from nodeclient.images.build import build_runtime
 from nodeclient.images.engine import ensure_engine
+from nodeclient.images.errors import ImageError
 from nodeclient.images.load import load_image
 from nodeclient.images.verify import verify_image
 
@@ -43,24 +44,27 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check every blob of an image tar and print the image ID it has."""
-    with working("checking the image"):
-        image_id = verify_image(path)
+    try:
+        with working("checking the image"):
+            image_id = verify_image(path)
+    except ImageError as error:
+        raise BadInput(str(error), "build it again or refuse it") from error
     if expect is not None and image_id != image_bytes(expect):
-        raise InputError(
+        raise BadInput(
             f"{path.name} is image 0x{image_id.hex()}, not {expect}", "build it again or refuse it"
         )
     show({"image": f"0x{image_id.hex()}", "path": str(path), "verified": True}, as_json)
 
 
 def image_bytes(text: str) -> bytes:
-    """32 bytes of an image ID written as 0x… or sha256:…. Raises `InputError`."""
+    """32 bytes of an image ID written as 0x… or sha256:…. Raises `BadInput`."""
     digits = text.removeprefix("sha256:").removeprefix("0x")
     try:
         value = bytes.fromhex(digits)
     except ValueError:
         value = b""
     if len(value) != 32 or len(digits) != 64:
-        raise InputError(
+        raise BadInput(
             f"{text[:80]!r} is no image ID", "give 64 hexadecimal digits behind 0x or sha256:"
         )
     return value

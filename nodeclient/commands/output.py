@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -23,9 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-NodeFolder = Annotated[
-    Path, typer.Option("--node", help="Folder of the node.", file_okay=False, show_default=True)
-]
+NodeFolder = Annotated[Path, typer.Option("--node", help="Folder of the node.", file_okay=False)]
 
 
 def show(result: Mapping[str, Any], as_json: bool) -> None:
@@ -70,27 +68,9 @@ def working(text: str) -> Iterator[None]:
         yield
 
 
-class Tracked:
-    """A binary stream that moves a progress bar by what is read from or written to it."""
-
-    def __init__(self, stream: BinaryIO, progress: Progress, bar: Any) -> None:
-        self._stream, self._progress, self._bar = stream, progress, bar
-
-    def read(self, size: int = -1) -> bytes:
-        """Read, and move the bar."""
-        data = self._stream.read(size)
-        self._progress.advance(self._bar, len(data))
-        return data
-
-    def write(self, data: bytes) -> int:
-        """Write, and move the bar."""
-        self._progress.advance(self._bar, len(data))
-        return self._stream.write(data)
-
-
 @contextmanager
-def tracked(stream: BinaryIO, total: int | None, text: str) -> Iterator[Any]:
-    """Wrap ``stream`` with a progress bar of ``total`` bytes (None: unknown)."""
+def counted(text: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar of ``total`` bytes (None: unknown); yields what moves it by some bytes."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -98,4 +78,5 @@ def tracked(stream: BinaryIO, total: int | None, text: str) -> Iterator[Any]:
         TransferSpeedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Tracked(stream, progress, progress.add_task(text, total=total))
+        bar = progress.add_task(text, total=total)
+        yield lambda size: progress.advance(bar, size)

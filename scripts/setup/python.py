@@ -5,7 +5,18 @@ import shutil
 import subprocess
 import sys
 
-from common import BUILD, ROOT, VENV, SetupError, apt_install, fingerprint, is_done, run, say, set_done
+from common import (
+    BUILD,
+    ROOT,
+    VENV,
+    SetupError,
+    apt_install,
+    fingerprint,
+    is_done,
+    run,
+    say,
+    set_done,
+)
 
 LOCK = ROOT / "requirements.lock"
 # A few pure-Python packages come as source only. They are built with these, taken from the lock

@@ -16,7 +16,9 @@ HERE = re.compile(r"/tm" r"p/(wt|setup|brief)|/wor" r"k/(main|shared)|/opt/whee"
 
 
 def tracked() -> list[Path]:
-    shown = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return [ROOT / name for name in shown.stdout.splitlines()]
 
 
@@ -57,5 +59,7 @@ def test_npm_lock__every_package__has_a_hash_and_no_address() -> None:
 
 def test_python_files__stay_short() -> None:
     files = [file for file in tracked() if file.suffix == ".py" and file.exists()]
-    long = {str(f.relative_to(ROOT)): n for f in files if (n := len(f.read_text().splitlines())) > 250}
+    long = {
+        str(f.relative_to(ROOT)): n for f in files if (n := len(f.read_text().splitlines())) > 250
+    }
     assert long == {}
