@@ -21,5 +21,5 @@ class AttestationLedger(Contract):
             return Record(Verdict(verdict), evidence_root, votes)
         except ValueError as error:
             raise AbiMismatch(
-                f"AttestationLedger.record: {verdict} is no verdict; check the deployment file"
+                f"AttestationLedger.record: {verdict} is no verdict", "check the deployment file"
             ) from error

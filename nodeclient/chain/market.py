@@ -45,7 +45,7 @@ class TaskMarket(Contract):
             return TaskState(found) if found else None
         except ValueError as error:
             raise AbiMismatch(
-                f"TaskMarket.state: {found} is no state; check the deployment file"
+                f"TaskMarket.state: {found} is no state", "check the deployment file"
             ) from error
 
     async def owed(self, who: Address) -> int:

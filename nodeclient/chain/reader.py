@@ -47,13 +47,13 @@ class Reader:
         """The latest block."""
         block = await self._rpc.block("latest")
         if block is None:
-            raise ChainUnavailable("the RPC has no latest block; check the node")
+            raise ChainUnavailable("the RPC has no latest block", "check the node")
         try:
             return BlockRef(
                 quantity(block["number"]), blob(block["hash"], 32), quantity(block["timestamp"])
             )
         except KeyError as error:
-            raise ChainUnavailable("the RPC's block lacks a field; check the RPC URL") from error
+            raise ChainUnavailable("the RPC's block lacks a field", "check the RPC URL") from error
 
     async def block_header(self, number: int) -> tuple[bytes, bytes]:
         """(RLP header, prevrandao) of exactly that block; the RLP's keccak is the block hash."""

@@ -46,7 +46,7 @@ class NodeRegistry(Contract):
             )
         except (ValueError, OverflowError) as error:
             raise AbiMismatch(
-                "NodeRegistry.node: a value out of range; check the deployment file"
+                "NodeRegistry.node: a value out of range", "check the deployment file"
             ) from error
 
     async def exit_at(self, address: Address) -> int:
