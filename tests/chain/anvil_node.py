@@ -32,6 +32,7 @@ class AnvilNode:
         self._port = "0"
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
+        self.height_when_stopped = 0
 
     def start(self) -> None:
         """Start, from the state file if there is one."""
@@ -50,6 +51,7 @@ class AnvilNode:
     def stop(self) -> None:
         """SIGTERM: the state is written in full."""
         if self._process is not None:
+            self.height_when_stopped = self.height()
             self._process.terminate()
             self._process.wait(timeout=20)
             self._process = None
