@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from nodeclient.errors import BadInput
+
 _SMALL = 1 << 20  # bytes: keys, certificates and passphrases are far below
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class FileRefused(Exception):
+class FileRefused(BadInput):
     """A file that exists already, is missing, or that others may read."""
 
 
@@ -77,16 +79,16 @@ def read_private(path: Path) -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        raise FileRefused(f"{path}: {error.strerror}; run `sealrun node init` first") from error
+        raise FileRefused(f"{path}: {error.strerror}", "run `sealrun node init` first") from error
     with os.fdopen(handle, "rb") as stream:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
-            raise FileRefused(f"{path}: others may read it; run `chmod 600` on it")
+            raise FileRefused(f"{path}: others may read it", "run `chmod 600` on it")
         if status.st_uid != os.geteuid():
-            raise FileRefused(f"{path}: belongs to another user; run `chown` on it")
+            raise FileRefused(f"{path}: belongs to another user", "run `chown` on it")
         content = stream.read(_SMALL + 1)
     if len(content) > _SMALL:
-        raise FileRefused(f"{path}: larger than any secret here; check the path")
+        raise FileRefused(f"{path}: larger than any secret here", "check the path")
     return content
 
 
@@ -124,4 +126,4 @@ def _open_aside(folder: Path, mode: int) -> tuple[int, Path | None]:
 
 
 def _exists(target: Path) -> FileRefused:
-    return FileRefused(f"{target}: exists already; choose another name or remove it")
+    return FileRefused(f"{target}: exists already", "choose another name or remove it")

@@ -36,7 +36,7 @@ def open_file(
     CapsuleFileError; StoreError from `get`.
     """
     with _as_file_error(target), new_file(target) as sink:
-        header = open_stream(
+        return open_stream(
             cid,
             get,
             content_key,
@@ -44,7 +44,6 @@ def open_file(
             expect_owner=expect_owner,
             expect_digest=expect_digest,
         )
-    return header
 
 
 def open_folder(
@@ -66,7 +65,7 @@ def open_folder(
     Raises CapsuleFileError, also for an archive above the bounds; StoreError from `get`.
     """
     if target.exists() or target.is_symlink():
-        raise CapsuleFileError(f"open: {target} exists already; choose another name or remove it")
+        raise CapsuleFileError(f"open: {target} exists already", "choose another name or remove it")
     aside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     with _as_file_error(target), tempfile.TemporaryFile(dir=target.parent) as spool:
         header = open_stream(
@@ -93,11 +92,12 @@ def open_folder(
 def _as_file_error(target: Path) -> Iterator[None]:
     try:
         yield
-    except (FormatError, FileRefused) as error:
-        raise CapsuleFileError(f"open: {error}") from error
+    except FormatError as error:
+        raise CapsuleFileError.of("open", error, "ask the owner for the capsule again") from error
+    except FileRefused as error:
+        raise CapsuleFileError(f"open: {error.message}", error.next_step) from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise CapsuleFileError(f"open: {target}: {reason}; check folder and space") from error
+        raise CapsuleFileError.of(f"open: {target}", error, "check folder and space") from error
 
 
 class _Counted:

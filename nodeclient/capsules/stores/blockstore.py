@@ -43,7 +43,7 @@ class FolderStore:
         try:
             check_block(cid, block)
         except FormatError as error:
-            raise StoreError(f"store: {error}") from error
+            raise StoreError(f"store: {cid}: bytes of another CID", "fetch it elsewhere") from error
         self._write(cid, block, durable=True)
 
     def get(self, cid: str) -> bytes:
@@ -53,13 +53,15 @@ class FolderStore:
                 size = os.fstat(stream.fileno()).st_size
                 block = stream.read(min(size, MAX_BLOCK + 1))
         except FileNotFoundError as error:
-            raise BlockMissing(f"store: {cid} is not here; fetch it from its owner") from error
+            raise BlockMissing(f"store: {cid} is not here", "fetch it from its owner") from error
         except OSError as error:
-            raise StoreError(f"store: {error}; check the disk") from error
+            raise StoreError(f"store: {error}", "check the disk") from error
         try:
             check_block(cid, block)
         except BlockMismatch as error:
-            raise BlockCorrupt(f"store: {cid} is damaged; remove it and fetch it again") from error
+            raise BlockCorrupt(
+                f"store: {cid} is damaged", "remove it and fetch it again"
+            ) from error
         return block
 
     def has(self, cid: str) -> bool:
@@ -106,15 +108,15 @@ class FolderStore:
         try:
             digest_of(cid)
         except FormatError as error:
-            raise StoreError(f"store: {error}") from error
+            raise StoreError("store: not a CID of this project", "copy it whole") from error
         return self._folder / cid[-3:-1] / cid
 
     def _write(self, cid: str, block: bytes, *, durable: bool) -> None:
         if len(block) > MAX_BLOCK:
-            raise StoreError(f"store: a block has at most {MAX_BLOCK} bytes; split it")
+            raise StoreError(f"store: a block has at most {MAX_BLOCK} bytes", "split it")
         path = self._path(cid)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(path, block, durable=durable)
         except OSError as error:
-            raise StoreError(f"store: {error}; free some space or check the disk") from error
+            raise StoreError(f"store: {error}", "free some space or check the disk") from error
