@@ -3,8 +3,8 @@
 Both sides check it before an engine sees it: the Pi when it was built, the Agent when it arrived.
 The image ID is the SHA-256 of the config blob (OCI image-spec, config.md), and the config names
 each layer by the digest of its uncompressed tar, so a tar whose blobs match that chain holds
-exactly the image that the TaskSpec names. Everything not needed for that is refused: tags (loading must
-never move a tag), other images, other blobs, links, devices, duplicate names.
+exactly the image that the TaskSpec names. Everything not needed for that is refused: tags (loading
+must never move a tag), other images, other blobs, links, devices, duplicate names.
 """
 
 import hashlib

@@ -17,7 +17,7 @@
         WHY EACH WITNESS IS SAFE
         - U, sH and cG. `ecrecover(e, v, r, t)` is the address of r^-1 * (t*R - e*B), R being the
           curve point with x = r and the parity of v. So
-              e = -s*x(Y), t = -c*x(Y), R = Y   gives the address of U,
+              e = -s*x(Y), t = c*x(Y), R = -Y   gives the address of U,
               e = 0, t = s*x(H), R = H          gives the address of sH,
               e = 0, t = c*x(G), R = G          gives the address of cG.
           The supplied coordinates must hash to that address. Coordinates are hashed as raw words,
@@ -92,40 +92,33 @@ def verify(
     @param proof Gamma, c, s and the witnesses explained above.
     @return beta, the 32-byte VRF output, fixed by the key and alpha alone.
     """
-    assert public_prefix | 1 == 3, "ecvrf: key prefix"
-    assert proof.gamma_prefix | 1 == 3, "ecvrf: gamma prefix"
-    # s and s + N would be two encodings of one proof; c is bounded by the last comparison.
+    # s and s + N would be two encodings of one proof. c is bounded by the last comparison, and
+    # a prefix other than 2 or 3 makes a v that ecrecover refuses.
     assert proof.s < N, "ecvrf: s out of range"
 
-    # encode_to_curve: SHA-256(FE 01 | prefix | x | alpha | counter | 00), 69 bytes in 3 pieces
-    head: bytes32 = convert(ENCODE_FRONT | (public_prefix << 232) | (public_x >> 24), bytes32)
+    # encode_to_curve: SHA-256(FE 01 | Y | alpha | counter | 00), 69 bytes in 3 pieces
+    key: uint256 = (public_prefix << 232) | (public_x >> 24)
+    head: bytes32 = convert(ENCODE_FRONT | key, bytes32)
     middle: bytes32 = convert((public_x << 232) | (convert(alpha, uint256) >> 24), bytes32)
-    tail: uint256 = (convert(alpha, uint256) & (2**24 - 1)) << 16
+    tail: uint40 = convert((convert(alpha, uint256) & (2**24 - 1)) << 16, uint40)
     for root: uint256 in proof.roots:
-        x: uint256 = convert(
-            sha256(concat(head, middle, convert(convert(tail, uint40), bytes5))), uint256
-        )
-        if x < P:
-            assert uint256_addmod(
-                uint256_mulmod(root, root, P),
-                uint256_addmod(uint256_mulmod(uint256_mulmod(x, x, P), x, P), 7, P),
-                P,
-            ) == 0, "ecvrf: counter not proved invalid"
-        else:
-            assert root == 0, "ecvrf: counter not proved invalid"
-        tail = unsafe_add(tail, 256)
-    h_x: uint256 = convert(
-        sha256(concat(head, middle, convert(convert(tail, uint40), bytes5))), uint256
-    )
+        x: uint256 = convert(sha256(concat(head, middle, convert(tail, bytes5))), uint256)
+        # w^2 + x^3 == -7, the usual case, is tested first: it is an expensive loop
+        if uint256_addmod(
+            uint256_mulmod(root, root, P), uint256_mulmod(uint256_mulmod(x, x, P), x, P), P
+        ) != P - 7:
+            assert x >= P and root == 0, "ecvrf: counter not proved invalid"
+        tail = unsafe_add(tail, 256)  # the counter is the last byte but one; 40 cannot carry
+    h_x: uint256 = convert(sha256(concat(head, middle, convert(tail, bytes5))), uint256)
 
-    # U = s*B - c*Y
+    # U = s*B - c*Y; 30 - prefix is the v of -Y
     assert (
         convert(
             ecrecover(
                 convert(unsafe_sub(N, uint256_mulmod(proof.s, public_x, N)), bytes32),
-                unsafe_add(public_prefix, 25),
+                unsafe_sub(30, public_prefix),
                 public_x,
-                unsafe_sub(N, uint256_mulmod(proof.c, public_x, N)),
+                uint256_mulmod(proof.c, public_x, N),
             ),
             uint256,
         )
@@ -171,7 +164,7 @@ def verify(
     # SHA-256(FE 02 | Y | H | Gamma | U | V | 00), 168 bytes shifted into 5 words and 8 bytes
     challenge: bytes32 = sha256(
         concat(
-            convert(CHALLENGE_FRONT | (public_prefix << 232) | (public_x >> 24), bytes32),
+            convert(CHALLENGE_FRONT | key, bytes32),
             convert((public_x << 232) | (2 << 224) | (h_x >> 32), bytes32),
             convert((h_x << 224) | (proof.gamma_prefix << 216) | (proof.gamma_x >> 40), bytes32),
             convert(

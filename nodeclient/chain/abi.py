@@ -52,8 +52,8 @@ class Function:
             return self.selector + CODEC.encode(self.inputs, args)
         except (EncodingError, ValueError, TypeError) as error:
             raise AbiMismatch(
-                f"{self.name}: the arguments do not fit {self.inputs}; "
-                "check that the deployment file belongs to this version"
+                f"{self.name}: the arguments do not fit {self.inputs}",
+                "check that the deployment file belongs to this version",
             ) from error
 
     def decode(self, data: bytes) -> tuple[Any, ...]:
@@ -62,8 +62,8 @@ class Function:
             return CODEC.decode(self.outputs, data)
         except (DecodingError, ValueError, OverflowError) as error:
             raise AbiMismatch(
-                f"{self.name}: {len(data)} bytes came back that are not {self.outputs}; "
-                "check that the contract stands at this address"
+                f"{self.name}: {len(data)} bytes came back that are not {self.outputs}",
+                "check that the contract stands at this address",
             ) from error
 
 
@@ -79,7 +79,7 @@ class LogLayout:
     def decode(self, topics: Sequence[bytes], data: bytes) -> dict[str, Any]:
         """Fields by name. Raises `AbiMismatch` when topics or data do not fit the layout."""
         if len(topics) != len(self.indexed) + 1 or topics[0] != self.topic:
-            raise AbiMismatch(f"{self.name}: the topics do not fit; check the deployment file")
+            raise AbiMismatch(f"{self.name}: the topics do not fit", "check the deployment file")
         try:
             fields = {
                 name: CODEC.decode((kind,), topic)[0]
@@ -88,7 +88,7 @@ class LogLayout:
             values = CODEC.decode(tuple(kind for _, kind in self.plain), data)
         except (DecodingError, ValueError, OverflowError) as error:
             raise AbiMismatch(
-                f"{self.name}: the log does not fit its layout; check the deployment file"
+                f"{self.name}: the log does not fit its layout", "check the deployment file"
             ) from error
         fields.update(zip((name for name, _ in self.plain), values, strict=True))
         return fields
@@ -109,8 +109,8 @@ class Interface:
             return self.functions[name, count]
         except KeyError:
             raise AbiMismatch(
-                f"the contract has no {name} with {count} arguments; "
-                "check that the deployment file belongs to this version"
+                f"the contract has no {name} with {count} arguments",
+                "check that the deployment file belongs to this version",
             ) from None
 
 
@@ -130,7 +130,7 @@ def parse(abi: Sequence[Mapping[str, Any]]) -> Interface:
             elif entry["type"] == "constructor":
                 constructor = tuple(_type(field) for field in entry["inputs"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise AbiMismatch("not a JSON ABI; deploy again to write the file anew") from error
+        raise AbiMismatch("not a JSON ABI", "deploy again to write the file anew") from error
     return Interface(functions, logs, constructor)
 
 

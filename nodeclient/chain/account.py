@@ -8,7 +8,7 @@ from eth_utils.address import to_checksum_address
 
 from nodeclient.chain.attempts import Attempts
 from nodeclient.chain.calls import Call
-from nodeclient.chain.errors import ChainUnavailable, Reverted, RpcRefused
+from nodeclient.chain.errors import ChainUnavailable, OrderReverted, RpcRefused
 from nodeclient.chain.reverts import is_revert, reason_of
 from nodeclient.chain.rpc import Rpc, quantity
 
@@ -32,7 +32,7 @@ class Account:
             answer = await self._rpc.request("eth_estimateGas", [self._request(call), "pending"])
         except RpcRefused as error:
             if is_revert(error):
-                raise Reverted(call.label, reason_of(error)) from error
+                raise OrderReverted(call.label, reason_of(error)) from error
             raise
         # A fifth more: cold slots may differ between the simulated and the real block.
         estimate = quantity(answer)
@@ -90,7 +90,7 @@ class Account:
         """Base fee of the latest block in wei per gas (EIP-1559)."""
         block = await self._rpc.block("latest")
         if block is None:
-            raise ChainUnavailable("the RPC has no latest block; check the node")
+            raise ChainUnavailable("the RPC has no latest block", "check the node")
         return quantity(block.get("baseFeePerGas", "0x0"))
 
     def _request(self, call: Call) -> dict[str, str]:

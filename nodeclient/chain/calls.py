@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from nodeclient.chain.deployment import Deployment
+from nodeclient.core.types import Ballot
 from nodeclient.ports import Order
 
 
@@ -33,8 +34,15 @@ def plain(value: object) -> Any:
 
     The frozen values of `nodeclient.core.types` have their fields in the structs' order.
     """
+    if isinstance(value, Ballot):  # 32-byte halves here, uint256 in the contract
+        signatures = tuple((_number(r), _number(vs)) for r, vs in value.signatures)
+        return (int(value.verdict), value.valid_until, value.voters, signatures)
     if is_dataclass(value) and not isinstance(value, type):
         return tuple(plain(getattr(value, field.name)) for field in fields(value))
     if isinstance(value, list | tuple):
         return tuple(plain(part) for part in value)
     return value
+
+
+def _number(half: bytes) -> int:
+    return int.from_bytes(half, "big")

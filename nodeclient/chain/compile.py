@@ -55,11 +55,11 @@ def _compile(source: Path, root: Path) -> dict[str, Any]:
         from vyper.cli.vyper_compile import compile_files  # type: ignore[import-untyped]
         from vyper.exceptions import VyperException  # type: ignore[import-untyped]
     except ImportError as error:
-        raise CompilationFailed("the vyper package is missing; run `make setup`") from error
+        raise CompilationFailed("the vyper package is missing", "run `make setup`") from error
     try:
         made = compile_files([source], ["abi", "bytecode"], paths=[str(root)])
     except (VyperException, OSError) as error:
-        raise CompilationFailed(f"{source.name}: {error}; correct the contract") from error
+        raise CompilationFailed(f"{source.name}: {error}", "correct the contract") from error
     (output,) = made.values()
     return {"abi": output["abi"], "bytecode": output["bytecode"]}
 

@@ -72,7 +72,9 @@ class Decoder:
             deployed = deployment[contract]
             layouts = [one for one in deployed.interface.logs.values() if one.name == name]
             if len(layouts) != 1:
-                raise AbiMismatch(f"{contract} has no event {name}; deploy again with this version")
+                raise AbiMismatch(
+                    f"{contract} has no event {name}", "deploy again with this version"
+                )
             self._makers[deployed.address, layouts[0].topic] = layouts[0], maker
 
     @property
@@ -104,7 +106,7 @@ class Decoder:
             return maker(where, layout.decode(topics, blob(log["data"])))
         except (KeyError, TypeError, ValueError) as error:
             raise AbiMismatch(
-                f"a log does not fit its event ({error}); check the deployment file"
+                f"a log does not fit its event ({error})", "check the deployment file"
             ) from error
 
 

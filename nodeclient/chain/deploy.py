@@ -57,7 +57,7 @@ class _Deployer:
             gas = await self.account.gas_limit(call)
         except Reverted as error:
             raise DeploymentFailed(
-                f"{call.label} would revert: {error.reason}; check the parameters"
+                f"{call.label} would revert: {error.reason}", "check the parameters"
             ) from error
         fees = quote(await self.account.base_fee(), FeeSettings())
         fields: dict[str, Any] = {
@@ -74,7 +74,7 @@ class _Deployer:
             fields["to"] = to_checksum_address(call.to)
         raw = bytes(self._keys.sign_transaction(fields).raw_transaction)
         if not await self.account.broadcast(raw):
-            raise DeploymentFailed(f"{call.label}: the nonce is used up; deploy with a quiet key")
+            raise DeploymentFailed(f"{call.label}: the nonce is used up", "deploy with a quiet key")
         self.nonce += 1
         return _Step(call.label, raw)
 
@@ -140,10 +140,10 @@ async def _mined(deployer: _Deployer, step: _Step) -> dict[str, Any]:
         if receipt is not None:
             break
         if asyncio.get_running_loop().time() > end:
-            raise DeploymentFailed(f"{step.label} is not mined; check the fees and deploy again")
+            raise DeploymentFailed(f"{step.label} is not mined", "check the fees and deploy again")
         await asyncio.sleep(0.1)
     if quantity(receipt["status"]) != 1:
-        raise DeploymentFailed(f"{step.label} failed on chain; check the parameters")
+        raise DeploymentFailed(f"{step.label} failed on chain", "check the parameters")
     return receipt
 
 

@@ -66,7 +66,7 @@ class Deployment:
             return self.contracts[name]
         except KeyError:
             raise DeploymentInvalid(
-                f"the deployment has no contract {name}; deploy again with this version"
+                f"the deployment has no contract {name}", "deploy again with this version"
             ) from None
 
 
@@ -81,14 +81,14 @@ def load(path: Path) -> Deployment:
             raw = file.read(MAX_FILE + 1)
     except OSError as error:
         raise DeploymentInvalid(
-            f"cannot read {path}: {error.strerror}; run `ape run deploy` first"
+            f"cannot read {path}: {error.strerror}", "run `ape run deploy` first"
         ) from error
     if len(raw) > MAX_FILE:
-        raise DeploymentInvalid(f"{path} is larger than {MAX_FILE} bytes; deploy again")
+        raise DeploymentInvalid(f"{path} is larger than {MAX_FILE} bytes", "deploy again")
     try:
         return parse(json.loads(raw))
     except (ValueError, RecursionError) as error:
-        raise DeploymentInvalid(f"{path} is not JSON; deploy again") from error
+        raise DeploymentInvalid(f"{path} is not JSON", "deploy again") from error
 
 
 def parse(data: Any) -> Deployment:
@@ -96,7 +96,7 @@ def parse(data: Any) -> Deployment:
     try:
         if data["format"] != FORMAT:
             raise DeploymentInvalid(
-                f"deployment format {data['format']!r}, this version reads {FORMAT}; deploy again"
+                f"deployment format {data['format']!r}, this version reads {FORMAT}", "deploy again"
             )
         contracts = {name: _contract(name, data["contracts"][name]) for name in CONTRACTS}
         made = Deployment(
@@ -109,10 +109,10 @@ def parse(data: Any) -> Deployment:
         )
     except (KeyError, TypeError, ValueError, ChainUnavailable, AbiMismatch) as error:
         raise DeploymentInvalid(
-            f"the deployment file is malformed or incomplete ({error}); deploy again"
+            f"the deployment file is malformed or incomplete ({error})", "deploy again"
         ) from error
     if len({contract.address for contract in contracts.values()}) != len(contracts):
-        raise DeploymentInvalid("two contracts share one address; deploy again")
+        raise DeploymentInvalid("two contracts share one address", "deploy again")
     return made
 
 
@@ -160,14 +160,14 @@ async def check_chain(deployment: Deployment, rpc: Rpc) -> None:
     found = await rpc.chain_id()
     if found != deployment.chain_id:
         raise DeploymentInvalid(
-            f"the RPC serves chain {found}, the deployment is of chain {deployment.chain_id}; "
-            "use the RPC URL of that network"
+            f"the RPC serves chain {found}, the deployment is of chain {deployment.chain_id}",
+            "use the RPC URL of that network",
         )
     for contract in deployment.contracts.values():
         where = to_checksum_address(contract.address)
         if not blob(await rpc.request("eth_getCode", [where, "latest"])):
             raise DeploymentInvalid(
-                f"there is no {contract.name} at {where} on chain {found}; deploy again"
+                f"there is no {contract.name} at {where} on chain {found}", "deploy again"
             )
 
 

@@ -6,12 +6,25 @@ Two kinds matter to the rules: `Reverted` (the contract said no: asking again ch
 
 from __future__ import annotations
 
+from nodeclient.errors import BadInput, ChainUnavailable, Reverted, SealrunError
 
-class ChainError(Exception):
-    """Base of all errors of the chain adapter."""
+__all__ = [
+    "AbiMismatch",
+    "CallReverted",
+    "ChainUnavailable",
+    "CompilationFailed",
+    "DeploymentFailed",
+    "DeploymentInvalid",
+    "FeeTooHigh",
+    "HeaderMismatch",
+    "OrderReverted",
+    "Reverted",
+    "RpcRefused",
+    "Unconfirmed",
+]
 
 
-class Reverted(ChainError):
+class OrderReverted(Reverted):
     """An order was refused by the contract, in simulation (nothing sent) or when mined.
 
     `reason` is the contract's string, "module: what is wrong"; `tx_hash` is None when nothing was
@@ -19,14 +32,10 @@ class Reverted(ChainError):
     """
 
     def __init__(self, function: str, reason: str, tx_hash: bytes | None = None) -> None:
-        where = "in simulation, nothing was sent" if tx_hash is None else f"in 0x{tx_hash.hex()}"
-        super().__init__(f"{function} reverted {where}: {reason}; check the order and the block")
-        self.reason = reason
+        sent = "nothing was sent" if tx_hash is None else f"see transaction 0x{tx_hash.hex()}"
+        super().__init__(reason, f"{sent}, check the arguments of {function}")
+        self.function = function
         self.tx_hash = tx_hash
-
-
-class ChainUnavailable(ChainError):
-    """No usable answer: connection, timeout, HTTP status, malformed JSON. Worth a retry."""
 
 
 class RpcRefused(ChainUnavailable):
@@ -35,10 +44,10 @@ class RpcRefused(ChainUnavailable):
     `code` is the JSON-RPC error code; `data` holds the EVM's return data of a revert, if any.
     """
 
-    def __init__(self, method: str, code: int, message: str, data: bytes) -> None:
-        super().__init__(f"{method} was refused: {message}; check the RPC endpoint and the request")
+    def __init__(self, method: str, code: int, reason: str, data: bytes) -> None:
+        super().__init__(f"{method} was refused: {reason}", "check the account and the RPC node")
         self.code = code
-        self.reason = message
+        self.reason = reason
         self.data = data
 
 
@@ -46,7 +55,7 @@ class CallReverted(ChainUnavailable):
     """A view reverted with `reason`."""
 
     def __init__(self, function: str, reason: str) -> None:
-        super().__init__(f"{function} reverted: {reason}; check its arguments and the block")
+        super().__init__(f"{function} reverted: {reason}", "check its arguments and the block")
         self.reason = reason
 
 
@@ -66,13 +75,13 @@ class Unconfirmed(ChainUnavailable):
     """Sent and replaced, but not mined in the time allowed. The journal keeps it: ask again."""
 
 
-class DeploymentInvalid(ChainError):
+class DeploymentInvalid(BadInput):
     """`deployments/<network>.json` is missing, malformed or of another chain."""
 
 
-class CompilationFailed(ChainError):
+class CompilationFailed(SealrunError):
     """Vyper did not compile a contract; the message carries the compiler's own words."""
 
 
-class DeploymentFailed(ChainError):
+class DeploymentFailed(SealrunError):
     """A transaction of the deployment failed; nothing was written to `deployments/`."""

@@ -32,8 +32,8 @@ def quote(base_fee: int, settings: FeeSettings) -> Fees:
     """
     if base_fee >= settings.cap:
         raise FeeTooHigh(
-            f"the base fee is {base_fee / GWEI:.1f} gwei, the cap {settings.cap / GWEI:.1f} gwei; "
-            "wait, or raise the cap in the configuration"
+            f"the base fee is {base_fee / GWEI:.1f} gwei, the cap {settings.cap / GWEI:.1f} gwei",
+            "wait, or raise the cap in the configuration",
         )
     max_fee = min(settings.cap, 2 * base_fee + settings.tip)
     return Fees(max_fee, min(settings.tip, max_fee - base_fee))

@@ -65,16 +65,16 @@ def build_header(block: Mapping[str, Any]) -> bytes:
         expected = blob(block["hash"], 32)
     except (KeyError, ChainUnavailable) as error:
         raise HeaderMismatch(
-            "the RPC's block lacks a header field; ask another RPC endpoint"
+            "the RPC's block lacks a header field", "ask another RPC endpoint"
         ) from error
     if keccak(header) != expected:
         raise HeaderMismatch(
-            "the RPC's block fields do not hash to its block hash; ask another RPC endpoint"
+            "the RPC's block fields do not hash to its block hash", "ask another RPC endpoint"
         )
     if len(header) > MAX_HEADER:
         raise HeaderMismatch(
-            f"the header has {len(header)} bytes, the contract takes {MAX_HEADER}; "
-            "this chain is not supported"
+            f"the header has {len(header)} bytes, the contract takes {MAX_HEADER}",
+            "this chain is not supported",
         )
     return header
 
@@ -92,7 +92,7 @@ async def fetch_header(rpc: Rpc, number: int) -> tuple[bytes, bytes]:
     """
     block = await rpc.block(number)
     if block is None or block.get("number") != hex(number):
-        raise HeaderMismatch(f"the RPC has no block {number}; wait until it is mined")
+        raise HeaderMismatch(f"the RPC has no block {number}", "wait until it is mined")
     return build_header(block), blob(block["mixHash"], 32)
 
 

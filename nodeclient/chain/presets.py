@@ -46,7 +46,7 @@ PRESETS: Mapping[str, Preset] = {
     # One anvil block may be one transaction, so spans are generous in blocks and short in time.
     "anvil": Preset(
         unit=ETHER,
-        unbonding=2_000,
+        unbonding=2_500,
         allow_software=True,
         half_life=648_000,
         window=64,

@@ -51,15 +51,15 @@ class Rpc:
             Web3Exception,
         ) as error:
             raise ChainUnavailable(
-                f"{method}: no answer from the RPC ({type(error).__name__}); "
-                "check that the node runs and that the URL is right"
+                f"{method}: no answer from the RPC ({type(error).__name__})",
+                "check that the node runs and that the URL is right",
             ) from error
         if not isinstance(answer, dict):
-            raise ChainUnavailable(f"{method}: the answer is no JSON object; check the RPC URL")
+            raise ChainUnavailable(f"{method}: the answer is no JSON object", "check the RPC URL")
         if answer.get("error") is not None:
             raise _refusal(method, answer["error"])
         if "result" not in answer:
-            raise ChainUnavailable(f"{method}: the answer has no result; check the RPC URL")
+            raise ChainUnavailable(f"{method}: the answer has no result", "check the RPC URL")
         return answer["result"]
 
     async def chain_id(self) -> int:
@@ -71,7 +71,7 @@ class Rpc:
         tag = number if isinstance(number, str) else hex(number)
         answer = await self.request("eth_getBlockByNumber", [tag, full])
         if answer is not None and not isinstance(answer, dict):
-            raise ChainUnavailable("eth_getBlockByNumber: no block object; check the RPC URL")
+            raise ChainUnavailable("eth_getBlockByNumber: no block object", "check the RPC URL")
         return answer
 
     async def close(self) -> None:
@@ -86,7 +86,7 @@ def quantity(value: object) -> int:
             return int(value, 16)
         except ValueError:
             pass
-    raise ChainUnavailable("the RPC sent something that is no hex quantity; check the RPC URL")
+    raise ChainUnavailable("the RPC sent something that is no hex quantity", "check the RPC URL")
 
 
 def blob(value: object, size: int | None = None) -> bytes:
@@ -101,7 +101,7 @@ def blob(value: object, size: int | None = None) -> bytes:
             data = None
         if data is not None and (size is None or len(data) == size):
             return data
-    raise ChainUnavailable("the RPC sent malformed hex bytes; check the RPC URL")
+    raise ChainUnavailable("the RPC sent malformed hex bytes", "check the RPC URL")
 
 
 def _refusal(method: str, error: object) -> RpcRefused:

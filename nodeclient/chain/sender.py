@@ -24,7 +24,13 @@ from nodeclient.chain.account import Account
 from nodeclient.chain.attempts import Attempts
 from nodeclient.chain.calls import Call, build_call
 from nodeclient.chain.deployment import Deployment
-from nodeclient.chain.errors import ChainUnavailable, Reverted, RpcRefused, Unconfirmed
+from nodeclient.chain.errors import (
+    ChainUnavailable,
+    OrderReverted,
+    Reverted,
+    RpcRefused,
+    Unconfirmed,
+)
 from nodeclient.chain.fees import Fees, FeeSettings, bump, quote
 from nodeclient.chain.rpc import Rpc, blob, quantity
 from nodeclient.core.types import Address
@@ -90,8 +96,8 @@ class Sender:
             if receipt is not None:
                 return await self._conclude(order, call, receipt)
         raise Unconfirmed(
-            f"{call.label}: other transactions of this account keep taking its nonce; "
-            "use the account for this Node only"
+            f"{call.label}: other transactions of this account keep taking its nonce",
+            "use the account for this Node only",
         )
 
     async def _revive(self, order: Order, call: Call, seen: Attempts) -> Attempts | None:
@@ -163,7 +169,7 @@ class Sender:
                 except ChainUnavailable as error:
                     log.warning("%s is not confirmed yet: %s", call.label, error)
         raise Unconfirmed(
-            f"{call.label}: not mined yet; it stays in the journal and is looked for again"
+            f"{call.label}: not mined yet", "it stays in the journal and is looked for again"
         )
 
     async def _wait(self, made: Attempts) -> tuple[dict[str, Any] | None, bool]:
@@ -228,5 +234,5 @@ class Sender:
         tx_hash = blob(receipt.get("transactionHash"), 32)
         block = quantity(receipt.get("blockNumber"))
         if quantity(receipt.get("status")) != 1:
-            raise Reverted(call.label, await self._chain.why_failed(call, block), tx_hash)
+            raise OrderReverted(call.label, await self._chain.why_failed(call, block), tx_hash)
         return Receipt(order.key, tx_hash, block, quantity(receipt.get("gasUsed")))

@@ -149,7 +149,7 @@ class Watcher:
             if self._cursor >= self._first:
                 block = await self._rpc.block(self._cursor)
                 if block is None:
-                    raise ChainUnavailable("the RPC lost a block; ask another endpoint")
+                    raise ChainUnavailable("the RPC lost a block", "ask another endpoint")
                 self._trail.add(_ref(block))
             return True
         if head.ref.number == last.number:
@@ -193,7 +193,7 @@ class Watcher:
             self._range = max(1, (end - self._cursor) // 2)
             raise
         if not isinstance(found, list):
-            raise ChainUnavailable("eth_getLogs: no list came back; check the RPC URL")
+            raise ChainUnavailable("eth_getLogs: no list came back", "check the RPC URL")
         try:
             wanted = [entry for entry in found if not entry.get("removed")]
             wanted.sort(key=lambda e: (quantity(e["blockNumber"]), quantity(e["logIndex"])))
@@ -201,9 +201,9 @@ class Watcher:
                 block = block_of(entry)
                 at_head = block.number == head.ref.number
                 if not start <= block.number <= end or (at_head and block.hash != head.ref.hash):
-                    raise ChainUnavailable("eth_getLogs: logs of other blocks; asking again")
+                    raise ChainUnavailable("eth_getLogs: logs of other blocks", "asking again")
         except (KeyError, AttributeError, TypeError) as error:
-            raise ChainUnavailable("eth_getLogs: malformed logs; check the RPC URL") from error
+            raise ChainUnavailable("eth_getLogs: malformed logs", "check the RPC URL") from error
         return wanted
 
 
@@ -219,4 +219,4 @@ def _ref(block: dict[str, Any]) -> BlockRef:
             quantity(block["number"]), blob(block["hash"], 32), quantity(block["timestamp"])
         )
     except KeyError as error:
-        raise ChainUnavailable("the RPC's block lacks a field; check the RPC URL") from error
+        raise ChainUnavailable("the RPC's block lacks a field", "check the RPC URL") from error
