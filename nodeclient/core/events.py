@@ -180,7 +180,7 @@ class BriefReceived(PeerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NonceAsked(PeerEvent):
-    """The Executor asks a member for its nonce; ``fresh`` was drawn for the case it is the first."""
+    """The Executor asks a member for its nonce; ``fresh`` is used if it is the first."""
 
     commitment: Commitment
     phase: Phase

@@ -111,7 +111,7 @@ class DeadlineClass:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Constructor immutables of ``TaskMarket`` that the rules need. Windows in blocks, fees in wei."""
+    """Immutables of ``TaskMarket`` that the rules need. Windows in blocks, fees in wei."""
 
     chain_id: int
     market: Address

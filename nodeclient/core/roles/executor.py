@@ -1,0 +1,372 @@
+"""The Executor: claims, boots its Machine, proves it before and after, and finishes.
+
+::
+
+    WATCHING -> LEADING -> DRAWN -> ACCEPTING -> BOOTING -> PREPARING -> GATHERING -> PROVING
+       |           |                                ^                                    |
+     CLOSED      CLOSED                             | AFTER             POLLING <--------+
+                                                    |                      |
+                              CLEANING <- RUNNING <- ADMITTING  (BEFORE) --+-- (AFTER) FINISHING
+                                 |                                                        |
+                                 +--> BOOTING with phase AFTER                          DONE
+
+BOOTING to POLLING is walked twice, with ``phase`` BEFORE and AFTER. A Machine that is lost before
+the BEFORE record boots again with the next attempt; one that is lost while it holds released keys
+cannot be repaired, because no owner releases a second key: the Node gives up and the Task expires.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from agent.formats.hashes import sha256
+from nodeclient.core import actions as do
+from nodeclient.core import events as ev
+from nodeclient.core.roles.table import Actions, build_table
+from nodeclient.core.types import ZERO_ADDRESS, Address, Ballot, Phase, Statement
+
+if TYPE_CHECKING:
+    from nodeclient.core.case import Case, Me
+
+
+class State(StrEnum):
+    """Where the Executor stands in a Task."""
+
+    WATCHING = "watching"
+    LEADING = "leading"
+    DRAWN = "drawn"
+    ACCEPTING = "accepting"
+    BOOTING = "booting"
+    PREPARING = "preparing"
+    GATHERING = "gathering"
+    PROVING = "proving"
+    POLLING = "polling"
+    ADMITTING = "admitting"
+    RUNNING = "running"
+    CLEANING = "cleaning"
+    FINISHING = "finishing"
+    DONE = "done"
+    GAVE_UP = "gave up"
+    CLOSED = "closed"
+
+
+ENDED = (State.DONE, State.CLOSED)
+SEATED = tuple(s for s in State if s not in (State.WATCHING, State.LEADING, *ENDED))
+AT_REST = (State.GAVE_UP, *ENDED)
+ON_MACHINE = (State.BOOTING, State.PREPARING, State.GATHERING, State.PROVING, State.POLLING)
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Data of the role. ``resume`` is the root-sealed record that finds the Machine again."""
+
+    state: State = State.WATCHING
+    evaluating: bool = False
+    claim_at: int | None = None
+    ticket: int = 0
+    claimed: bool = False
+    tried_draw_at: int = 0
+    spec: bytes = b""
+    phase: Phase = Phase.BEFORE
+    attempt: int = 0
+    resume: bytes = b""
+    session_hash: bytes = b""
+    nonces: tuple[tuple[Address, bytes], ...] = ()
+    statement: Statement | None = None
+    keys: tuple[str, ...] = ()
+    outcome: bytes = b""
+    during: tuple[tuple[Address, bytes, bytes], ...] = ()
+    transcript: bytes = b""
+    reason: str = ""
+
+
+Step = tuple[Executor, Actions]
+
+
+def on_block_while_watching(role: Executor, event: ev.BlockSeen, case: Case, me: Me) -> Step:
+    """Evaluate the ticket once alpha exists; claim in the block that the ticket allows."""
+    task, number = case.on_chain(), event.block.number
+    if number > me.parameters.claim_end(task):
+        return role, ()
+    if not role.evaluating and number > me.parameters.entropy_block(task):
+        asked = do.EvaluateTicket(commitment=case.commitment, task=task)
+        return replace(role, evaluating=True), (asked,)
+    due = role.claim_at is not None and number >= role.claim_at and not role.claimed
+    beaten = task.executor != ZERO_ADDRESS and task.ticket <= role.ticket
+    if due and not beaten:
+        return replace(role, claimed=True), (do.SubmitClaim(commitment=case.commitment, task=task),)
+    return role, ()
+
+
+def on_ticket(role: Executor, event: ev.TicketEvaluated, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return replace(role, claim_at=event.claim_at, ticket=event.ticket), ()
+
+
+def on_claimed(role: Executor, event: ev.TaskClaimed, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """Lead, or fall back behind a lower ticket."""
+    if event.leader == me.address:
+        return replace(role, state=State.LEADING), ()
+    return replace(role, state=State.WATCHING), ()
+
+
+def on_block_while_leading(role: Executor, event: ev.BlockSeen, case: Case, me: Me) -> Step:
+    """The leader draws; a draw that was rejected is tried again while the window lasts."""
+    task, number = case.on_chain(), event.block.number
+    opens = me.parameters.draw_entropy_block(task)
+    if not opens < number <= me.parameters.draw_end(task) or number < role.tried_draw_at + 2:
+        return role, ()
+    draw = do.SubmitDraw(commitment=case.commitment, task=task, at=number)
+    return replace(role, tried_draw_at=number), (draw,)
+
+
+def on_drawn(role: Executor, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:  # noqa: ARG001
+    mine = event.executor == me.address
+    return replace(role, state=State.DRAWN if mine else State.CLOSED), ()
+
+
+def on_brief(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """The opening is here: look whether this Node can run it."""
+    answer = do.Reply(commitment=case.commitment, request=event.request)
+    if role.spec:
+        return role, (answer,)
+    vet = do.VetTask(commitment=case.commitment, spec=event.spec, consents=event.consents)
+    return replace(role, spec=event.spec), (answer, vet)
+
+
+def on_brief_again(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return role, (do.Reply(commitment=case.commitment, request=event.request),)
+
+
+def on_vetted(role: Executor, event: ev.TaskVetted, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """Accept what this Node can run; leave the rest to the deadline, which slashes nobody."""
+    if event.reasons:
+        return replace(role, state=State.GAVE_UP, reason="; ".join(event.reasons)), ()
+    accept = do.SubmitAccept(commitment=case.commitment, task=case.on_chain())
+    return replace(role, state=State.ACCEPTING), (accept,)
+
+
+def on_accepted(role: Executor, event: ev.TaskAccepted, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return boot(role, case, Phase.BEFORE, attempt=1)
+
+
+def boot(role: Executor, case: Case, phase: Phase, attempt: int) -> Step:
+    """Order a fresh boot for a phase."""
+    fresh = replace(role, state=State.BOOTING, phase=phase, attempt=attempt, nonces=())
+    order = do.BootMachine(commitment=case.commitment, phase=phase, attempt=attempt)
+    return fresh, (order,)
+
+
+def on_booted(role: Executor, event: ev.MachineBooted, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """The fresh Agent gets the Task (also after the erasure: its Evidence names the Task)."""
+    booted = replace(
+        role,
+        state=State.PREPARING,
+        resume=event.resume,
+        session_hash=sha256(event.session_hpke + event.session_signing),
+    )
+    order = do.PrepareTask(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        spec=role.spec if role.phase is Phase.BEFORE else b"",
+        resume=event.resume,
+        attempt=role.attempt,
+    )
+    return booted, (order,)
+
+
+def on_prepared(role: Executor, event: ev.TaskPrepared, case: Case, me: Me) -> Step:  # noqa: ARG001
+    order = do.CollectNonces(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        members=case.members,
+        phase=role.phase,
+        attempt=role.attempt,
+    )
+    return replace(role, state=State.GATHERING), (order,)
+
+
+def on_nonces(role: Executor, event: ev.NoncesCollected, case: Case, me: Me) -> Step:  # noqa: ARG001
+    order = do.TakeEvidence(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        phase=role.phase,
+        attempt=role.attempt,
+        nonces=event.nonces,
+        resume=role.resume,
+        session_hash=role.session_hash,
+        during=role.during,
+        outcome=role.outcome,
+        transcript=role.transcript,
+    )
+    return replace(role, state=State.PROVING, nonces=event.nonces), (order,)
+
+
+def on_evidence(role: Executor, event: ev.EvidenceTaken, case: Case, me: Me) -> Step:  # noqa: ARG001
+    order = do.CollectVotes(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        members=case.members,
+        phase=role.phase,
+        statement=event.statement,
+        nonces=role.nonces,
+    )
+    return replace(role, state=State.POLLING, statement=event.statement), (order,)
+
+
+def on_ballot(role: Executor, event: ev.BallotCollected, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """A quorum affirmed: bring the record on chain."""
+    if role.statement is None:
+        raise ValueError("votes were collected without a statement")
+    order = do.SubmitRecord(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        members=case.members,
+        phase=role.phase,
+        statement=role.statement,
+        ballot=Ballot(event.verdict, event.valid_until, event.voters, event.signatures),
+    )
+    state = State.ADMITTING if role.phase is Phase.BEFORE else State.FINISHING
+    return replace(role, state=state), (order,)
+
+
+def on_record_rejected(role: Executor, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
+    """A ballot that came too late is collected anew: same header, later ``valid_until``."""
+    if event.order not in ("admit", "finish") or role.statement is None:
+        return role, ()
+    order = do.CollectNonces(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        members=case.members,
+        phase=role.phase,
+        attempt=role.attempt + 1,
+    )
+    if role.attempt >= me.boot_limit:
+        return give_up(role, case, f"{event.order} was rejected: {event.reason}")
+    again = replace(role, state=State.GATHERING, attempt=role.attempt + 1, nonces=())
+    return again, (order,)
+
+
+def on_admitted(role: Executor, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:  # noqa: ARG001
+    order = do.WatchMachine(commitment=case.commitment, resume=role.resume)
+    return replace(role, state=State.RUNNING), (order,)
+
+
+def on_key(role: Executor, event: ev.KeyOffered, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """Pass an owner's sealed key on; the same key again is only acknowledged."""
+    answer = do.Reply(commitment=case.commitment, request=event.request)
+    if event.cid in role.keys:
+        return role, (answer,)
+    deliver = do.DeliverKey(
+        commitment=case.commitment, cid=event.cid, sealed=event.sealed, resume=role.resume
+    )
+    return replace(role, keys=(*role.keys, event.cid)), (answer, deliver)
+
+
+def on_key_out_of_place(role: Executor, event: ev.KeyOffered, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """After the run a repeated key is acknowledged; before the record none is taken."""
+    refusal = "" if event.cid in role.keys else "no machine waits for a key"
+    answer = do.Reply(commitment=case.commitment, request=event.request, refusal=refusal)
+    return role, (answer,)
+
+
+def on_ran(role: Executor, event: ev.MachineRan, case: Case, me: Me) -> Step:  # noqa: ARG001
+    order = do.CleanMachine(commitment=case.commitment, resume=role.resume)
+    ran = replace(role, state=State.CLEANING, outcome=event.outcome, during=event.during)
+    return ran, (order,)
+
+
+def on_cleaned(role: Executor, event: ev.MachineCleaned, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return boot(replace(role, transcript=event.transcript), case, Phase.AFTER, attempt=1)
+
+
+def on_lost(role: Executor, event: ev.MachineLost, case: Case, me: Me) -> Step:
+    """Boot again where nothing was released or all is erased; else give up."""
+    if role.state in ON_MACHINE and role.attempt < me.boot_limit:
+        return boot(role, case, role.phase, role.attempt + 1)
+    return give_up(role, case, event.reason)
+
+
+def give_up(role: Executor, case: Case, reason: str) -> Step:
+    """Nothing more can be done here: power off and let the deadline end the Task."""
+    off = do.PowerOff(commitment=case.commitment, resume=role.resume)
+    gone = replace(role, state=State.GAVE_UP, reason=reason)
+    return gone, (off,) if role.resume else ()
+
+
+def on_settled(role: Executor, event: ev.TaskSettled, case: Case, me: Me) -> Step:  # noqa: ARG001
+    off = do.PowerOff(commitment=case.commitment, resume=role.resume)
+    tell = do.AnnounceResults(commitment=case.commitment, task=case.on_chain(), spec=role.spec)
+    return replace(role, state=State.DONE), (off, tell)
+
+
+def on_ended(role: Executor, event: ev.TaskFailed, case: Case, me: Me) -> Step:  # noqa: ARG001
+    off = do.PowerOff(commitment=case.commitment, resume=role.resume)
+    return replace(role, state=State.CLOSED), (off,) if role.resume else ()
+
+
+TABLE = build_table(
+    handled={
+        (State.WATCHING, ev.BlockSeen): on_block_while_watching,
+        (State.LEADING, ev.BlockSeen): on_block_while_leading,
+        (State.DRAWN, ev.BriefReceived): on_brief,
+        (State.DRAWN, ev.TaskVetted): on_vetted,
+        (State.ACCEPTING, ev.TaskAccepted): on_accepted,
+        (State.BOOTING, ev.MachineBooted): on_booted,
+        (State.PREPARING, ev.TaskPrepared): on_prepared,
+        (State.GATHERING, ev.NoncesCollected): on_nonces,
+        (State.PROVING, ev.EvidenceTaken): on_evidence,
+        (State.POLLING, ev.BallotCollected): on_ballot,
+        (State.ADMITTING, ev.TaskAdmitted): on_admitted,
+        (State.ADMITTING, ev.TransactionRejected): on_record_rejected,
+        (State.FINISHING, ev.TransactionRejected): on_record_rejected,
+        (State.RUNNING, ev.KeyOffered): on_key,
+        (State.RUNNING, ev.MachineRan): on_ran,
+        (State.CLEANING, ev.MachineCleaned): on_cleaned,
+    },
+    everywhere={
+        ev.TicketEvaluated: ((State.WATCHING, State.LEADING), on_ticket),
+        ev.TaskClaimed: ((State.WATCHING, State.LEADING), on_claimed),
+        ev.CommitteeDrawn: ((State.WATCHING, State.LEADING), on_drawn),
+        ev.BriefReceived: ([s for s in SEATED if s is not State.DRAWN], on_brief_again),
+        ev.KeyOffered: ([s for s in State if s is not State.RUNNING], on_key_out_of_place),
+        ev.MachineLost: (
+            (*ON_MACHINE, State.ADMITTING, State.RUNNING, State.CLEANING),
+            on_lost,
+        ),
+        ev.TaskSettled: (SEATED, on_settled),
+        ev.TaskFailed: ([s for s in State if s not in ENDED], on_ended),
+        ev.TaskExpired: ([s for s in State if s not in ENDED], on_ended),
+    },
+    ignoring={
+        ev.BlockSeen: tuple(State),
+        ev.TransactionRejected: tuple(State),
+        ev.TransactionMined: tuple(State),
+        ev.KeyDelivered: tuple(State),
+        ev.TicketEvaluated: (State.DRAWN, *AT_REST),
+        ev.TaskClaimed: AT_REST,
+        ev.CommitteeDrawn: AT_REST,
+        ev.BriefReceived: AT_REST,
+        # A Machine that this Node gave up, or a Task that ended meanwhile, may still answer.
+        **dict.fromkeys(
+            (
+                ev.TaskVetted,
+                ev.TaskAccepted,
+                ev.MachineBooted,
+                ev.TaskPrepared,
+                ev.NoncesCollected,
+                ev.EvidenceTaken,
+                ev.BallotCollected,
+                ev.TaskAdmitted,
+                ev.MachineRan,
+                ev.MachineCleaned,
+                ev.MachineLost,
+                ev.TaskSettled,
+                ev.TaskFailed,
+                ev.TaskExpired,
+            ),
+            AT_REST,
+        ),
+    },
+)

@@ -1,0 +1,309 @@
+"""A Committee member: a Verifier that gives nonces, appraises, asks during the run, and votes.
+
+::
+
+    SEATED -> BRIEFED -> (TaskAdmitted) QUESTIONING -> CLOSED
+
+What a member said once it says again, for ever: its first nonce and its first vote of a (phase,
+attempt) are kept before they are sent, because two differing votes are a slashable fact. A finding
+is sticky: a later good answer does not launder it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from nodeclient.core import actions as do
+from nodeclient.core import events as ev
+from nodeclient.core.roles.table import Actions, build_table
+from nodeclient.core.types import (
+    ZERO_HASH,
+    Ballot,
+    Phase,
+    TaskState,
+    Verdict,
+    Vote,
+    quorum_of,
+)
+
+if TYPE_CHECKING:
+    from nodeclient.core.case import Case, Me
+
+MAX_ATTEMPTS = 8  # bounds what an Executor can make a member remember
+MAX_ANSWERS = 4096
+
+
+class State(StrEnum):
+    """Where a member stands in a Task."""
+
+    SEATED = "seated"
+    BRIEFED = "briefed"
+    QUESTIONING = "questioning"
+    CLOSED = "closed"
+
+
+LIVE = (State.SEATED, State.BRIEFED, State.QUESTIONING)
+READY = (State.BRIEFED, State.QUESTIONING)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Data of the role. ``summary`` is what later phases need of the BEFORE Evidence."""
+
+    state: State = State.SEATED
+    spec: bytes = b""
+    nonces: tuple[tuple[int, int, bytes], ...] = ()
+    votes: tuple[Vote, ...] = ()
+    session_key_hash: bytes = b""
+    before: bytes = b""
+    after: bytes = b""
+    answers: tuple[tuple[bytes, bytes], ...] = ()
+    findings: tuple[str, ...] = ()
+    dissent: tuple[Vote, ...] = ()
+    refused: bool = False
+    expire_tried_at: int = 0
+
+    def nonce_of(self, phase: Phase, attempt: int) -> bytes:
+        """The nonce given for a (phase, attempt); empty when none was."""
+        return next((n for p, a, n in self.nonces if (p, a) == (phase, attempt)), b"")
+
+    def vote_of(self, phase: Phase, attempt: int) -> Vote | None:
+        """The vote cast for a (phase, attempt)."""
+        return next((v for v in self.votes if (v.phase, v.attempt) == (phase, attempt)), None)
+
+
+Step = tuple[Member, Actions]
+
+
+def reply(case: Case, event: ev.PeerEvent, body: object = None, refusal: str = "") -> do.Reply:
+    """Answer the peer that waits."""
+    return do.Reply(commitment=case.commitment, request=event.request, body=body, refusal=refusal)
+
+
+def on_brief(role: Member, event: ev.BriefReceived, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return replace(role, state=State.BRIEFED, spec=event.spec), (reply(case, event),)
+
+
+def on_brief_again(role: Member, event: ev.BriefReceived, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return role, (reply(case, event),)
+
+
+def on_nonce(role: Member, event: ev.NonceAsked, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """The first nonce of a (phase, attempt) stays; only the Executor gets one."""
+    if event.sender != case.on_chain().executor:
+        return role, (reply(case, event, refusal="only the executor of the task gets a nonce"),)
+    wanted = TaskState.ACCEPTED if event.phase is Phase.BEFORE else TaskState.ADMITTED
+    if event.phase is Phase.DURING or case.state is not wanted:
+        return role, (reply(case, event, refusal=f"the task is not in state {wanted.name} yet"),)
+    known = role.nonce_of(event.phase, event.attempt)
+    if known:
+        return role, (reply(case, event, known),)
+    if not 0 < event.attempt <= MAX_ATTEMPTS:
+        return role, (reply(case, event, refusal="no further attempt is appraised"),)
+    given = (*role.nonces, (event.phase, event.attempt, event.fresh))
+    return replace(role, nonces=given), (reply(case, event, event.fresh),)
+
+
+def on_nonce_unbriefed(role: Member, event: ev.NonceAsked, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return role, (reply(case, event, refusal="this member has no TaskSpec yet"),)
+
+
+def on_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """Appraise what answers this member's own nonce; repeat a vote that was cast."""
+    phase, attempt = event.phase, event.statement.attempt
+    if event.sender != case.on_chain().executor:
+        return role, (reply(case, event, refusal="only the executor of the task is appraised"),)
+    cast = role.vote_of(phase, attempt)
+    if cast is not None:
+        return role, (reply(case, event, cast),)
+    nonce = role.nonce_of(phase, attempt)
+    if not nonce:
+        return role, (reply(case, event, refusal="this member gave no nonce for the attempt"),)
+    order = do.AppraiseEvidence(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        spec=role.spec,
+        members=case.members,
+        phase=phase,
+        statement=event.statement,
+        evidence=event.evidence,
+        nonces=event.nonces,
+        own_nonce=nonce,
+        own_answers=role.answers,
+        before=role.before,
+        findings=role.findings,
+        valid_until=event.valid_until,
+    )
+    # The vote goes out when it is kept: the Executor asks again and finds it cast.
+    return role, (order, reply(case, event, refusal="appraising; ask again"))
+
+
+def on_appraised(role: Member, event: ev.EvidenceAppraised, case: Case, me: Me) -> Step:
+    """Keep the first vote of the (phase, attempt); share a contraindication."""
+    if role.vote_of(event.phase, event.vote.attempt) is not None:
+        return role, ()
+    voted = replace(
+        role,
+        votes=(*role.votes, event.vote),
+        findings=merge(role.findings, event.reasons),
+    )
+    if event.vote.verdict is Verdict.AFFIRMING:
+        if event.phase is Phase.BEFORE:
+            voted = replace(voted, before=event.summary, session_key_hash=event.session_key_hash)
+        else:
+            voted = replace(voted, after=event.summary)
+        return voted, ()
+    share = do.ShareVote(commitment=case.commitment, members=case.members, vote=event.vote)
+    counted, more = count_dissent(voted, event.vote, case, me)
+    return counted, (share, *more)
+
+
+def on_admitted(role: Member, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """Ask at own times; a member that did not appraise BEFORE has nothing to compare with."""
+    questioning = replace(role, state=State.QUESTIONING)
+    if not role.before:
+        return questioning, ()
+    order = do.AskDuring(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        spec=role.spec,
+        before=role.before,
+        session_key_hash=role.session_key_hash,
+    )
+    return questioning, (order,)
+
+
+def on_answer(role: Member, event: ev.QuestionAnswered, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """Remember the answer; the first finding is voted on at once, and never forgotten."""
+    answers = role.answers
+    if event.evidence_root and len(answers) < MAX_ANSWERS:
+        answers = (*answers, (event.nonce, event.evidence_root))
+    asked = replace(role, answers=answers, findings=merge(role.findings, event.reasons))
+    if not event.reasons or role.findings:
+        return asked, ()
+    order = do.SignDissent(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        phase=Phase.DURING,
+        attempt=1,
+        header=ZERO_HASH,
+    )
+    return asked, (order,)
+
+
+def on_dissent(role: Member, event: ev.DissentSigned, case: Case, me: Me) -> Step:
+    if role.vote_of(event.vote.phase, event.vote.attempt) is not None:
+        return role, ()
+    voted = replace(role, votes=(*role.votes, event.vote))
+    share = do.ShareVote(commitment=case.commitment, members=case.members, vote=event.vote)
+    counted, more = count_dissent(voted, event.vote, case, me)
+    return counted, (share, *more)
+
+
+def on_fellow_vote(role: Member, event: ev.VoteReceived, case: Case, me: Me) -> Step:
+    counted, more = count_dissent(role, event.vote, case, me)
+    return counted, (reply(case, event), *more)
+
+
+def count_dissent(role: Member, vote: Vote, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """Collect contraindicated votes over one digest; a quorum of them refuses the Task."""
+    seats = {member: seat for seat, member in enumerate(case.members)}
+    if vote.verdict is not Verdict.CONTRAINDICATED or vote.member not in seats:
+        return role, ()
+    if any(v.member == vote.member and digest_of(v) == digest_of(vote) for v in role.dissent):
+        return role, ()
+    if len(role.dissent) >= MAX_ATTEMPTS * len(seats):
+        return role, ()
+    gathered = replace(role, dissent=(*role.dissent, vote))
+    same = [v for v in gathered.dissent if digest_of(v) == digest_of(vote)]
+    if len(same) < quorum_of(len(case.members)) or role.refused:
+        return gathered, ()
+    same.sort(key=lambda v: seats[v.member])
+    order = do.SubmitRefuse(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        members=case.members,
+        phase=vote.phase,
+        attempt=vote.attempt,
+        header=vote.header,
+        ballot=Ballot(
+            verdict=vote.verdict,
+            valid_until=vote.valid_until,
+            voters=sum(1 << seats[v.member] for v in same),
+            signatures=tuple((v.r, v.vs) for v in same),
+        ),
+    )
+    return replace(gathered, refused=True), (order,)
+
+
+def digest_of(vote: Vote) -> tuple[object, ...]:
+    """What all votes of one ballot must have in common."""
+    return (vote.phase, vote.attempt, vote.header, vote.verdict, vote.valid_until)
+
+
+def merge(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
+    """Findings only grow."""
+    return old + tuple(reason for reason in new if reason not in old)
+
+
+def on_block(role: Member, event: ev.BlockSeen, case: Case, me: Me) -> Step:
+    """End a Task whose deadline is long over, when its requester does not."""
+    if case.state is None or case.over:
+        return role, ()
+    late = event.block.number - me.parameters.deadline(case.on_chain(), case.state)
+    if late <= me.expire_grace or event.block.number < role.expire_tried_at + 5:
+        return role, ()
+    order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=event.block.number)
+    return replace(role, expire_tried_at=event.block.number), (order,)
+
+
+def on_over(role: Member, event: ev.TaskEvent, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return replace(role, state=State.CLOSED), ()
+
+
+def on_late_question(role: Member, event: ev.PeerEvent, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return role, (reply(case, event, refusal="the task is over"),)
+
+
+def on_late_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> Step:  # noqa: ARG001
+    cast = role.vote_of(event.phase, event.statement.attempt)
+    refusal = "" if cast else "the task is over"
+    return role, (reply(case, event, cast, refusal),)
+
+
+TABLE = build_table(
+    handled={
+        (State.SEATED, ev.BriefReceived): on_brief,
+        (State.SEATED, ev.NonceAsked): on_nonce_unbriefed,
+        (State.SEATED, ev.AppraisalAsked): on_late_appraisal,
+        (State.CLOSED, ev.NonceAsked): on_late_question,
+        (State.CLOSED, ev.AppraisalAsked): on_late_appraisal,
+        (State.CLOSED, ev.VoteReceived): on_late_question,
+        (State.CLOSED, ev.BriefReceived): on_brief_again,
+    },
+    everywhere={
+        ev.BriefReceived: (READY, on_brief_again),
+        ev.NonceAsked: (READY, on_nonce),
+        ev.AppraisalAsked: (READY, on_appraisal),
+        ev.EvidenceAppraised: (READY, on_appraised),
+        ev.TaskAdmitted: ((State.SEATED, State.BRIEFED), on_admitted),
+        ev.QuestionAnswered: ((State.QUESTIONING,), on_answer),
+        ev.DissentSigned: (READY, on_dissent),
+        ev.VoteReceived: (LIVE, on_fellow_vote),
+        ev.BlockSeen: (LIVE, on_block),
+        ev.TaskSettled: (LIVE, on_over),
+        ev.TaskFailed: (LIVE, on_over),
+        ev.TaskExpired: (LIVE, on_over),
+    },
+    ignoring={
+        ev.BlockSeen: (State.CLOSED,),
+        ev.TransactionMined: tuple(State),
+        ev.TransactionRejected: tuple(State),
+        # An answer or an appraisal may come in after the Task has ended.
+        ev.EvidenceAppraised: (State.CLOSED,),
+        ev.QuestionAnswered: (State.CLOSED,),
+        ev.DissentSigned: (State.CLOSED,),
+    },
+)

@@ -1,0 +1,85 @@
+"""A receiver: learns from the Committee which Capsule is its result, fetches and opens it.
+
+::
+
+    EXPECTING -> (TaskSettled) FETCHING -> DONE
+        \\-> (TaskFailed) CLOSED
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from nodeclient.core import actions as do
+from nodeclient.core import events as ev
+from nodeclient.core.roles.table import Actions, build_table
+from nodeclient.core.types import TaskState
+
+if TYPE_CHECKING:
+    from nodeclient.core.case import Case, Me
+
+
+class State(StrEnum):
+    """Where the receiver stands."""
+
+    EXPECTING = "expecting"
+    FETCHING = "fetching"
+    DONE = "done"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Data of the role: what was received and where it lies."""
+
+    state: State = State.EXPECTING
+    cid: str = ""
+    path: str = ""
+
+
+Step = tuple[Receiver, Actions]
+
+
+def on_announced(role: Receiver, event: ev.ResultAnnounced, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """Only the drawn Executor announces; what counts is the settled Task, not the word."""
+    known = event.sender == case.on_chain().executor
+    refusal = "" if known else "only the executor of the task announces results"
+    reply = do.Reply(commitment=case.commitment, request=event.request, refusal=refusal)
+    if not known or role.state is not State.EXPECTING or case.state is not TaskState.SETTLED:
+        return role, (reply,)
+    fetching, orders = fetch(role, case)
+    return fetching, (reply, *orders)
+
+
+def on_settled(role: Receiver, event: ev.TaskSettled, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return fetch(role, case)
+
+
+def fetch(role: Receiver, case: Case) -> Step:
+    """The AFTER record is there: the result is what the Committee affirmed."""
+    order = do.FetchResult(commitment=case.commitment, task=case.on_chain(), members=case.members)
+    return replace(role, state=State.FETCHING), (order,)
+
+
+def on_opened(role: Receiver, event: ev.ResultOpened, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return replace(role, state=State.DONE, cid=event.cid, path=event.path), ()
+
+
+def on_failed(role: Receiver, event: ev.TaskFailed, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return replace(role, state=State.CLOSED), ()
+
+
+TABLE = build_table(
+    handled={
+        (State.EXPECTING, ev.TaskSettled): on_settled,
+        (State.FETCHING, ev.ResultOpened): on_opened,
+    },
+    everywhere={
+        ev.ResultAnnounced: (tuple(State), on_announced),
+        ev.TaskFailed: ((State.EXPECTING,), on_failed),
+        ev.TaskExpired: ((State.EXPECTING,), on_failed),
+    },
+    ignoring={},
+)

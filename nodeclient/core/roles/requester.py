@@ -1,0 +1,168 @@
+"""The requester: gathers consents, posts, sends the TaskSpec, and ends what others let lie.
+
+::
+
+    CONSENTING -> POSTING -> POSTED -> BRIEFING -> WAITING -> DONE | FAILED
+        |            |
+      REFUSED     REFUSED
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from nodeclient.core import actions as do
+from nodeclient.core import events as ev
+from nodeclient.core.roles.table import Actions, build_table
+
+if TYPE_CHECKING:
+    from nodeclient.core.case import Case, Me
+
+
+class State(StrEnum):
+    """Where the requester stands in its Task."""
+
+    CONSENTING = "consenting"
+    POSTING = "posting"
+    POSTED = "posted"
+    BRIEFING = "briefing"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+
+
+ENDED = (State.DONE, State.FAILED, State.REFUSED)
+OPEN = (State.POSTED, State.BRIEFING, State.WAITING)
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Data of the role. Fees in wei; ``post`` False: somebody else sends the transaction."""
+
+    spec: bytes
+    committee_size: int
+    class_id: int
+    executor_fee: int
+    member_fee: int
+    post: bool
+    state: State = State.CONSENTING
+    consents: tuple[bytes, ...] = ()
+    reasons: tuple[str, ...] = ()
+    expire_tried_at: int = 0
+
+
+Step = tuple[Requester, Actions]
+
+
+def on_ordered(event: ev.TaskOrdered, case: Case, me: Me) -> tuple[Requester, Actions]:  # noqa: ARG001
+    """The operator's order starts everything."""
+    role = Requester(
+        spec=event.spec,
+        committee_size=event.committee_size,
+        class_id=event.class_id,
+        executor_fee=event.executor_fee,
+        member_fee=event.member_fee,
+        post=event.post,
+    )
+    gather = do.GatherConsents(commitment=case.commitment, spec=event.spec)
+    reply = do.Reply(commitment=case.commitment, request=event.request, body=case.commitment)
+    return role, (reply, gather)
+
+
+def on_ordered_again(role: Requester, event: ev.TaskOrdered, case: Case, me: Me) -> Step:  # noqa: ARG001
+    reply = do.Reply(commitment=case.commitment, request=event.request, body=case.commitment)
+    return role, (reply,)
+
+
+def on_consents(role: Requester, event: ev.ConsentsGathered, case: Case, me: Me) -> Step:  # noqa: ARG001
+    """Post only what every owner agreed to."""
+    agreed = replace(role, state=State.POSTING, consents=event.consents)
+    if not role.post:
+        return agreed, ()
+    order = do.SubmitPost(
+        commitment=case.commitment,
+        committee_size=role.committee_size,
+        class_id=role.class_id,
+        executor_fee=role.executor_fee,
+        member_fee=role.member_fee,
+    )
+    return agreed, (order,)
+
+
+def on_refused(role: Requester, event: ev.ConsentRefused, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return replace(role, state=State.REFUSED, reasons=event.reasons), ()
+
+
+def on_post_rejected(role: Requester, event: ev.TransactionRejected, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return replace(role, state=State.REFUSED, reasons=(event.reason,)), ()
+
+
+def on_posted(role: Requester, event: ev.TaskPosted, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return replace(role, state=State.POSTED), ()
+
+
+def on_drawn(role: Requester, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:  # noqa: ARG001
+    order = do.SendBrief(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        executor=event.executor,
+        members=event.members,
+        spec=role.spec,
+        consents=role.consents,
+    )
+    return replace(role, state=State.BRIEFING), (order,)
+
+
+def on_briefed(role: Requester, event: ev.ActionDone, case: Case, me: Me) -> Step:  # noqa: ARG001
+    if event.action != do.SendBrief.__name__:
+        return role, ()
+    return replace(role, state=State.WAITING), ()
+
+
+def on_block(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
+    """Nobody's silence keeps the fees: after a deadline the requester ends the Task."""
+    if case.state is None or case.over:
+        return role, ()
+    late = event.block.number - me.parameters.deadline(case.on_chain(), case.state)
+    if late <= 0 or event.block.number < role.expire_tried_at + 5:
+        return role, ()
+    order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=event.block.number)
+    return replace(role, expire_tried_at=event.block.number), (order,)
+
+
+def on_settled(role: Requester, event: ev.TaskSettled, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return replace(role, state=State.DONE), ()
+
+
+def on_failed(role: Requester, event: ev.TaskFailed, case: Case, me: Me) -> Step:  # noqa: ARG001
+    return replace(role, state=State.FAILED), ()
+
+
+TABLE = build_table(
+    handled={
+        (State.CONSENTING, ev.ConsentsGathered): on_consents,
+        (State.CONSENTING, ev.ConsentRefused): on_refused,
+        (State.POSTING, ev.TransactionRejected): on_post_rejected,
+        (State.POSTED, ev.CommitteeDrawn): on_drawn,
+        (State.BRIEFING, ev.ActionDone): on_briefed,
+    },
+    everywhere={
+        ev.TaskOrdered: (tuple(State), on_ordered_again),
+        ev.TaskPosted: ((State.CONSENTING, State.POSTING, State.REFUSED), on_posted),
+        ev.BlockSeen: (OPEN, on_block),
+        ev.TaskSettled: (OPEN, on_settled),
+        ev.TaskFailed: (OPEN, on_failed),
+        ev.TaskExpired: (OPEN, on_failed),
+    },
+    ignoring={
+        ev.BlockSeen: tuple(s for s in State if s not in OPEN),
+        ev.TransactionMined: tuple(State),
+        ev.TransactionRejected: tuple(s for s in State if s is not State.POSTING),
+        ev.ActionDone: tuple(s for s in State if s is not State.BRIEFING),
+        ev.ConsentsGathered: (*OPEN, *ENDED),
+        ev.ConsentRefused: (*OPEN, *ENDED),
+    },
+)

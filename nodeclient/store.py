@@ -1,0 +1,308 @@
+"""The Node's memory: one SQLite file, one transaction per event.
+
+``apply`` writes what an event did: the Case, the outbox rows that it ordered, the row that it
+closed and the cursor, together or not at all. After SIGKILL the file holds the last committed
+event, and the outbox exactly what is still to be done.
+
+Secrets in it (journalled keys are HPKE-sealed, resume records root-sealed) are sealed before they
+come here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cbor2
+from pydantic import TypeAdapter
+
+from nodeclient.core import actions
+from nodeclient.core.actions import Action, Reply
+from nodeclient.core.case import Case
+from nodeclient.core.types import Commitment, TaskId
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS cases (
+    commitment BLOB PRIMARY KEY, task INTEGER UNIQUE, open INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS open_cases ON cases (open);
+CREATE TABLE IF NOT EXISTS outbox (
+    key BLOB PRIMARY KEY, commitment BLOB NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('pending', 'done', 'cancelled')));
+CREATE INDEX IF NOT EXISTS pending ON outbox (status);
+CREATE TABLE IF NOT EXISTS cursor (one INTEGER PRIMARY KEY CHECK (one = 1), block INTEGER NOT NULL,
+    log_index INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS transactions (
+    key TEXT PRIMARY KEY, nonce INTEGER NOT NULL, hash BLOB NOT NULL, raw BLOB NOT NULL,
+    finished INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS blobs (key TEXT PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS answers (
+    commitment BLOB NOT NULL, member BLOB NOT NULL, nonce BLOB NOT NULL, root BLOB NOT NULL,
+    PRIMARY KEY (commitment, member, nonce));
+CREATE TABLE IF NOT EXISTS uses (policy TEXT NOT NULL, commitment BLOB NOT NULL,
+    PRIMARY KEY (policy, commitment));
+CREATE TABLE IF NOT EXISTS journal (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, commitment BLOB, what TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An action that is still to be done. ``key`` is the digest of what it says."""
+
+    key: bytes
+    action: Action
+
+
+ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def adapter(kind: type) -> TypeAdapter[Any]:
+    """Converts a frozen dataclass to plain values and back, by its type hints."""
+    if kind not in ADAPTERS:
+        ADAPTERS[kind] = TypeAdapter(kind)
+    return ADAPTERS[kind]
+
+
+def freeze(value: Any) -> bytes:
+    """Canonical CBOR of a dataclass."""
+    return cbor2.dumps(adapter(type(value)).dump_python(value, mode="python"), canonical=True)
+
+
+def thaw(kind: type, body: bytes) -> Any:
+    """The dataclass again; its types are checked, the file may be foreign."""
+    return adapter(kind).validate_python(cbor2.loads(body))
+
+
+def row_key(action: Action) -> bytes:
+    """An action's identity: ordering the same thing twice is one row."""
+    return hashlib.sha256(type(action).__name__.encode() + b"\0" + freeze(action)).digest()
+
+
+class Store:
+    """Synchronous on purpose: every call is a few rows of a local file."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.executescript(SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    # ------------------------------------------------------------------------------- cases
+
+    def case(self, commitment: Commitment) -> Case | None:
+        """The Case of a commitment."""
+        row = self._one("SELECT body FROM cases WHERE commitment = ?", commitment)
+        return thaw(Case, row[0]) if row else None
+
+    def case_of(self, task: TaskId) -> Case | None:
+        """The Case of a task id."""
+        row = self._one("SELECT body FROM cases WHERE task = ?", task)
+        return thaw(Case, row[0]) if row else None
+
+    def open_cases(self) -> list[Case]:
+        """Cases that a new block can still change."""
+        rows = self._all("SELECT body FROM cases WHERE open = 1 ORDER BY task")
+        return [thaw(Case, body) for (body,) in rows]
+
+    def cases(self, limit: int = 100) -> list[Case]:
+        """The newest Cases."""
+        rows = self._all("SELECT body FROM cases ORDER BY rowid DESC LIMIT ?", limit)
+        return [thaw(Case, body) for (body,) in rows]
+
+    # ------------------------------------------------------------------------------ events
+
+    def apply(
+        self,
+        changed: Case | None,
+        ordered: Iterable[Action],
+        closes: bytes | None = None,
+        cursor: tuple[int, int] | None = None,
+    ) -> list[OutboxRow]:
+        """One event's effect, atomically. Returns the rows that are new.
+
+        ``closes`` is the key of the outbox row that the event is the outcome of; ``cursor`` the
+        (block, log index) of a chain event. A Case whose Task is over loses its pending rows
+        except the new ones.
+        """
+        fresh: list[OutboxRow] = []
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                if changed is not None:
+                    self._put_case(changed)
+                if closes is not None:
+                    self._db.execute("UPDATE outbox SET status = 'done' WHERE key = ?", (closes,))
+                for action in ordered:
+                    if not isinstance(action, Reply) and (row := self._put_row(action)):
+                        fresh.append(row)
+                if cursor is not None:
+                    self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", cursor)
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+        return fresh
+
+    def _put_case(self, case: Case) -> None:
+        task = case.task.id if case.task else None
+        self._db.execute(
+            "INSERT INTO cases VALUES (?, ?, ?, ?) ON CONFLICT (commitment) DO UPDATE SET"
+            " task = excluded.task, open = excluded.open, body = excluded.body",
+            (case.commitment, task, int(not case.over), freeze(case)),
+        )
+        if case.over:
+            self._db.executemany(
+                "UPDATE outbox SET status = 'cancelled' WHERE status = 'pending'"
+                " AND commitment = ? AND kind = ?",
+                [(case.commitment, kind.__name__) for kind in ENDS_WITH_TASK],
+            )
+
+    def _put_row(self, action: Action) -> OutboxRow | None:
+        key, kind = row_key(action), type(action).__name__
+        done = self._db.execute(
+            "INSERT OR IGNORE INTO outbox VALUES (?, ?, ?, ?, 'pending')",
+            (key, action.commitment, kind, freeze(action)),
+        )
+        return OutboxRow(key, action) if done.rowcount else None
+
+    def pending(self) -> list[OutboxRow]:
+        """What is still to be done, oldest first."""
+        rows = self._all(
+            "SELECT key, kind, body FROM outbox WHERE status = 'pending' ORDER BY rowid"
+        )
+        return [OutboxRow(key, thaw(getattr(actions, kind), body)) for key, kind, body in rows]
+
+    def is_pending(self, key: bytes) -> bool:
+        """False when the row was closed or cancelled meanwhile."""
+        return (
+            self._one("SELECT 1 FROM outbox WHERE key = ? AND status = 'pending'", key) is not None
+        )
+
+    def cursor(self) -> tuple[int, int] | None:
+        """(block, log index) of the last chain event that was applied."""
+        row = self._one("SELECT block, log_index FROM cursor")
+        return (row[0], row[1]) if row else None
+
+    # ------------------------------------------------------------- the sender's journal (ports)
+
+    def load(self, key: str) -> tuple[int, bytes, bytes] | None:
+        """See ``ports.Journal``."""
+        row = self._one("SELECT nonce, hash, raw FROM transactions WHERE key = ?", key)
+        return (row[0], row[1], row[2]) if row else None
+
+    def save(self, key: str, nonce: int, tx_hash: bytes, raw: bytes) -> None:
+        """See ``ports.Journal``."""
+        self._run(
+            "INSERT OR REPLACE INTO transactions VALUES (?, ?, ?, ?, 0)", key, nonce, tx_hash, raw
+        )
+
+    def next_nonce(self, chain_nonce: int) -> int:
+        """See ``ports.Journal``."""
+        rows = self._all(
+            "SELECT nonce FROM transactions WHERE finished = 0 AND nonce >= ?", chain_nonce
+        )
+        taken = {nonce for (nonce,) in rows}
+        nonce = chain_nonce
+        while nonce in taken:
+            nonce += 1
+        return nonce
+
+    def finish(self, key: str) -> None:
+        """See ``ports.Journal``."""
+        self._run("UPDATE transactions SET finished = 1 WHERE key = ?", key)
+
+    # ------------------------------------------------------------------ Evidence, answers, uses
+
+    def put_blob(self, key: str, body: bytes) -> None:
+        """Keep bytes under a name; the first ones stay."""
+        self._run("INSERT OR IGNORE INTO blobs VALUES (?, ?)", key, body)
+
+    def blob(self, key: str) -> bytes | None:
+        """Bytes kept under a name."""
+        row = self._one("SELECT body FROM blobs WHERE key = ?", key)
+        return row[0] if row else None
+
+    def add_answer(self, commitment: Commitment, member: bytes, nonce: bytes, root: bytes) -> None:
+        """Remember an answer that the Machine gave to a member during the run."""
+        self._run(
+            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", commitment, member, nonce, root
+        )
+
+    def answers(self, commitment: Commitment) -> list[tuple[bytes, bytes, bytes]]:
+        """(member, nonce, evidence root) of the run, in a fixed order."""
+        return self._all(
+            "SELECT member, nonce, root FROM answers WHERE commitment = ? ORDER BY member, nonce",
+            commitment,
+        )
+
+    def use_policy(self, policy: str, commitment: Commitment) -> None:
+        """Count one use of a policy for a commitment; the same pair counts once."""
+        self._run("INSERT OR IGNORE INTO uses VALUES (?, ?)", policy, commitment)
+
+    def uses(self, policy: str) -> int:
+        """How many commitments a policy was used for."""
+        row = self._one("SELECT count(*) FROM uses WHERE policy = ?", policy)
+        return int(row[0]) if row else 0
+
+    def note(self, at: float, commitment: Commitment | None, what: str) -> None:
+        """Write a line of the operator's journal. Never a secret, never a name from a Capsule."""
+        self._run(
+            "INSERT INTO journal (at, commitment, what) VALUES (?, ?, ?)", at, commitment, what
+        )
+
+    def notes(self, limit: int = 200) -> list[tuple[float, bytes | None, str]]:
+        """The newest journal lines, newest first."""
+        return self._all("SELECT at, commitment, what FROM journal ORDER BY id DESC LIMIT ?", limit)
+
+    # ------------------------------------------------------------------------------ plumbing
+
+    def _run(self, sql: str, *args: object) -> None:
+        with self._lock:
+            self._db.execute(sql, args)
+
+    def _one(self, sql: str, *args: object) -> Any:
+        with self._lock:
+            return self._db.execute(sql, args).fetchone()
+
+    def _all(self, sql: str, *args: object) -> list[Any]:
+        with self._lock:
+            return self._db.execute(sql, args).fetchall()
+
+
+# A Task that is over needs none of these any more; keys, warnings and power-off still go out.
+ENDS_WITH_TASK: tuple[type[Action], ...] = (
+    actions.EvaluateTicket,
+    actions.VetTask,
+    actions.SubmitClaim,
+    actions.SubmitDraw,
+    actions.SubmitAccept,
+    actions.SubmitRecord,
+    actions.SubmitRefuse,
+    actions.SubmitExpire,
+    actions.BootMachine,
+    actions.PrepareTask,
+    actions.CollectNonces,
+    actions.TakeEvidence,
+    actions.CollectVotes,
+    actions.DeliverKey,
+    actions.WatchMachine,
+    actions.CleanMachine,
+    actions.AppraiseEvidence,
+    actions.AskDuring,
+    actions.SignDissent,
+    actions.ShareVote,
+    actions.QueryMachine,
+    actions.SealKeys,
+    actions.SendKeys,
+    actions.SendBrief,
+)
