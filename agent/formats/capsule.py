@@ -20,7 +20,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import BinaryIO
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -48,6 +48,18 @@ _KEYS = (
 Put = Callable[[str, bytes], None]
 Get = Callable[[str], bytes]
 Sign = Callable[[bytes], bytes]
+
+
+class Source(Protocol):
+    """Anything to read a payload from; short reads are fine."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Sink(Protocol):
+    """Anything that takes a payload whole, part by part."""
+
+    def write(self, part: bytes, /) -> int: ...
 
 
 class CapsuleError(FormatError):
@@ -146,7 +158,7 @@ def inspect(cid: str, get: Get) -> CapsuleHeader:
 
 
 def seal_stream(
-    source: BinaryIO,
+    source: Source,
     put: Put,
     *,
     kind: Kind,
@@ -195,7 +207,7 @@ def open_stream(
     cid: str,
     get: Get,
     content_key: bytes,
-    sink: BinaryIO,
+    sink: Sink,
     *,
     expect_owner: bytes | None,
     expect_digest: bytes | None,
@@ -262,7 +274,7 @@ def _salted(salt: bytes, digest: bytes) -> bytes:
     return hashlib.sha256(salt + digest).digest()
 
 
-def _read_full(source: BinaryIO) -> bytes:
+def _read_full(source: Source) -> bytes:
     """CHUNK bytes, fewer only at the end: raw files and pipes may return short reads."""
     first = source.read(CHUNK)
     if len(first) in (0, CHUNK):

@@ -1,0 +1,1 @@
+"""Capsules as files: seal, open, keep keys and blocks."""

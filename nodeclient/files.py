@@ -1,0 +1,127 @@
+"""Files that are whole or not there at all: write aside, fsync, publish, fsync the folder.
+
+New files are made nameless (O_TMPFILE) where the filesystem can, so that not even a SIGKILL leaves
+half a file, or a decrypted one, behind. Nothing here overwrites unless it is told to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_SMALL = 1 << 20  # bytes: keys, certificates and passphrases are far below
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class FileRefused(Exception):
+    """A file that exists already, is missing, or that others may read."""
+
+
+@contextlib.contextmanager
+def new_file(target: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """A stream whose content appears as `target`, durable, when the block ends without an error.
+
+    Raises FileRefused if `target` exists, before or after the content is written; OSError.
+    """
+    if target.exists() or target.is_symlink():
+        raise _exists(target)
+    handle, name = _open_aside(target.parent, mode)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            source = str(name) if name else f"/proc/self/fd/{stream.fileno()}"
+            # link, unlike rename, never replaces: two that publish at once cannot both succeed
+            os.link(source, target, follow_symlinks=True)
+    except FileExistsError as error:
+        raise _exists(target) from error
+    finally:
+        if name:
+            name.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def write_new(target: Path, content: bytes, mode: int = 0o600) -> None:
+    """Publish small content as a new file. Raises FileRefused if it exists; OSError."""
+    with new_file(target, mode) as stream:
+        stream.write(content)
+
+
+def replace_file(target: Path, content: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
+    """Publish content under `target` in one step, replacing what is there. Raises OSError."""
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(handle, "wb", buffering=0) as stream:
+            stream.write(content)
+            if durable:
+                os.fsync(stream.fileno())
+        aside.rename(target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(target.parent)
+
+
+def read_private(path: Path) -> bytes:
+    """Read a small secret file of ours that nobody else may read. Raises FileRefused."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise FileRefused(f"{path}: {error.strerror}; run `sealrun node init` first") from error
+    with os.fdopen(handle, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+            raise FileRefused(f"{path}: others may read it; run `chmod 600` on it")
+        if status.st_uid != os.geteuid():
+            raise FileRefused(f"{path}: belongs to another user; run `chown` on it")
+        content = stream.read(_SMALL + 1)
+    if len(content) > _SMALL:
+        raise FileRefused(f"{path}: larger than any secret here; check the path")
+    return content
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_filesystem(folder: Path) -> None:
+    """Make all written so far to the folder's filesystem durable, in one call (syncfs(2)).
+
+    A thousand blocks in one go: an fsync for each would cost a journal commit for each.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(handle) != 0:
+            raise OSError(ctypes.get_errno(), "syncfs failed", str(folder))
+    finally:
+        os.close(handle)
+
+
+def _open_aside(folder: Path, mode: int) -> tuple[int, Path | None]:
+    """(handle, name) of a new file; the name is None where it can be nameless."""
+    try:
+        return os.open(folder, os.O_WRONLY | os.O_TMPFILE, mode), None
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+    name = folder / f".part.{secrets.token_hex(8)}"
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), name
+
+
+def _exists(target: Path) -> FileRefused:
+    return FileRefused(f"{target}: exists already; choose another name or remove it")

@@ -1,0 +1,108 @@
+"""Who is a peer right now: registered, in good standing, with a proven contact record.
+
+Fed by the runner, in chain order, with ``ContactPublished`` and ``StatusChanged`` events and the
+registry's view of the node (root key and contact digest). Held in memory only: a restart rebuilds
+it from the event history. A node is a peer while it has both a proven contact and a status of
+``PEER_STATUSES``; everything else is unknown and refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent.formats.hashes import sha256
+from nodeclient.core.types import NodeRecord, NodeStatus
+from nodeclient.p2p.contact import Contact, verify_record
+from nodeclient.p2p.errors import ContactInvalid, PeerRefused
+
+MAX_PEERS = 10_000  # about 1.5 KB each; more are refused rather than letting memory grow
+
+
+# EXITING nodes still finish what they sit in; PAUSED ones are owners, requesters and receivers.
+PEER_STATUSES = frozenset({NodeStatus.ACTIVE, NodeStatus.PAUSED, NodeStatus.EXITING})
+
+
+PinChange = Callable[[bytes, bytes | None, bytes | None], None]
+"""Called with (node, certificate no longer trusted, certificate trusted from now on)."""
+
+
+class Directory:
+    """Proven contacts by node address, and node address by exact certificate."""
+
+    def __init__(self, chain_id: int, registry: bytes) -> None:
+        self._chain_id = chain_id
+        self._registry = registry
+        self._contacts: dict[bytes, Contact] = {}
+        self._status: dict[bytes, NodeStatus] = {}
+        self._by_pin: dict[bytes, bytes] = {}
+        self._listeners: list[PinChange] = []
+
+    def subscribe(self, listener: PinChange) -> None:
+        """Tell ``listener`` of every change of trust, beginning with the peers known now."""
+        self._listeners.append(listener)
+        for node in self._by_pin.values():
+            listener(node, None, self._contacts[node].certificate)
+
+    def publish(self, record: bytes, entry: NodeRecord) -> Contact:
+        """Prove ``record`` against the registry's view ``entry``, and pin it in place of the last.
+
+        Raises ContactInvalid (the former contact stays): also for a lower sequence number, since
+        a replayed record would bring back a certificate whose key the node may have lost.
+        """
+        node = entry.address
+        contact = verify_record(
+            record,
+            chain_id=self._chain_id,
+            registry=self._registry,
+            node=node,
+            root_public=entry.root_public,
+            digest=entry.contact_digest,
+        )
+        former = self._contacts.get(node)
+        if former is None and len(self._contacts) >= MAX_PEERS:
+            raise ContactInvalid(f"contact: directory holds {MAX_PEERS} peers: raise MAX_PEERS")
+        if former is not None and contact != former and contact.seq <= former.seq:
+            raise ContactInvalid(
+                f"contact: sequence {contact.seq} is not above {former.seq}: publish a higher one"
+            )
+        self._update(node, contact, entry.status)
+        return contact
+
+    def set_status(self, node: bytes, status: NodeStatus) -> None:
+        """Take over a ``StatusChanged`` event; a node without contact is only remembered."""
+        self._update(node, self._contacts.get(node), status)
+
+    def contact(self, node: bytes) -> Contact:
+        """Contact of a current peer. Raises PeerRefused for any other address."""
+        contact = self._contacts.get(node)
+        if contact is None or not self._is_peer(node):
+            raise PeerRefused(
+                f"peer 0x{node.hex()} has no contact in good standing: wait for its registration"
+            )
+        return contact
+
+    def find(self, certificate: bytes) -> bytes | None:
+        """Address of the current peer that pinned exactly this DER certificate."""
+        return self._by_pin.get(sha256(certificate))
+
+    def peers(self) -> tuple[bytes, ...]:
+        """Addresses of all current peers."""
+        return tuple(self._by_pin.values())
+
+    def _is_peer(self, node: bytes) -> bool:
+        return self._status.get(node) in PEER_STATUSES and node in self._contacts
+
+    def _update(self, node: bytes, contact: Contact | None, status: NodeStatus) -> None:
+        before = self._contacts[node].certificate if self._is_peer(node) else None
+        self._status[node] = status
+        if contact is not None:
+            self._contacts[node] = contact
+        after = contact.certificate if contact is not None and self._is_peer(node) else None
+        if before == after:
+            return
+        if before is not None:
+            self._by_pin.pop(sha256(before), None)
+        if after is not None:
+            self._by_pin[sha256(after)] = node
+        for listener in self._listeners:
+            listener(node, before, after)

@@ -1,0 +1,15 @@
+"""What every root of trust answers, and how it fails. The protocol itself is a port."""
+
+from __future__ import annotations
+
+from nodeclient.ports import Root
+
+__all__ = ["Root", "RootError", "UnsealError"]
+
+
+class RootError(Exception):
+    """The root of trust is missing, locked or refuses. The message ends with the next step."""
+
+
+class UnsealError(RootError):
+    """Sealed bytes that this root, under this label, does not open."""
