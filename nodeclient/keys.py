@@ -16,12 +16,13 @@ from coincurve import PrivateKey
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from agent.formats import cbor, hpke
 from agent.formats.cbor import FormatError
 from agent.formats.hashes import keccak256, sha256
 from agent.formats.shape import as_bytes, as_int, as_map
+from nodeclient.errors import SealrunError
 from nodeclient.files import FileRefused, read_private, write_new
 from nodeclient.ports import Root
 from nodeclient.roots.base import RootError
@@ -37,7 +38,7 @@ _NOT_BEFORE = datetime(2020, 1, 1, tzinfo=UTC)
 _NOT_AFTER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
-class KeysError(Exception):
+class KeysError(SealrunError):
     """The key bundle is missing, exists already or is not what it must be."""
 
 
@@ -65,8 +66,10 @@ class NodeKeys:
         keys = cls.generate(root)
         try:
             write_new(folder / KEYS_FILE, root.seal(keys._encode(), _LABEL))
-        except (FileRefused, OSError) as error:
-            raise KeysError(f"keys: {error}") from error
+        except FileRefused as error:
+            raise KeysError(f"keys: {error.message}", error.next_step) from error
+        except OSError as error:
+            raise KeysError(f"keys: {folder}: {error.strerror}", "check the folder") from error
         return keys
 
     @classmethod
@@ -74,8 +77,10 @@ class NodeKeys:
         """Open the bundle. Raises KeysError: missing, readable by others, or another root's."""
         try:
             return cls._decode(root.unseal(read_private(folder / KEYS_FILE), _LABEL))
-        except (FileRefused, RootError, FormatError) as error:
-            raise KeysError(f"keys: {error}") from error
+        except (FileRefused, RootError) as error:
+            raise KeysError(f"keys: {error.message}", error.next_step) from error
+        except FormatError as error:
+            raise KeysError(f"keys: {error}", "restore the file from a backup") from error
 
     @property
     def address(self) -> bytes:
@@ -144,8 +149,7 @@ def _address(account: bytes) -> bytes:
 def _tls(address: bytes) -> tuple[bytes, bytes]:
     """A P-256 key (PKCS#8 DER) and its self-signed certificate (DER) for both sides of TLS."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"sealrun node 0x{address.hex()}")])
-    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "0x" + address.hex())])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -155,7 +159,6 @@ def _tls(address: bytes) -> tuple[bytes, bytes]:
         .not_valid_before(_NOT_BEFORE)
         .not_valid_after(_NOT_AFTER)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(

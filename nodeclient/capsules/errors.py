@@ -1,13 +1,23 @@
-"""How Capsule files and stores fail. Every message ends with the next step."""
+"""How Capsule files and stores fail."""
 
 from __future__ import annotations
 
+from agent.formats.cbor import FormatError
+from nodeclient.errors import BadInput, SealrunError
 
-class CapsuleFileError(Exception):
+
+class CapsuleFileError(BadInput):
     """A file that cannot be sealed, or a Capsule that cannot be published as a file."""
 
+    @classmethod
+    def of(cls, what: str, error: FormatError | OSError, next_step: str) -> CapsuleFileError:
+        """Wrap a lower error; its own next step, behind a semicolon, goes before the given one."""
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        message, _, own_step = text.partition("; ")
+        return cls(f"{what}: {message}", own_step or next_step)
 
-class StoreError(Exception):
+
+class StoreError(SealrunError):
     """A block store that refuses or fails."""
 
 

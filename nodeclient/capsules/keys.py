@@ -11,7 +11,6 @@ from agent.formats.shape import as_bytes
 from nodeclient.capsules.errors import CapsuleFileError
 from nodeclient.files import FileRefused, read_private, replace_file
 from nodeclient.ports import Root
-from nodeclient.roots.base import RootError
 
 
 class KeyVault(Protocol):
@@ -37,23 +36,23 @@ class FolderVault:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(path, sealed)
         except OSError as error:
-            raise CapsuleFileError(f"key of {cid}: {error}; check the disk") from error
+            raise CapsuleFileError(f"key of {cid}: {error}", "check the disk") from error
 
     def get(self, cid: str) -> bytes:
         """Read sealed bytes. Raises CapsuleFileError."""
         path = self._path(cid)
         if not path.exists():
-            raise CapsuleFileError(f"key of {cid}: not on this node; use the owner's node")
+            raise CapsuleFileError(f"key of {cid}: not on this node", "use the owner's node")
         try:
             return read_private(path)
         except FileRefused as error:
-            raise CapsuleFileError(f"key of {cid}: {error}") from error
+            raise CapsuleFileError(f"key: {error.message}", error.next_step) from error
 
     def _path(self, cid: str) -> Path:
         try:
             digest_of(cid)
         except FormatError as error:
-            raise CapsuleFileError(str(error)) from error
+            raise CapsuleFileError.of("key", error, "copy the CID whole") from error
         return self._folder / f"{cid}.key"
 
 
@@ -64,11 +63,9 @@ def keep_key(root: Root, vault: KeyVault, cid: str, content_key: bytes) -> None:
 
 
 def load_key(root: Root, vault: KeyVault, cid: str) -> bytes:
-    """The content key of a Capsule of ours. Raises CapsuleFileError: missing or another root's."""
-    try:
-        return as_bytes(root.unseal(vault.get(cid), _label(cid)), 32, "content key")
-    except (RootError, FormatError) as error:
-        raise CapsuleFileError(f"key of {cid}: {error}") from error
+    """The content key of a Capsule of ours. Raises CapsuleFileError if it is not here, RootError
+    if another root sealed it, or for another Capsule."""
+    return as_bytes(root.unseal(vault.get(cid), _label(cid)), 32, "content key")
 
 
 def _label(cid: str) -> str:

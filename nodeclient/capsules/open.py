@@ -8,10 +8,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from agent.formats import archive
-from agent.formats.capsule import CapsuleHeader, Kind, open_stream
+from agent.formats.capsule import CapsuleHeader, Kind, Sink, open_stream
 from agent.formats.cbor import FormatError
 from nodeclient.capsules.errors import CapsuleFileError
 from nodeclient.files import FileRefused, new_file, sync_filesystem, sync_folder
@@ -36,7 +35,7 @@ def open_file(
     CapsuleFileError; StoreError from `get`.
     """
     with _as_file_error(target), new_file(target) as sink:
-        header = open_stream(
+        return open_stream(
             cid,
             get,
             content_key,
@@ -44,7 +43,6 @@ def open_file(
             expect_owner=expect_owner,
             expect_digest=expect_digest,
         )
-    return header
 
 
 def open_folder(
@@ -66,7 +64,7 @@ def open_folder(
     Raises CapsuleFileError, also for an archive above the bounds; StoreError from `get`.
     """
     if target.exists() or target.is_symlink():
-        raise CapsuleFileError(f"open: {target} exists already; choose another name or remove it")
+        raise CapsuleFileError(f"open: {target} exists already", "choose another name or remove it")
     aside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     with _as_file_error(target), tempfile.TemporaryFile(dir=target.parent) as spool:
         header = open_stream(
@@ -93,17 +91,18 @@ def open_folder(
 def _as_file_error(target: Path) -> Iterator[None]:
     try:
         yield
-    except (FormatError, FileRefused) as error:
-        raise CapsuleFileError(f"open: {error}") from error
+    except FormatError as error:
+        raise CapsuleFileError.of("open", error, "ask the owner for the capsule again") from error
+    except FileRefused as error:
+        raise CapsuleFileError(f"open: {error.message}", error.next_step) from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise CapsuleFileError(f"open: {target}: {reason}; check folder and space") from error
+        raise CapsuleFileError.of(f"open: {target}", error, "check folder and space") from error
 
 
 class _Counted:
     """A sink that reports what is written to it."""
 
-    def __init__(self, sink: BinaryIO, progress: Progress) -> None:
+    def __init__(self, sink: Sink, progress: Progress) -> None:
         self._sink, self._progress = sink, progress
 
     def write(self, part: bytes) -> int:

@@ -36,7 +36,7 @@ def seal_path(
     """
     if kind is Kind.RESULT:
         raise CapsuleFileError(
-            "seal: results are sealed inside the Machine; choose data or function"
+            "seal: results are sealed inside the Machine", "choose data or function"
         )
     content_key = sha256(root.random(32) + os.urandom(32))
     try:
@@ -52,19 +52,19 @@ def seal_path(
             # before the header is published: a Capsule that can be seen is one that can be opened
             keep_key(root, vault, sealed.cid, content_key)
     except FormatError as error:
-        raise CapsuleFileError(f"seal: {error}") from error
+        raise CapsuleFileError.of("seal", error, "change the file") from error
     except OSError as error:
-        raise CapsuleFileError(f"seal: {path}: {error.strerror}; check the path") from error
+        raise CapsuleFileError.of(f"seal: {path}", error, "check the path") from error
     return sealed
 
 
 def _open(path: Path, kind: Kind) -> BinaryIO:
     if kind is Kind.FUNCTION:
         if not path.exists():
-            raise CapsuleFileError(f"seal: {path} does not exist; check the path")
+            raise CapsuleFileError(f"seal: {path} does not exist", "check the path")
         return archive.packed(path)
     if not path.is_file():
-        raise CapsuleFileError(f"seal: {path} is no file; data is sealed one file at a time")
+        raise CapsuleFileError(f"seal: {path} is no file", "seal data one file at a time")
     return path.open("rb", buffering=0)
 
 

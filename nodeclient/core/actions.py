@@ -109,7 +109,6 @@ class VetTask(Action):
     """Look whether this Node can and may run the TaskSpec."""
 
     spec: bytes
-    consents: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +150,6 @@ class TakeEvidence(Action):
     resume: bytes
     session_hash: bytes
     during: tuple[tuple[Address, bytes, bytes], ...] = ()
-    outcome: bytes = b""
     transcript: bytes = b""
 
 
@@ -179,6 +177,7 @@ class DeliverKey(Action):
 class WatchMachine(Action):
     """Follow the Agent until the function ended and DURING is over."""
 
+    task: Task
     resume: bytes
 
 
@@ -222,7 +221,6 @@ class AppraiseEvidence(Action):
     own_answers: tuple[tuple[bytes, bytes], ...]
     before: bytes
     findings: tuple[str, ...]
-    valid_until: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -197,7 +197,6 @@ class AppraisalAsked(PeerEvent):
     statement: Statement
     evidence: bytes
     nonces: tuple[tuple[Address, bytes], ...]
-    valid_until: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,6 +417,7 @@ class KeysSealed(OutcomeEvent):
 class ResultOpened(OutcomeEvent):
     """A result lies in the receiver's folder."""
 
+    name: str
     cid: str
     path: str
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from nodeclient.errors import SealrunError
 from nodeclient.ports import Root
 
 __all__ = ["Root", "RootError", "UnsealError"]
 
 
-class RootError(Exception):
-    """The root of trust is missing, locked or refuses. The message ends with the next step."""
+class RootError(SealrunError):
+    """The root of trust is missing, locked or refuses."""
 
 
 class UnsealError(RootError):

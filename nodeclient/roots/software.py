@@ -56,8 +56,10 @@ class SoftwareRoot:
                 serialization.BestAvailableEncryption(_passphrase(passphrase_file)),
             )
             write_new(folder / KEY_FILE, encrypted)
-        except (FileRefused, OSError) as error:
-            raise RootError(f"root: {error}") from error
+        except FileRefused as error:
+            raise RootError(f"root: {error.message}", error.next_step) from error
+        except OSError as error:
+            raise RootError(f"root: {folder}: {error.strerror}", "check the folder") from error
         return cls(key)
 
     @classmethod
@@ -67,15 +69,15 @@ class SoftwareRoot:
             encrypted = read_private(folder / KEY_FILE)
             passphrase = _passphrase(passphrase_file)
         except FileRefused as error:
-            raise RootError(f"root: {error}") from error
+            raise RootError(f"root: {error.message}", error.next_step) from error
         try:
             key = serialization.load_pem_private_key(encrypted, passphrase)
         except (ValueError, TypeError) as error:
             raise RootError(
-                f"root: {folder / KEY_FILE} does not open; check the passphrase file"
+                f"root: {folder / KEY_FILE} does not open", "check the passphrase file"
             ) from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-            raise RootError(f"root: {folder / KEY_FILE} is no P-256 key; restore the right file")
+            raise RootError(f"root: {folder / KEY_FILE} is no P-256 key", "restore the right file")
         return cls(key)
 
     def public_key(self) -> bytes:
@@ -108,8 +110,7 @@ class SoftwareRoot:
             return self._cipher(salt, label).decrypt(bytes(12), ciphertext, label.encode())
         except InvalidTag as error:
             raise UnsealError(
-                f"root: sealed bytes for {label!r} do not open; restore them from a backup of "
-                "this node"
+                f"root: sealed bytes for {label!r} do not open", "restore them from a backup"
             ) from error
 
     def _cipher(self, salt: bytes, label: str) -> ChaCha20Poly1305:
@@ -121,5 +122,7 @@ class SoftwareRoot:
 def _passphrase(path: Path) -> bytes:
     passphrase = read_private(path).strip()
     if len(passphrase) < MIN_PASSPHRASE:
-        raise FileRefused(f"{path}: shorter than {MIN_PASSPHRASE} bytes; write a longer passphrase")
+        raise FileRefused(
+            f"{path}: shorter than {MIN_PASSPHRASE} bytes", "write a longer passphrase"
+        )
     return passphrase

@@ -1,0 +1,160 @@
+"""Evidence: everything the Machine states of itself for one question, signed by its session.
+
+Every claim is taken when the question comes; nothing is kept from an earlier answer. What is not
+real is named in `simulated`, what nobody looked at in `not_checked`: silence would be a claim too.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import agent as package
+from agent import host
+from agent.boot import BootParameters
+from agent.engine import Engine
+from agent.formats.evidence import Evidence, build
+from agent.formats.measure import answer_ranges, measure_tree
+from agent.formats.messages import AFTER, Outcome, Question, Transcript
+from agent.session import Session
+
+VOUCH = "PI-ONLY"
+TREE = Path(package.__file__).parent
+# What a process without a TPM under it cannot show, and what this release does not look at.
+NOT_CHECKED = (
+    *("firmware", "boot event log", "IMA list", "kernel text", "RAM outside the Agent"),
+    *("bus interposers", "CPU microcode", "drive and card firmware", "session keys left in RAM"),
+)
+
+
+@dataclass(slots=True)
+class TaskFacts:
+    """What the task's work so far adds to the Evidence; `work` keeps it up to date."""
+
+    image_id: bytes | None = None
+    image_present: bool = False
+    function_cid: str | None = None
+    function_digest: bytes | None = None
+    connections: tuple[str, ...] = ()
+    proxy_counts: dict[str, int] = field(default_factory=dict)
+    devices: tuple[tuple[str, str], ...] = ()
+    outcome: Outcome | None = None
+
+
+class Witness:
+    """Collects the claims of this boot."""
+
+    def __init__(self, boot: BootParameters, session: Session, engine: Engine) -> None:
+        self._boot, self._session, self._engine = boot, session, engine
+        self._programs = host.Programs()
+        self._digest = measure_tree(TREE)
+        self._begun = time.monotonic()
+        self._count = 0
+
+    def answer(self, question: Question, facts: TaskFacts) -> Evidence:
+        """Collect and sign. Blocks for some tens of milliseconds: call it from a thread."""
+        self._count += 1
+        claims = self._claims(question, facts)
+        return build(claims, question.nonce, self._session.signer.sign)
+
+    def _claims(self, question: Question, facts: TaskFacts) -> dict[str, object]:
+        outcome = facts.outcome
+        claims: dict[str, object] = {
+            "chain": question.context.to_body(),
+            "boot": {
+                "image": self._digest,
+                "command_line": host.command_line(),
+                "count": self._boot.boot_count,
+                "nonce": self._boot.boot_nonce,
+            },
+            "session": {"hpke": self._session.hpke, "signing": self._session.signing},
+            "agent": {"digest": measure_tree(TREE)},
+            "executable": self._programs.running(),
+            "modules": host.modules(),
+            "mounts": host.mounts(),
+            "sockets": host.sockets(),
+            "containers": self._containers(),
+            "runtime": {"image": facts.image_id, "present": facts.image_present},
+            "function": {"cid": facts.function_cid, "digest": facts.function_digest},
+            "network": {
+                "policy": list(facts.connections),
+                "counts": dict(facts.proxy_counts),
+            },
+            "inventory": host.inventory(),
+            "devices": [list(each) for each in facts.devices],
+            "ranges": answer_ranges(question.nonce, TREE),
+            "counters": {
+                "boot": self._boot.boot_count,
+                "evidence": self._count,
+                "clock_ms": int((time.monotonic() - self._begun) * 1000),
+            },
+            "vouch": VOUCH,
+            "simulated": list(self._boot.simulated),
+            "not_checked": list(NOT_CHECKED),
+        }
+        if question.context.phase == AFTER:
+            claims |= _after(question)
+            kept = Transcript.open(question.transcript).outcome
+            outcome = kept if outcome is None else outcome
+        claims["outcome"] = None if outcome is None else outcome.to_body()
+        return claims
+
+    def _containers(self) -> dict[str, object]:
+        """Own containers with the settings that the engine really applied, and foreign ones."""
+        own = []
+        for container in self._engine.own():
+            attributes = container.attrs
+            applied = attributes["HostConfig"]
+            own.append(
+                {
+                    "id": str(container.id),
+                    "image": bytes.fromhex(attributes["Image"].removeprefix("sha256:")),
+                    "running": bool(attributes["State"]["Running"]),
+                    "user": attributes["Config"]["User"],
+                    "flags": _flags(applied),
+                }
+            )
+        return {
+            "own": sorted(own, key=lambda each: str(each["id"])),
+            "foreign": self._engine.count_foreign(),
+        }
+
+
+def _flags(applied: dict[str, object]) -> dict[str, object]:
+    """The engine's own account of a container, as far as it decides what the function can do."""
+    options = applied["SecurityOpt"]
+    assert isinstance(options, list)
+    mounts, devices = applied.get("Mounts") or [], applied.get("Devices") or []
+    assert isinstance(mounts, list)
+    assert isinstance(devices, list)
+    return {
+        "network": applied["NetworkMode"],
+        "read_only": applied["ReadonlyRootfs"],
+        "cap_add": applied["CapAdd"] or [],
+        "cap_drop": applied["CapDrop"] or [],
+        "privileged": applied["Privileged"],
+        "no_new_privileges": "no-new-privileges:true" in options,
+        "seccomp": any(option.startswith("seccomp={") for option in options),
+        "memory_bytes": applied["Memory"],
+        "memory_swap_bytes": applied["MemorySwap"],
+        "pids": applied["PidsLimit"],
+        "cpu_milli": _integer(applied["NanoCpus"]) // 1_000_000,
+        "mounts": sorted([each["Target"], bool(each.get("ReadOnly"))] for each in mounts),
+        "devices": sorted(each["PathInContainer"] for each in devices),
+        "ipc": applied["IpcMode"],
+        "pid": applied["PidMode"],
+        "log": (applied.get("LogConfig") or {})["Type"],  # type: ignore[index]
+    }
+
+
+def _integer(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _after(question: Question) -> dict[str, object]:
+    """AFTER only: what the Node kept of the session that ran the task."""
+    return {
+        "erasure": question.transcript,
+        "during": [list(answer) for answer in question.during],
+    }

@@ -1,0 +1,93 @@
+"""The Agent's life: boot parameters in, one channel to its Pi, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import resource
+import signal
+import sys
+from typing import BinaryIO
+
+from agent.boot import MAX_BOOT, BootParameters
+from agent.channel import Channel
+from agent.engine import Engine, EngineFailed
+from agent.erase import erase_task
+from agent.evidence import Witness
+from agent.formats.cbor import FormatError
+from agent.scratch import Scratch, ScratchError
+from agent.serve import Service
+from agent.session import Session
+from agent.work import Work
+
+_log = logging.getLogger("agent")
+_PR_SET_DUMPABLE = 4  # prctl(2)
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # mlockall(2)
+
+
+def main() -> int:
+    """Run until the Pi is lost or the power goes; exit code for the one who started it."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    if os.geteuid() != 0:
+        _log.error("the Agent mounts and runs containers; start it as root")
+        return 2
+    try:
+        boot = BootParameters.decode(_read_all(sys.stdin.buffer))
+    except FormatError as error:
+        _log.error("%s; the Agent is started by its Pi, not by hand", error)
+        return 2
+    _confine()
+    try:
+        asyncio.run(_live(boot))
+    except (EngineFailed, ScratchError) as error:
+        _log.error("%s", error)
+        return 1
+    return 0
+
+
+def _read_all(source: BinaryIO) -> bytes:
+    """Standard input to its end, which is then no longer readable to anybody."""
+    data = source.read(MAX_BOOT + 1)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return data
+
+
+def _confine() -> None:
+    """Keep memory out of core dumps, debuggers and swap; files readable inside containers."""
+    os.umask(0o022)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT):
+        _log.warning("memory cannot be locked; switch swap off on the Machine")
+
+
+async def _live(boot: BootParameters) -> None:
+    loop = asyncio.get_running_loop()
+    session, engine = Session(), await asyncio.to_thread(Engine, boot.docker, boot.machine)
+    # An earlier life of this Machine that was cut off leaves nothing for this one.
+    await asyncio.to_thread(erase_task, engine, Scratch(boot.scratch), None)
+
+    def call_pi(method: str, body: object) -> object:
+        return asyncio.run_coroutine_threadsafe(channel.call(method, body), loop).result()
+
+    work = Work(boot, session, engine, call_pi)
+    witness = await asyncio.to_thread(Witness, boot, session, engine)
+    channel = Channel(boot, session, Service(session, witness, work).handle)
+    living = asyncio.create_task(channel.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, living.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await living
+    await work.halt()
+    await work.erase()
+    session.drop()
+    engine.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

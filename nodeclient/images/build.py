@@ -1,0 +1,93 @@
+"""Build the RUNTIME image: what a function finds around itself, the same everywhere.
+
+The same lock gives the same image ID on every host, so that the ID can be approved once and then be
+checked by everybody who builds it for himself. Built images are kept under
+``.build/images/<key>/``, the key being the hash of everything that goes into the image.
+"""
+
+import hashlib
+import inspect
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeclient.images import bootstrap as bootstrap_module
+from nodeclient.images import pack as pack_module
+from nodeclient.images.bootstrap import bootstrap
+from nodeclient.images.errors import ImageError
+from nodeclient.images.lock import RUNTIME_LOCK, check_versions, read_lock
+from nodeclient.images.pack import ImageConfig, write_image, write_layer
+from nodeclient.images.verify import verify_image
+
+Progress = Callable[[str], None]
+
+EPOCH = 1_735_689_600  # 2025-01-01T00:00:00Z; any constant will do
+ENVIRONMENT = (
+    "PATH=/usr/bin:/bin",
+    "HOME=/tmp",
+    "LANG=C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE=1",
+    "PYTHONHASHSEED=0",  # a pure function: the same inputs give the same bytes
+)
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """A verified image tar: its ID (32 bytes, the config's SHA-256) and where it lies."""
+
+    image_id: bytes
+    path: Path
+
+
+def build_runtime(folder: Path, progress: Progress, lock: Path = RUNTIME_LOCK) -> BuiltImage:
+    """Return the runtime image for ``lock``, built into ``folder`` unless it lies there verified.
+
+    Raises `ImageError` if packages cannot be had in exactly the locked versions.
+    """
+    target = folder / _key(lock) / "runtime.tar"
+    if target.exists():
+        try:
+            return BuiltImage(verify_image(target), target)
+        except ImageError:
+            progress("the kept runtime image is damaged; building it again")
+            target.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    progress("building the runtime image")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as work:
+        image = build_into(Path(work), lock)
+        image.path.rename(target)  # complete or not at all, also when two builds meet
+    progress(f"runtime image sha256:{image.image_id.hex()}")
+    return BuiltImage(image.image_id, target)
+
+
+def build_into(work: Path, lock: Path = RUNTIME_LOCK) -> BuiltImage:
+    """Build the image for ``lock`` in the empty folder ``work``, without looking at kept ones."""
+    locked = read_lock(lock)
+    root, layer, target = work / "root.tar", work / "layer.tar", work / "image.tar"
+    found = bootstrap([f"{name}={version}" for name, version in locked.items()], root, EPOCH)
+    check_versions(found, locked)
+    digest = write_layer(root, layer, EPOCH)
+    image_id = write_image(layer, digest, target, ImageConfig(_architecture(), EPOCH, ENVIRONMENT))
+    if verify_image(target) != image_id:
+        raise ImageError("the image just built does not verify; check this host's disk")
+    return BuiltImage(image_id, target)
+
+
+def _architecture() -> str:
+    machine = platform.machine()
+    if machine not in _ARCHITECTURES:
+        raise ImageError(f"no runtime image for {machine}; use an x86-64 or 64-bit Arm host")
+    return _ARCHITECTURES[machine]
+
+
+def _key(lock: Path) -> str:
+    """Hash what decides the image: lock, packer, bootstrap, settings, architecture."""
+    digest = hashlib.sha256()
+    for module in (pack_module, bootstrap_module):
+        digest.update(inspect.getsource(module).encode())
+    digest.update(lock.read_bytes())
+    digest.update(repr((_architecture(), EPOCH, ENVIRONMENT)).encode())
+    return digest.hexdigest()[:24]

@@ -1,0 +1,1 @@
+"""Tests of this part, against the real Docker engine."""
