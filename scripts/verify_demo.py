@@ -21,7 +21,7 @@ from web3 import HTTPProvider, Web3
 STATES = ("", "POSTED", "DRAWN", "ACCEPTED", "ADMITTED", "SETTLED", "FAILED", "EXPIRED")
 PHASES = {1: "BEFORE", 3: "AFTER"}
 VERDICTS = {2: "AFFIRMING", 96: "CONTRAINDICATED"}
-# Which function makes which event; the event's block is when the step was done.
+# What a step is called, and its event; the event's block is when the step was done.
 STEPS = {
     "post": "TaskPosted",
     "claim": "TaskClaimed",
@@ -29,7 +29,7 @@ STEPS = {
     "accept": "TaskAccepted",
     "admit": "TaskAdmitted",
     "finish": "TaskSettled",
-    "refuse": "TaskFailed",
+    "fail": "TaskFailed",
     "expire": "TaskExpired",
 }
 
@@ -82,7 +82,7 @@ def state_of(chain: Chain, task: int, life: dict[str, Any]) -> str:
         "accept": "ACCEPTED",
         "admit": "ADMITTED",
         "finish": "SETTLED",
-        "refuse": "FAILED",
+        "fail": "FAILED",
         "expire": "EXPIRED",
     }
     last = max(life, key=lambda step: (life[step]["blockNumber"], life[step]["logIndex"]))
