@@ -25,8 +25,8 @@ from agent.formats.cbor import FormatError
 from agent.formats.messages import IMAGE_BLOCK
 from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
+from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.images.engine import DEFAULT_SOCKET
-from nodeclient.machine.errors import MachineError, MachineRefused
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.measure import agent_folder, measure_agent
 from nodeclient.machine.power import forget_machine, kill_process, started_at
@@ -124,7 +124,7 @@ class LocalMachine:
         if self._link is not None and (self._pid, self._started) == (pid, started) and self.alive:
             return _session(body, resume)
         if started_at(pid) != started:
-            raise MachineError("the Machine went off meanwhile; boot it again")
+            raise MachineError("the Machine went off meanwhile", "boot it again")
         if self._link is not None:
             await self._link.close()
         self._process, self._pid, self._started = None, pid, started
@@ -149,7 +149,7 @@ class LocalMachine:
         """
         link = self._link
         if link is None:
-            raise MachineError("the Machine is off; boot it")
+            raise MachineError("the Machine is off", "boot it")
         for _ in range(3):
             connection = await self._connection(link)
             try:
@@ -158,11 +158,11 @@ class LocalMachine:
                 continue
             except RpcTimeout as error:
                 raise MachineError(
-                    f"the Machine does not answer {method}; cut its power"
+                    f"the Machine does not answer {method}", "cut its power"
                 ) from error
             except RpcError as error:
                 raise MachineRefused(error.code, error.message) from error
-        raise MachineError("the Machine's channel keeps breaking; cut its power")
+        raise MachineError("the Machine's channel keeps breaking", "cut its power")
 
     async def power_off(self) -> None:
         """Cut the power: afterwards nothing of the Machine is left, whatever state it was in."""
@@ -181,26 +181,26 @@ class LocalMachine:
         deadline = asyncio.get_running_loop().time() + self._settings.boot_seconds
         while asyncio.get_running_loop().time() < deadline:
             if not self.alive:
-                raise MachineError(f"the Agent ended at once ({self._last_words()}); see its log")
+                raise MachineError(f"the Agent ended at once ({self._last_words()})", "see its log")
             with contextlib.suppress(MachineError):
                 await link.agent(0.5)
                 return
         raise MachineError(
-            f"the Agent said no hello within {self._settings.boot_seconds:.0f} s; see its log"
+            f"the Agent said no hello within {self._settings.boot_seconds:.0f} s", "see its log"
         )
 
     async def _connection(self, link: Link) -> RpcConnection:
         deadline = asyncio.get_running_loop().time() + self._settings.boot_seconds
         while asyncio.get_running_loop().time() < deadline:
             if not self.alive:
-                raise MachineError("the Machine went off; boot it again")
+                raise MachineError("the Machine went off", "boot it again")
             with contextlib.suppress(MachineError):
                 return await link.agent(0.5)
-        raise MachineError("the Machine is not heard; cut its power and boot it again")
+        raise MachineError("the Machine is not heard", "cut its power and boot it again")
 
     def _session_keys(self, link: Link) -> tuple[bytes, bytes]:
         if link.session is None:
-            raise MachineError("the Agent gave no session keys; boot it again")
+            raise MachineError("the Agent gave no session keys", "boot it again")
         return link.session
 
     async def _serve(self, method: str, body: object) -> object:
@@ -298,7 +298,7 @@ def _decode_resume(resume: bytes) -> dict[str, object]:
     try:
         return as_map(cbor.decode(resume, _MAX_RESUME), _RESUME, "resume record")
     except FormatError as error:
-        raise MachineError("the Machine's resume record is damaged; boot it again") from error
+        raise MachineError("the Machine's resume record is damaged", "boot it again") from error
 
 
 def _session(body: dict[str, object], resume: bytes) -> Session:

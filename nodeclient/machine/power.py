@@ -18,7 +18,7 @@ from pathlib import Path
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
-from nodeclient.machine.errors import MachineError
+from nodeclient.errors import MachineError
 
 LABEL = "sealrun.machine"
 _KILL_SECONDS = 10.0
@@ -44,7 +44,7 @@ def kill_process(pid: int, started: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)  # its own session: the group is its own, too
         if time.monotonic() > deadline:
-            raise MachineError(f"process {pid} of the Machine does not end; kill it by hand")
+            raise MachineError(f"process {pid} of the Machine does not end", "kill it by hand")
         time.sleep(0.02)
 
 
@@ -64,7 +64,7 @@ def forget_machine(scratch: Path, socket: Path, machine: str) -> None:
         finally:
             client.close()
     except (DockerException, OSError) as error:
-        raise MachineError(f"Docker does not answer ({error}); start it: dockerd") from error
+        raise MachineError(f"Docker does not answer ({error})", "start it: dockerd") from error
     _unmount_all(scratch)
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -88,7 +88,7 @@ def _unmount_all(scratch: Path) -> None:
             subprocess.run(["umount", point], capture_output=True, timeout=30, check=False)
         if attempt:
             time.sleep(0.1)
-    raise MachineError(f"{scratch} stays mounted; unmount it by hand: umount -R")
+    raise MachineError(f"{scratch} stays mounted", "unmount it by hand: umount -R")
 
 
 def _mounts(scratch: Path) -> list[str]:
