@@ -100,7 +100,7 @@ class Control:
         }
 
     async def _submit(self, request: web.Request) -> object:
-        """Order a Task and wait until it stands on chain, or until an owner or the chain says no."""
+        """Order a Task; wait until it stands on chain, or until an owner or the chain says no."""
         body = await request.json()
         encoded = self._spec(body).encode()
         committed = Commitment(commitment(encoded))

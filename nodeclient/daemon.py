@@ -152,6 +152,9 @@ def build_services(
     async def put_block(cid: str, block: bytes) -> None:
         await asyncio.to_thread(folder.store.put, cid, block)
 
+    async def find_image(image: bytes) -> Path | None:
+        return reference.image_path(image)
+
     def providers() -> tuple[Address, ...]:
         return tuple(Address(peer) for peer in directory.peers())
 
@@ -159,7 +162,7 @@ def build_services(
         LocalSettings(folder=config.folder / "machine"),
         get_block,
         put_block,
-        reference.image_path,
+        find_image,
     )
     policies = Policies(
         config.folder / "policies",
