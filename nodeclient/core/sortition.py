@@ -48,9 +48,9 @@ _SCALE: Final = 1677202110996718588342820967067443963516166
 _LN_2: Final = 16597577552685614221487285958193947469193820559219878177908093499208371
 _LN_BASE: Final = 600920179829731861736702779321621459595472258049074101567377883020018308
 
-# The lowest of all tickets, times the total weight, is exponential with mean 1. Spread over the
-# window, 4 means leave one task in 55 (e^-4) to be claimed only in the window's last blocks.
-_WINDOW_MEANS: Final = 4
+# The lowest of all tickets, times the total weight, is exponential with mean 1. At twice that mean
+# half of the window has passed; 2 gives the fewest claims in one block and the shorter wait.
+_HALF_WINDOW_MEANS: Final = 2
 
 
 def task_alpha(chain_id: int, market: bytes, task_id: int, prevrandao: bytes) -> bytes:
@@ -118,18 +118,20 @@ def ticket_of(beta: bytes, weight: int) -> int:
 def claim_delay_blocks(
     ticket: int, total_weight: int, window_blocks: int, reserve_blocks: int = 2
 ) -> int:
-    """Blocks of the claim window to let pass before sending a claim, in proportion to the ticket.
+    """Blocks of the claim window to let pass before sending a claim: longer for a higher ticket.
 
-    A Node that sees a lower ticket claimed while it waits has nothing to send. Two Nodes send in
-    the same block only if their scaled tickets differ by less than one block. Nobody waits beyond
-    the window: the last `reserve_blocks` stay free for the transaction to be included.
+    With e the ticket in units of the expected lowest one, the delay is window * e / (e + 2): in
+    proportion to the ticket while it is low, and flattening, so that it stays inside the window
+    without piling up there. (Cut off linearly, one Task in e^4 = 55 would see ALL Nodes send in the
+    last block.) A Node that sees a lower ticket claimed while it waits has nothing to send; on
+    average 5 / window Nodes share a block with the lowest.
 
     Args:
         ticket: as `ticket_of` returns it.
         total_weight: sum of all Nodes' weights, in the unit of the ticket's weight. An estimate is
-            enough: it moves all delays by one factor.
+            enough: it stretches or squeezes all delays alike.
         window_blocks: length of the claim window, blocks.
-        reserve_blocks: blocks kept at its end, blocks.
+        reserve_blocks: blocks kept free at its end for the transaction to be included.
 
     Returns:
         A delay in [0, max(window_blocks - reserve_blocks, 0)], blocks.
@@ -140,8 +142,8 @@ def claim_delay_blocks(
     if min(ticket, window_blocks, reserve_blocks) < 0 or total_weight <= 0:
         raise ValueError("sortition: delay needs a ticket and a positive weight; read the registry")
     usable = max(window_blocks - reserve_blocks, 0)
-    scaled = ticket * total_weight * usable
-    return min(scaled // (_WINDOW_MEANS * WAD << TICKET_SCALE_BITS), usable)
+    relative = ticket * total_weight
+    return usable * relative // (relative + (_HALF_WINDOW_MEANS * WAD << TICKET_SCALE_BITS))
 
 
 def draw_codes(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from vyper.cli.vyper_compile import compile_files
+from vyper.cli.vyper_compile import compile_files  # type: ignore[import-untyped]
 from web3 import Web3
 from web3.contract import Contract
 
@@ -47,7 +47,14 @@ def find_anvil() -> str:
 def running(*options: str) -> Iterator[str]:
     """Run anvil on a port the kernel chooses; yields its URL and stops it by its process id."""
     process = subprocess.Popen(
-        [find_anvil(), "--hardfork", "osaka", "--host", "127.0.0.1", "--port", "0", "--steps-tracing", *options],
+        [
+            find_anvil(),
+            "--hardfork=osaka",
+            "--host=127.0.0.1",
+            "--port=0",
+            "--steps-tracing",
+            *options,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
