@@ -54,7 +54,7 @@ def forget_machine(scratch: Path, socket: Path, machine: str) -> None:
     try:
         client = docker.DockerClient(base_url=f"unix://{socket}", timeout=60)
         try:
-            label = {"label": f"{LABEL}={machine}"}
+            label: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={machine}"}
             for container in client.containers.list(all=True, filters=label, ignore_removed=True):
                 with contextlib.suppress(NotFound):
                     container.remove(force=True, v=True)
