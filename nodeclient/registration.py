@@ -69,3 +69,4 @@ def write_registration(folder: Path, registration: dict[str, Any]) -> Path:
     path = folder / REGISTRATION
     path.write_text(json.dumps(registration, indent=2) + "\n")
     return path
+

@@ -261,7 +261,7 @@ def as_attempt(evidence: Evidence) -> int:
 
 
 def results_summary(evidence: Evidence) -> bytes:
-    """What receivers will ask for: the results by receiver, and the session key that signed them."""
+    """What receivers will ask for: results by receiver, and the session key that signed them."""
     outcome = Outcome.from_body(evidence.claim("outcome"))
     transcript = evidence.claim("erasure")
     if not isinstance(transcript, bytes):
