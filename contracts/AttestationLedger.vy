@@ -12,7 +12,8 @@
 
         ONE SLOT A RECORD. The evidence root has 31 bytes (its last byte is zero on and off chain);
         the free byte holds the number of votes and, in its highest bit, whether the verdict is
-        CONTRAINDICATED. 2^124 work for a collision of roots is enough.
+        CONTRAINDICATED. 2^124 work for a collision of roots is enough. An affirming AFTER record
+        stands in the market, in the slot that the settled task needs no more: 22,100 gas less.
 
         EQUIVOCATION is proved by two signatures of one key that say different things about one
         (task, phase, attempt); it needs no other state and can be reported while the Deposit is
@@ -21,6 +22,7 @@
 from .interfaces import IAttestationLedger
 from .interfaces import INodeRegistry
 from .interfaces import IReputationLedger
+from .interfaces import ITaskMarket
 from .modules import p256
 from .modules import votes
 
@@ -29,6 +31,8 @@ implements: IAttestationLedger
 # Verdicts use the tiers of AR4SI (draft-ietf-rats-ar4si).
 AFFIRMING: constant(uint8) = 2
 CONTRAINDICATED: constant(uint8) = 96
+BEFORE: constant(uint8) = 1
+AFTER: constant(uint8) = 3
 EQUIVOCATION: constant(uint8) = 8
 HEADER_DOMAIN: constant(bytes32) = keccak256("sealrun/attestation-header/v1")
 
@@ -68,6 +72,9 @@ def connect(market: address):
     assert msg.sender == self.owner, "attestation: only the owner"
     assert self.market == empty(address), "attestation: already connected"
     assert market.is_contract, "attestation: not a contract"
+    assert (
+        staticcall ITaskMarket(market).attestation() == self
+    ), "attestation: market of another ledger"
     self.market = market
 
 
@@ -116,9 +123,11 @@ def attest(
     number: uint256 = self._count(
         task, phase, statement.attempt, header, committee, quorum, ballot
     )
-    self.records[task * 4 + convert(phase, uint256)] = (
-        convert(statement.evidence_root, uint256) | number
-    )
+    # AFTER: the market keeps it, see the title.
+    if phase == BEFORE:
+        self.records[task * 4 + convert(phase, uint256)] = (
+            convert(statement.evidence_root, uint256) | number
+        )
     log IAttestationLedger.AttestationRecorded(
         task=task,
         phase=phase,
@@ -229,10 +238,14 @@ def record(task: uint256, phase: uint8) -> (uint8, bytes32, uint8):
     @return Verdict (0 none, 2 affirming, 96 contraindicated), evidence root, number of votes.
     """
     packed: uint256 = self.records[task * 4 + convert(phase, uint256)]
+    root: bytes32 = empty(bytes32)
     if packed == 0:
-        return 0, empty(bytes32), 0
+        number: uint8 = 0
+        if phase == AFTER:
+            root, number = staticcall ITaskMarket(self.market).final_record(task)
+        return AFFIRMING if number != 0 else 0, root, number
     verdict: uint8 = CONTRAINDICATED if packed & 128 != 0 else AFFIRMING
-    root: bytes32 = convert((packed >> 8) << 8, bytes32)
+    root = convert((packed >> 8) << 8, bytes32)
     return verdict, root, convert(packed & 127, uint8)
 
 
@@ -297,6 +310,7 @@ def _count(
 
 @internal
 def _punish(task: uint256, node: address, phase: uint8, attempt: uint8, headers: bool):
+    assert staticcall INodeRegistry(registry).node_id(node) != 0, "attestation: not a node"
     fault: bytes32 = keccak256(abi_encode(task, node, phase, attempt, headers))
     assert not self.proven[fault], "attestation: already proven"
     self.proven[fault] = True

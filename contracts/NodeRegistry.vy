@@ -25,6 +25,7 @@
         after the node was barred.
 """
 from .interfaces import INodeRegistry
+from .interfaces import IReputationLedger
 from .interfaces import ITaskMarket
 from .modules import class_grid
 from .modules import p256
@@ -52,14 +53,13 @@ SECP256K1_P: constant(uint256) = (
 REGISTRATION_DOMAIN: constant(bytes32) = keccak256("sealrun/registration/v1")
 CONTACT_DOMAIN: constant(bytes32) = keccak256("sealrun/contact/v1")
 
-# The hot part of a node, one slot: status 8, root_class 8, tier 8, vrf_prefix 8, engaged 8, id 32,
+# The hot part of a node, one slot: status 8, root_class 8, tier 8, vrf_prefix 8, id 40,
 # fixed_at 40, exit_at 40, deposit 104 bits, from the lowest bit on.
 struct Record:
     status: uint256
     root_class: uint256
     tier: uint256
     vrf_prefix: uint256
-    engaged: uint256
     id: uint256
     fixed_at: uint256
     exit_at: uint256
@@ -76,8 +76,6 @@ struct Identity:
     contact_digest: bytes32
 
 
-ENGAGED_BIT: constant(uint256) = 2**32
-
 # @notice Deposit of tier 0 in wei; tier c needs unit * 2^c.
 unit: public(immutable(uint256))
 # @notice Blocks between `exit` and `withdraw_deposit`.
@@ -91,6 +89,8 @@ owner: public(address)
 market: public(address)
 # @notice The `AttestationLedger`.
 attestation: public(address)
+# @notice The `ReputationLedger`, as the market names it.
+reputation: public(address)
 
 records: HashMap[address, uint256]
 identities: HashMap[address, Identity]
@@ -125,8 +125,12 @@ def connect(market: address, attestation: address):
     assert msg.sender == self.owner, "registry: only the owner"
     assert self.market == empty(address), "registry: already connected"
     assert market.is_contract and attestation.is_contract, "registry: not a contract"
+    assert (
+        staticcall ITaskMarket(market).registry() == self
+    ), "registry: market of another registry"
     self.market = market
     self.attestation = attestation
+    self.reputation = staticcall ITaskMarket(market).reputation()
 
 
 @external
@@ -195,7 +199,6 @@ def register(
         root_class=root_class,
         tier=self._tier(msg.value),
         vrf_prefix=registration.vrf_prefix,
-        engaged=0,
         id=id,
         fixed_at=block.number,
         exit_at=0,
@@ -208,6 +211,8 @@ def register(
         record.status = PAUSED
     self._store(msg.sender, record)
     self._place(msg.sender, record)
+    if self.reputation != empty(address):
+        extcall IReputationLedger(self.reputation).open(msg.sender)
     log INodeRegistry.NodeRegistered(
         node=msg.sender,
         id=id,
@@ -323,7 +328,7 @@ def withdraw_deposit():
     record: Record = self._load(msg.sender)
     assert record.status == EXITING or record.status == BARRED, "registry: node not exiting"
     assert block.number >= record.exit_at, "registry: still unbonding"
-    assert record.engaged == 0, "registry: node is engaged"
+    assert not self._engaged(msg.sender), "registry: node is engaged"
     amount: uint256 = record.deposit
     record.deposit = 0
     record.tier = 0
@@ -348,35 +353,6 @@ def sync(node: address):
     record: Record = self._load(node)
     assert record.status != 0, "registry: unknown node"
     self._place(node, record)
-
-
-@external
-def engage(node: address, posted_at: uint256) -> INodeRegistry.Terms:
-    """
-    @notice Market only: binds a node to the task that it leads.
-    @param node The claiming node; reverts if it must not claim.
-    @param posted_at Block of the posting.
-    @return Its VRF key and its weight in the race (2^tier).
-    """
-    assert msg.sender == self.market, "registry: only the market"
-    packed: uint256 = self.records[node]
-    self._check_claim(packed, posted_at)
-    self.records[node] = packed | ENGAGED_BIT
-    return INodeRegistry.Terms(
-        vrf_x=self.identities[node].vrf_x,
-        vrf_prefix=(packed >> 24) & 255,
-        weight=1 << ((packed >> 16) & 255),
-    )
-
-
-@external
-def release(node: address):
-    """
-    @notice Market only: ends an engagement.
-    @param node The node that leads or runs the task no more.
-    """
-    assert msg.sender == self.market, "registry: only the market"
-    self.records[node] = self.records[node] & ~ENGAGED_BIT
 
 
 @external
@@ -438,6 +414,25 @@ def draw(seed: bytes32, k: uint256, exclude: address) -> DynArray[address, 11]:
 
 @external
 @view
+def terms(node: address, posted_at: uint256) -> INodeRegistry.Terms:
+    """
+    @notice What a claim is measured by; reverts if key, Deposit or status do not allow one.
+    @dev Whether the node has a task already is known to `ReputationLedger.engage`.
+    @param node The claiming node.
+    @param posted_at Block of the posting.
+    @return Its VRF key and its weight in the race (2^tier).
+    """
+    packed: uint256 = self.records[node]
+    self._check_claim(packed, posted_at)
+    return INodeRegistry.Terms(
+        vrf_x=self.identities[node].vrf_x,
+        vrf_prefix=(packed >> 24) & 255,
+        weight=1 << ((packed >> 16) & 255),
+    )
+
+
+@external
+@view
 def claim_weight(node: address, posted_at: uint256) -> uint256:
     """
     @notice A node's weight in the race for a task (2^tier); reverts if it must not claim.
@@ -447,6 +442,7 @@ def claim_weight(node: address, posted_at: uint256) -> uint256:
     """
     packed: uint256 = self.records[node]
     self._check_claim(packed, posted_at)
+    assert not self._engaged(node), "registry: node is engaged"
     return 1 << ((packed >> 16) & 255)
 
 
@@ -503,7 +499,7 @@ def node(account: address) -> INodeRegistry.Node:
         contact_digest=identity.contact_digest,
         deposit=record.deposit,
         tier=record.tier,
-        engaged=record.engaged != 0,
+        engaged=self._engaged(account),
         fixed_at=record.fixed_at,
         exit_at=record.exit_at,
     )
@@ -570,7 +566,15 @@ def _check_claim(packed: uint256, posted_at: uint256):
     assert packed & 255 == ACTIVE, "registry: node not active"
     # Fixed before the posting: no key and no Deposit can be chosen for a known alpha.
     assert (packed >> 72) & (2**40 - 1) < posted_at, "registry: node changed after the posting"
-    assert packed & ENGAGED_BIT == 0, "registry: node is engaged"
+
+
+@internal
+@view
+def _engaged(node: address) -> bool:
+    reputation: address = self.reputation
+    if reputation == empty(address):
+        return False
+    return staticcall IReputationLedger(reputation).engaged(node)
 
 
 @internal
@@ -671,8 +675,7 @@ def _load(node: address) -> Record:
         root_class=(packed >> 8) & 255,
         tier=(packed >> 16) & 255,
         vrf_prefix=(packed >> 24) & 255,
-        engaged=(packed >> 32) & 255,
-        id=(packed >> 40) & (2**32 - 1),
+        id=(packed >> 32) & (2**40 - 1),
         fixed_at=(packed >> 72) & (2**40 - 1),
         exit_at=(packed >> 112) & (2**40 - 1),
         deposit=packed >> 152,
@@ -686,8 +689,7 @@ def _store(node: address, record: Record):
         | (record.root_class << 8)
         | (record.tier << 16)
         | (record.vrf_prefix << 24)
-        | (record.engaged << 32)
-        | (record.id << 40)
+        | (record.id << 32)
         | (record.fixed_at << 72)
         | (record.exit_at << 112)
         | (record.deposit << 152)

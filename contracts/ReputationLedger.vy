@@ -6,9 +6,10 @@
 @license Apache-2.0
 @notice What a node has earned: a decayed beta score (`reputation(node)`, basis points), with one
         event for each change and its cause, and the fees that it can withdraw from the market.
-@dev    ONE SLOT A NODE, because both change together at each settlement: good 32, bad 32 bits of
-        evidence (units of 1/65536), updated_at 40, two baselines of 16 each, credit 120, from the
-        lowest bit on.
+@dev    ONE SLOT A NODE, because all of it changes together at each settlement: good 32, bad 32
+        bits of evidence (units of 1/65536), updated_at 40, two baselines of 16 each, engaged 8,
+        credit 112, from the lowest bit on. Registration opens it, so that no task pays for that.
+        Engaged means: leads a race or runs a task; nobody does two at once.
 
         A GAIN COUNTS ONLY FOR TASKS POSTED AFTER IT, a loss at once. Otherwise a node could wait
         with settling one task until it sees its ticket for another. `factor_at(node, b)` must not
@@ -20,6 +21,7 @@
         The credit is a number; the wei stand in the market, which pays out what `collect` says.
 """
 from .interfaces import IReputationLedger
+from .interfaces import ITaskMarket
 from .modules import beta_score
 
 implements: IReputationLedger
@@ -45,7 +47,8 @@ WEIGHTS: constant(uint256) = (
 # The factor of a ticket runs from 0.5 to 1.5: enough to be worth earning, too little to shut out
 # newcomers or to make a few old nodes always win.
 FACTOR_FLOOR: constant(uint256) = 5000
-CREDIT_AT: constant(uint256) = 136
+ENGAGED: constant(uint256) = 2**136
+CREDIT_AT: constant(uint256) = 144
 EVIDENCE_MAX: constant(uint256) = 2**32 - 1
 
 # @notice Blocks in which evidence halves.
@@ -59,6 +62,8 @@ owner: public(address)
 market: public(address)
 # @notice The `AttestationLedger`.
 attestation: public(address)
+# @notice The `NodeRegistry`, as the market names it.
+registry: public(address)
 
 slots: HashMap[address, uint256]
 
@@ -87,8 +92,49 @@ def connect(market: address, attestation: address):
     assert msg.sender == self.owner, "reputation: only the owner"
     assert self.market == empty(address), "reputation: already connected"
     assert market.is_contract and attestation.is_contract, "reputation: not a contract"
+    assert (
+        staticcall ITaskMarket(market).reputation() == self
+    ), "reputation: market of another ledger"
     self.market = market
     self.attestation = attestation
+    self.registry = staticcall ITaskMarket(market).registry()
+
+
+@external
+def open(node: address):
+    """
+    @notice Registry only: opens the slot of a new node. One that has been here keeps its history.
+    @param node The node.
+    """
+    assert msg.sender == self.registry, "reputation: only the registry"
+    if self.slots[node] == 0:
+        low: uint256 = beta_score.mean(0, 0)
+        self.slots[node] = (block.number << 64) | (low << 104) | (low << 120)
+
+
+@external
+def engage(node: address, posted_at: uint256) -> uint256:
+    """
+    @notice Market only: binds a node to the task that it leads.
+    @param node The node; reverts if it is bound already.
+    @param posted_at Block of the posting.
+    @return The factor of its ticket, as `factor_at`.
+    """
+    assert msg.sender == self.market, "reputation: only the market"
+    slot: uint256 = self.slots[node]
+    assert slot & ENGAGED == 0, "reputation: node is engaged"
+    self.slots[node] = slot | ENGAGED
+    return self._factor_at(slot, posted_at)
+
+
+@external
+def release(node: address):
+    """
+    @notice Market only: ends an engagement without a settlement.
+    @param node The node that leads or runs its task no more.
+    """
+    assert msg.sender == self.market, "reputation: only the market"
+    self.slots[node] = self.slots[node] & ~ENGAGED
 
 
 @external
@@ -101,7 +147,8 @@ def settle(
     member_fee: uint256,
 ):
     """
-    @notice Market only: credits the fees of a settled task and the reputation earned with it.
+    @notice Market only: credits the fees of a settled task and the reputation earned with it,
+            and ends the executor's engagement.
     @param task The task's id.
     @param executor Its executor.
     @param executor_fee Wei for the executor.
@@ -171,18 +218,18 @@ def factor_at(node: address, number: uint256) -> uint256:
     @param number Block of the posting, not in the future.
     @return 5,000 plus the reputation: 5,000..15,000.
     """
-    slot: uint256 = self.slots[node]
-    updated_at: uint256 = (slot >> 64) & (2**40 - 1)
-    lowest: uint256 = self._mean_at(slot, block.number)
-    if updated_at < number:
-        lowest = min(lowest, self._mean_at(slot, number))
-    elif number // window == updated_at // window:
-        lowest = min(lowest, slot >> 120 & 65535)
-    elif number // window + 1 == updated_at // window:
-        lowest = min(lowest, slot >> 104 & 65535)
-    else:
-        lowest = 0
-    return FACTOR_FLOOR + lowest
+    return self._factor_at(self.slots[node], number)
+
+
+@external
+@view
+def engaged(node: address) -> bool:
+    """
+    @notice Whether a node leads a race or runs a task.
+    @param node The node.
+    @return True from its claim until it is outbid, settled, failed or expired.
+    """
+    return self.slots[node] & ENGAGED != 0
 
 
 @external
@@ -220,6 +267,22 @@ def _mean_at(slot: uint256, number: uint256) -> uint256:
 
 
 @internal
+@view
+def _factor_at(slot: uint256, number: uint256) -> uint256:
+    updated_at: uint256 = (slot >> 64) & (2**40 - 1)
+    lowest: uint256 = self._mean_at(slot, block.number)
+    if updated_at < number:
+        lowest = min(lowest, self._mean_at(slot, number))
+    elif number // window == updated_at // window:
+        lowest = min(lowest, (slot >> 120) & 65535)
+    elif number // window + 1 == updated_at // window:
+        lowest = min(lowest, (slot >> 104) & 65535)
+    else:
+        lowest = 0
+    return FACTOR_FLOOR + lowest
+
+
+@internal
 def _change(task: uint256, node: address, cause: uint8, fee: uint256):
     slot: uint256 = self.slots[node]
     updated_at: uint256 = (slot >> 64) & (2**40 - 1)
@@ -234,7 +297,7 @@ def _change(task: uint256, node: address, cause: uint8, fee: uint256):
     )
     last_span: uint256 = (slot >> 104) & 65535
     this_span: uint256 = (slot >> 120) & 65535
-    spans: uint256 = block.number // window - updated_at // window
+    spans: uint256 = unsafe_sub(unsafe_div(block.number, window), unsafe_div(updated_at, window))
     if updated_at == 0 or spans > 1:
         last_span = low
         this_span = low
@@ -244,19 +307,26 @@ def _change(task: uint256, node: address, cause: uint8, fee: uint256):
     else:
         this_span = min(this_span, low)
 
-    weight: uint256 = ((WEIGHTS >> (16 * convert(cause, uint256))) & 65535) * beta_score.ONE // 16
-    if cause == TASK_SETTLED or cause == VOTED:
-        good = min(good + weight, EVIDENCE_MAX)
+    weight: uint256 = unsafe_mul(
+        (WEIGHTS >> unsafe_mul(16, convert(cause, uint256))) & 65535, beta_score.ONE // 16
+    )
+    # A settlement ends the executor's engagement; a member may well lead another task.
+    engaged: uint256 = slot & ENGAGED
+    if cause == TASK_SETTLED:
+        engaged = 0
+    if cause < SILENT:
+        good = min(unsafe_add(good, weight), EVIDENCE_MAX)
     else:
-        bad = min(bad + weight, EVIDENCE_MAX)
+        bad = min(unsafe_add(bad, weight), EVIDENCE_MAX)
     total: uint256 = (slot >> CREDIT_AT) + fee
-    assert total < 2**120, "reputation: credit too large"
+    assert total < 2**112, "reputation: credit too large"
     self.slots[node] = (
         good
         | (bad << 32)
         | (block.number << 64)
         | (last_span << 104)
         | (this_span << 120)
+        | engaged
         | (total << CREDIT_AT)
     )
     log IReputationLedger.ReputationChanged(

@@ -10,10 +10,12 @@
            |                              |               |               |
            +-expire-> EXPIRED             +---- expire ---+---- refuse ---+-> FAILED
 
-        ONE SLOT A TASK. It holds the state (7 bits), whether somebody leads (1 bit), the block of
-        the posting (32 bits) and 216 bits of the hash of the whole `Task`, which each later call
-        brings as calldata. State and posting stand beside the hash because `undrawn` must see them
-        without calldata. A forged Task would need a second preimage of 216 bits.
+        ONE SLOT A TASK. Its low byte is the state (3 bits), whether somebody leads (1 bit) and
+        votes (4 bits); then follow the block of the posting (32 bits) and 216 bits of the hash of
+        the whole `Task`, which each later call brings as calldata. State and posting stand beside
+        the hash because `undrawn` must see them without calldata. A forged Task would need a
+        second preimage of 216 bits. Once SETTLED the other 31 bytes are the AFTER record: its
+        evidence root, with the number of votes in the low byte.
 
         BLOCKS of a task posted at b, with D the entropy delay and w = b + D + claim window:
             entropy of the race     prevrandao of block b + D
@@ -50,8 +52,10 @@ ADMITTED: constant(uint256) = 4
 SETTLED: constant(uint256) = 5
 FAILED: constant(uint256) = 6
 EXPIRED: constant(uint256) = 7
-# In the state's byte: somebody leads a POSTED task.
-LED: constant(uint256) = 128
+# In the low byte beside the state: somebody leads a POSTED task; votes of the AFTER record.
+STATE_BITS: constant(uint256) = 7
+LED: constant(uint256) = 8
+VOTES_AT: constant(uint256) = 4
 
 NO_ACCEPT: constant(uint8) = 4
 NO_ADMIT: constant(uint8) = 5
@@ -69,8 +73,11 @@ MAX_SIZE: constant(uint256) = 11
 MAX_FEE: constant(uint256) = 2**96
 # Blocks of a step: a week of 12-second blocks bounds how long money can stand in a task.
 MAX_STEP: constant(uint256) = 50400
-# How far one posting moves the freeze's pointer: more than it adds, so that it catches up.
-POST_STEPS: constant(uint256) = 2
+# How far one posting moves the freeze's pointer: as many tasks as it adds, and more once it has
+# fallen behind.
+POST_STEPS: constant(uint256) = 1
+CATCH_UP_STEPS: constant(uint256) = 8
+CATCH_UP_FROM: constant(uint256) = 32
 # How far one call looks: 256 cold slots are half a million gas.
 SCAN_STEPS: constant(uint256) = 256
 ALPHA_DOMAIN: constant(bytes32) = keccak256("sealrun/alpha/v1")
@@ -87,7 +94,7 @@ LOOKAHEAD: immutable(uint256)
 POSTING_FEE: immutable(uint256)
 CLASSES: immutable(uint256[3][4])
 
-# By id: hash 216, posted_at 32, led 1, state 7 bits, from the highest bit on.
+# By id: hash 216, posted_at 32, low byte 8 bits; once settled evidence root 248, low byte 8.
 tasks: HashMap[uint256, uint256]
 commitments: HashMap[bytes32, bool]
 refunds: HashMap[address, uint256]
@@ -171,6 +178,7 @@ def post(
     @return The task's id, from 1.
     """
     assert commitment != empty(bytes32), "market: commitment is empty"
+    assert block.number < 2**32, "market: block number out of range"
     assert not self.commitments[commitment], "market: commitment already used"
     assert (
         committee_size >= MIN_SIZE and committee_size <= MAX_SIZE
@@ -184,7 +192,8 @@ def post(
 
     counters: uint256 = self.counters
     id: uint256 = (counters & (2**64 - 1)) + 1
-    head: uint256 = self._skip((counters >> 64) & (2**64 - 1), id, POST_STEPS)
+    head: uint256 = (counters >> 64) & (2**64 - 1)
+    head = self._skip(head, id, POST_STEPS if id - head < CATCH_UP_FROM else CATCH_UP_STEPS)
     self.counters = (((counters >> 128) + POSTING_FEE) << 128) | (head << 64) | id
     task: ITaskMarket.Task = empty(ITaskMarket.Task)
     task.id = id
@@ -220,8 +229,8 @@ def claim(task: ITaskMarket.Task, block_header: Bytes[1024], proof: ecvrf.Proof)
     opens: uint256 = task.posted_at + ENTROPY_DELAY + 1
     assert block.number >= opens, "market: claims not open yet"
     assert block.number < opens + CLAIM_WINDOW, "market: claims are closed"
-    terms: INodeRegistry.Terms = extcall REGISTRY.engage(msg.sender, task.posted_at)
-    factor: uint256 = staticcall REPUTATION.factor_at(msg.sender, task.posted_at)
+    terms: INodeRegistry.Terms = staticcall REGISTRY.terms(msg.sender, task.posted_at)
+    factor: uint256 = extcall REPUTATION.engage(msg.sender, task.posted_at)
     alpha: bytes32 = keccak256(
         abi_encode(
             ALPHA_DOMAIN,
@@ -235,7 +244,7 @@ def claim(task: ITaskMarket.Task, block_header: Bytes[1024], proof: ecvrf.Proof)
     value: uint256 = ticket.ticket_of(beta, terms.weight * factor)
     if task.executor != empty(address):
         assert value < task.ticket, "market: ticket not below the leader's"
-        extcall REGISTRY.release(task.executor)
+        extcall REPUTATION.release(task.executor)
     led: ITaskMarket.Task = task
     led.executor = msg.sender
     led.ticket = value
@@ -319,11 +328,15 @@ def finish(
     """
     self._check(task, ADMITTED)
     self._attest(task, ADMITTED, AFTER, committee, statement, ballot)
-    self._store(task, SETTLED)
+    # The task's hash is needed no more; 31 bytes of root and 4 bits of votes fill its slot.
+    self.tasks[task.id] = (
+        convert(statement.evidence_root, uint256)
+        | (len(ballot.signatures) << VOTES_AT)
+        | SETTLED
+    )
     silent: uint256 = task.committee_size - len(ballot.signatures)
     if silent != 0 and task.member_fee != 0:
         self.refunds[task.requester] += silent * task.member_fee
-    extcall REGISTRY.release(task.executor)
     extcall REPUTATION.settle(
         task.id, task.executor, task.executor_fee, committee, ballot.voters, task.member_fee
     )
@@ -363,7 +376,7 @@ def refuse(
     extcall ATTESTATION.dissent(
         task.id, phase, attempt, header, committee, self._quorum(task), ballot
     )
-    extcall REGISTRY.release(task.executor)
+    extcall REPUTATION.release(task.executor)
     # Before `accept` the executor has promised nothing: the refusal is no fault of it.
     if state != DRAWN:
         extcall REPUTATION.penalise(task.id, task.executor, REFUSED)
@@ -392,7 +405,7 @@ def expire(task: ITaskMarket.Task):
     self._store(task, FAILED)
     self._refund(task)
     log ITaskMarket.TaskFailed(task=task.id, cause=cause)
-    extcall REGISTRY.release(task.executor)
+    extcall REPUTATION.release(task.executor)
     extcall REPUTATION.penalise(task.id, task.executor, cause)
     if state == ADMITTED:
         extcall REGISTRY.slash(task.executor, UNIT // 4, msg.sender, "NOT_FINISHED")
@@ -446,7 +459,21 @@ def state(id: uint256) -> uint256:
     @param id The task.
     @return 0 unknown, 1 POSTED, 2 DRAWN, 3 ACCEPTED, 4 ADMITTED, 5 SETTLED, 6 FAILED, 7 EXPIRED.
     """
-    return self.tasks[id] & 127
+    return self.tasks[id] & STATE_BITS
+
+
+@external
+@view
+def final_record(id: uint256) -> (bytes32, uint8):
+    """
+    @notice The AFTER record of a settled task; `AttestationLedger.record` shows it.
+    @param id The task.
+    @return Its evidence root and the number of votes; zero unless SETTLED.
+    """
+    slot: uint256 = self.tasks[id]
+    if slot & STATE_BITS != SETTLED:
+        return empty(bytes32), 0
+    return convert((slot >> 8) << 8, bytes32), convert((slot >> VOTES_AT) & 15, uint8)
 
 
 @external
@@ -591,11 +618,11 @@ def _open(task: ITaskMarket.Task) -> uint256:
     @dev The state of a task that is not over; reverts if the Task is not the stored one.
     """
     slot: uint256 = self.tasks[task.id]
+    state: uint256 = slot & STATE_BITS
+    assert state < SETTLED, "market: task is over"
     assert (
         slot >> 40 == convert(keccak256(abi_encode(task)), uint256) >> 40
     ), "market: not the task as it stands"
-    state: uint256 = slot & 127
-    assert state < SETTLED, "market: task is over"
     return state
 
 
@@ -663,7 +690,7 @@ def _expire_posted(task: ITaskMarket.Task):
     self._refund(task)
     log ITaskMarket.TaskExpired(task=task.id)
     if leader != empty(address):
-        extcall REGISTRY.release(leader)
+        extcall REPUTATION.release(leader)
         # With too few nodes no draw was possible, which is nobody's fault.
         if staticcall REGISTRY.drawable() > task.committee_size:
             extcall REPUTATION.penalise(task.id, leader, NO_DRAW)
@@ -682,7 +709,7 @@ def _skip(start: uint256, end: uint256, steps: uint256) -> uint256:
         if id == end:
             break
         slot: uint256 = self.tasks[id]
-        if slot & 127 == POSTED:
+        if slot & STATE_BITS == POSTED:
             last: uint256 = ((slot >> 8) & (2**32 - 1)) + ENTROPY_DELAY + CLAIM_WINDOW
             if slot & LED != 0:
                 last += ENTROPY_DELAY + DRAW_WINDOW

@@ -17,7 +17,7 @@ import typer
 from typer.exceptions import TyperException
 
 from agent.formats.cbor import FormatError
-from nodeclient.capsules.errors import BlockMissing, CapsuleFileError
+from nodeclient.capsules.errors import BlockMissing
 from nodeclient.chain.errors import DeploymentInvalid
 from nodeclient.commands import capsule, demo, image, node, task
 from nodeclient.errors import SealrunError
@@ -41,7 +41,6 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 # Errors of the parts that say: what you gave me (a file, a CID, a folder) is not right.
 _BAD_INPUT = (
     FormatError,
-    CapsuleFileError,
     BlockMissing,
     DeploymentInvalid,
     ContactInvalid,
@@ -81,10 +80,10 @@ def _usage_line(error: TyperException) -> str:
 
 def _explain(error: Exception) -> tuple[str, int]:
     """One line and an exit code for any exception."""
-    if isinstance(error, SealrunError):
-        return str(error), error.exit_code
     if isinstance(error, _BAD_INPUT):
         return _one_line(error), 2
+    if isinstance(error, SealrunError):
+        return _one_line(error), error.exit_code
     if type(error).__module__.startswith(("nodeclient.", "agent.")):  # typed, with a next step
         return _one_line(error), 1
     if isinstance(error, OSError) and error.strerror:

@@ -34,16 +34,21 @@ class _Part(BaseModel):
 
 
 class ChainConfig(_Part):
-    """Which chain: its RPC endpoint, and the file that says where the contracts stand."""
+    """Which chain: its RPC endpoint, and the file that says where the contracts stand.
+
+    ``confirmations``: blocks over a BEFORE record until a content key may leave.
+    """
 
     rpc: Annotated[str, Field(pattern=r"^https?://")]
     deployment: Path
+    confirmations: Annotated[int, Field(ge=1)] = 2
 
 
 class NodeConfig(_Part):
-    """How peers reach this Node (host:port) and what it does."""
+    """How peers reach this Node (host:port), where it listens if not there, and what it does."""
 
     endpoint: Annotated[str, Field(pattern=r"^[^/\s]+:[0-9]{1,5}$")]
+    listen: str | None = None
     roles: frozenset[Role] = frozenset(Role)
 
 
@@ -64,10 +69,16 @@ class StoreConfig(_Part):
 
 
 class MachineConfig(_Part):
-    """The Machine of this Node: in the embedded profile a local process with Docker here."""
+    """The Machine of this Node: in the embedded profile a local process with Docker here.
+
+    ``accept_simulated``: parts of *others'* Machines that may be simulated, as their Evidence names
+    them; none by default. ``question_rate``: questions per second to a Machine that it watches.
+    """
 
     kind: Literal["local"] = "local"
     images: Path = Path("images")
+    accept_simulated: frozenset[str] = frozenset()
+    question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
 
 
 class Config(_Part):

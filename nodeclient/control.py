@@ -68,14 +68,17 @@ class Control:
 
     # --------------------------------------------------------------------------------- answers
 
-    async def _status(self, request: web.Request) -> object:
+    async def _status(self, _request: web.Request) -> object:
         me, chain = self._services.me, self._services.chain
         record = await chain.node(me.address)
         head = await chain.head()
         return {
             "account": to_checksum_address(me.address),
             "roles": sorted(me.roles),
-            "root": {"class": self._services.root.class_id, "simulated": self._services.root.simulated},
+            "root": {
+                "class": self._services.root.class_id,
+                "simulated": self._services.root.simulated,
+            },
             "registry": None
             if record is None
             else {
@@ -88,7 +91,7 @@ class Control:
             "tasks": [brief(case) for case in self._services.store.cases()],
         }
 
-    async def _journal(self, request: web.Request) -> object:
+    async def _journal(self, _request: web.Request) -> object:
         return {
             "journal": [
                 {"at": at, "commitment": None if who is None else "0x" + who.hex(), "what": what}
@@ -97,7 +100,7 @@ class Control:
         }
 
     async def _submit(self, request: web.Request) -> object:
-        """Order a Task and wait until it stands on chain, or until an owner or the chain says no."""
+        """Order a Task; wait until it stands on chain, or until an owner or the chain says no."""
         body = await request.json()
         encoded = self._spec(body).encode()
         committed = Commitment(commitment(encoded))
@@ -125,15 +128,15 @@ class Control:
             role = case.requester if case else None
             if case is not None and role is not None:
                 if role.state is State.REFUSED:
-                    raise BadInput("; ".join(role.reasons) or "refused", "ask the owner, or change it")
+                    raise BadInput(
+                        "; ".join(role.reasons) or "refused", "ask the owner, or change it"
+                    )
                 if case.task is not None:
                     return {"task": case.task.id, **view(case)}
                 if not post and role.state is State.POSTING:
                     return view(case)
             await asyncio.sleep(0.1)
-        raise SealrunError(
-            "the task is ordered but not on chain yet", "see: sealrun node status"
-        )
+        raise SealrunError("the task is ordered but not on chain yet", "see: sealrun node status")
 
     def _spec(self, body: dict[str, Any]) -> TaskSpec:
         """A TaskSpec with a fresh salt and the receivers' keys as their contacts say."""
@@ -178,7 +181,9 @@ class Control:
         case = self._known(request)
         role = case.receiver
         done = role is not None and role.path
-        results = [{"receiver": role.name, "cid": role.cid, "path": role.path}] if role and done else []
+        results = (
+            [{"receiver": role.name, "cid": role.cid, "path": role.path}] if role and done else []
+        )
         return {**brief(case), "results": results}
 
     def _known(self, request: web.Request) -> Case:

@@ -67,21 +67,13 @@ class Reverted(SealrunError):
         self.reason = reason
 
 
-class PeerError(SealrunError):
-    """A peer did not do what was asked."""
-
-
-class PeerSilent(PeerError):
-    """A peer did not answer in time."""
-
-
-class PeerRefused(PeerError):
-    """A peer answered no."""
-
-
 class MachineError(SealrunError):
     """The Machine or its session failed."""
 
 
-class BootTimeout(MachineError):
-    """The Agent did not report in time."""
+class MachineRefused(MachineError):
+    """The Agent answered, and its answer is no. ``code`` is stable, the message for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message, "read the reason")
+        self.code = code

@@ -1,8 +1,8 @@
 """What peers may ask of this Node, and how each question reaches the rules.
 
-The transport has authenticated the sender. Here the bytes are parsed (bounded), what needs the world
-is looked up (a policy, a root key, a fresh nonce), and the fact is put to the rules, whose reply
-goes back. Three questions only read and bypass the rules: a block, the BEFORE Evidence, and a
+The transport has authenticated the sender. Here the bytes are parsed (bounded), what needs the
+world is looked up (a policy, a root key, a fresh nonce), and the fact is put to the rules, whose
+reply goes back. Three questions only read and bypass the rules: a block, the BEFORE Evidence, and a
 question to the Machine.
 """
 
@@ -26,11 +26,12 @@ from nodeclient.core.case import Case
 from nodeclient.core.roles.broker import owned_cids
 from nodeclient.core.types import Address, Commitment, Phase, TaskState, Vote
 from nodeclient.core.votes import is_signed
+from nodeclient.duties.committee import read_summary
 from nodeclient.duties.machine import as_evidence, context, evidence_key
 from nodeclient.duties.services import Services
 from nodeclient.errors import SealrunError
 from nodeclient.p2p import messages as msg
-from nodeclient.p2p.errors import PeerRefused
+from nodeclient.p2p.errors import PeerBusy, PeerRefused
 from nodeclient.runner import RefusedByPeer, Runner
 
 REPLY_SECONDS = 15.0  # the asker's own bound is longer, so it gets this side's reason
@@ -61,16 +62,16 @@ class Inbox:
         """Answer, or raise PeerRefused with one line for the peer."""
         serve = self._methods.get(method)
         if serve is None:
-            raise PeerRefused(f"no method {method}: update the node")
+            raise PeerRefused(f"no method {method}", "update the node")
         try:
             return await serve(Address(sender), body)
         except (FormatError, SealrunError, OpenError, ValueError) as error:
             text = error.message if isinstance(error, SealrunError) else str(error)
             if isinstance(error, PeerRefused):
                 raise
-            raise PeerRefused(text) from None
+            raise PeerRefused(text, "read the reason") from None
         except TimeoutError:
-            raise PeerRefused("busy: ask again") from None
+            raise PeerBusy("busy", "ask again") from None
 
     # ------------------------------------------------------------------------ facts for the rules
 
@@ -98,7 +99,7 @@ class Inbox:
             )
         )
 
-    async def _brief(self, sender: Address, body: bytes) -> bytes:  # noqa: ARG002 (members relay)
+    async def _brief(self, sender: Address, body: bytes) -> bytes:
         """From the requester or a relaying member: what counts is that it opens the commitment."""
         request = msg.unpack(msg.Brief, body)
         case = self._case(request.commitment)
@@ -162,7 +163,7 @@ class Inbox:
             REPLY_SECONDS,
         )
         if not isinstance(vote, Vote):
-            raise PeerRefused("no vote yet: ask again")
+            raise PeerRefused("no vote yet", "ask again")
         return msg.pack(msg.vote_message(request.commitment, vote))
 
     async def _vote(self, sender: Address, body: bytes) -> bytes:
@@ -170,7 +171,7 @@ class Inbox:
         vote = msg.vote_of(request)
         case = self._case(request.commitment)
         if vote.task != case.on_chain().id or not is_signed(self._services.me.parameters, vote):
-            raise PeerRefused("the vote is not signed for this task: sign it again")
+            raise PeerRefused("the vote is not signed for this task", "sign it again")
         await self._runner.ask(
             lambda request_id: ev.VoteReceived(
                 sender=sender, request=request_id, commitment=case.commitment, vote=vote
@@ -183,7 +184,7 @@ class Inbox:
         request = msg.unpack(msg.KeyRelease, body)
         case = self._case(request.commitment)
         if request.cid not in owned_cids(self._spec(case), sender):
-            raise PeerRefused("the capsule is not the sender's: send only own keys")
+            raise PeerRefused("the capsule is not the sender's", "send only own keys")
         await self._runner.ask(
             lambda request_id: ev.KeyOffered(
                 sender=sender,
@@ -209,22 +210,20 @@ class Inbox:
     # ----------------------------------------------------------------------------- reading only
 
     async def _question(self, sender: Address, body: bytes) -> bytes:
-        """Evidence over the asker's nonce, for members (DURING) and owners of this Task's Capsules."""
+        """Evidence over the asker's nonce, for members (DURING) and owners of the Capsules."""
         request = msg.unpack(msg.Question, body)
         case = self._case(request.commitment)
         role = case.executor
         if role is None or case.state is not TaskState.ADMITTED or not role.resume:
-            raise PeerRefused("no machine runs this task here: ask while it runs")
+            raise PeerRefused("no machine runs this task here", "ask while it runs")
         allowed = case.members if request.during else tuple(owners_and_requester(self._spec(case)))
         if sender not in allowed:
-            raise PeerRefused("the sender has no part in this task: ask as member or owner")
+            raise PeerRefused("the sender has no part in this task", "ask as member or owner")
         phase = Phase.DURING if request.during else Phase.BEFORE
-        machine = self._services.machine
-        await machine.resume(role.resume)
         question = AgentQuestion(
             request.nonce, context(self._services.me, case.on_chain(), phase, role.attempt)
         )
-        answer = await machine.call("ask", question.to_body())
+        answer = await self._services.machine.call(role.resume, "ask", question.to_body())
         evidence = as_evidence(answer)
         if request.during:
             root = Evidence.decode(evidence).root
@@ -236,10 +235,10 @@ class Inbox:
         request = msg.unpack(msg.EvidenceRequest, body)
         case = self._case(request.commitment)
         if sender not in (*owners_and_requester(self._spec(case)), *case.members):
-            raise PeerRefused("the sender has no part in this task: ask as member or owner")
+            raise PeerRefused("the sender has no part in this task", "ask as member or owner")
         evidence = self._services.store.blob(evidence_key(case.before_root))
         if evidence is None:
-            raise PeerRefused("no such evidence here: ask the executor")
+            raise PeerRefused("no such evidence here", "ask the executor")
         return evidence
 
     async def _result(self, sender: Address, body: bytes) -> bytes:
@@ -248,19 +247,19 @@ class Inbox:
         case = self._case(request.commitment)
         role = case.member
         if role is None or not role.after or case.state is not TaskState.SETTLED:
-            raise PeerRefused("no affirmed result here: ask another member")
+            raise PeerRefused("no affirmed result here", "ask another member")
         spec = TaskSpec.decode(role.spec)
         names = [item.name for item in spec.receivers if item.node == sender]
-        results, owner = as_list(cbor.decode(role.after, 64 * 1024), 2, 2, "summary")
-        for name, cid in results:
+        results, owner = read_summary(role.after)
+        for name, cid in results.items():
             if name in names:
                 return msg.pack(msg.ResultAnswer(cid, name, owner))
-        raise PeerRefused("the task names no such receiver: look at its TaskSpec")
+        raise PeerRefused("the task names no such receiver", "look at its TaskSpec")
 
     async def _block(self, sender: Address, body: bytes) -> bytes:  # noqa: ARG002 (sealed anyway)
         request = msg.unpack(msg.BlockRequest, body)
         if not self._services.blocks.has(request.cid):
-            raise PeerRefused("no such block here: ask another peer")
+            raise PeerRefused("no such block here", "ask another peer")
         return await asyncio.to_thread(self._services.blocks.get, request.cid)
 
     # ------------------------------------------------------------------------------- plumbing
@@ -274,7 +273,7 @@ class Inbox:
     def _spec(self, case: Case) -> TaskSpec:
         role = case.executor
         if role is None or not role.spec:
-            raise PeerRefused("this node does not execute the task: ask its executor")
+            raise PeerRefused("this node does not execute the task", "ask its executor")
         return TaskSpec.decode(role.spec)
 
 
@@ -287,5 +286,5 @@ def owners_and_requester(spec: TaskSpec) -> tuple[Address, ...]:
 def as_bytes_reply(reply: object) -> bytes:
     """A reply of the rules that must be bytes."""
     if not isinstance(reply, bytes):
-        raise PeerRefused("no answer: ask again")
+        raise PeerRefused("no answer", "ask again")
     return reply

@@ -29,11 +29,11 @@ def decayed(evidence: uint256, elapsed: uint256, half_life: uint256) -> uint256:
     @param half_life Blocks in which it halves, not 0.
     @return The faded evidence, in the same units.
     """
-    halvings: uint256 = elapsed // half_life
-    if halvings > 31:
-        return 0
-    part: uint256 = elapsed % half_life
-    return (evidence * (2 * half_life - part) // (2 * half_life)) >> halvings
+    # Nothing overflows: evidence is below 2^32 and a half-life below 2^40.
+    whole: uint256 = unsafe_mul(2, half_life)
+    halvings: uint256 = unsafe_div(elapsed, half_life)
+    part: uint256 = unsafe_sub(elapsed, unsafe_mul(halvings, half_life))
+    return unsafe_div(unsafe_mul(evidence, unsafe_sub(whole, part)), whole) >> halvings
 
 
 @internal
@@ -45,4 +45,7 @@ def mean(good: uint256, bad: uint256) -> uint256:
     @param bad Evidence against it.
     @return Basis points, 0..10,000.
     """
-    return (PRIOR_GOOD + good) * BPS // (PRIOR_ALL + good + bad)
+    return unsafe_div(
+        unsafe_mul(unsafe_add(PRIOR_GOOD, good), BPS),
+        unsafe_add(PRIOR_ALL, unsafe_add(good, bad)),
+    )

@@ -10,6 +10,7 @@ import typer
 
 from agent.formats.capsule import CapsuleHeader, Kind, SealedCapsule
 from agent.formats.capsule import inspect as inspect_capsule
+from agent.formats.cid import digest_of
 from nodeclient.capsules.keys import load_key
 from nodeclient.capsules.open import open_file
 from nodeclient.capsules.open import open_folder as unpack_folder
@@ -66,7 +67,7 @@ def seal_with_progress(opened: NodeFolder, path: Path, kind: Kind) -> SealedCaps
 def inspect(cid: Annotated[str, CID], node: NodeOption = NODE, as_json: Json = False) -> None:
     """Show what a capsule's header says; nothing is opened and no key is needed."""
     opened = open_folder(node)
-    header = inspect_capsule(cid, opened.store.get)
+    header = _header(opened, cid)
     here = sum(opened.store.has(chunk) for chunk in header.chunks)
     show(
         {
@@ -91,13 +92,18 @@ def open_(
 ) -> None:
     """Open a capsule that this node sealed. The target appears only when all of it is checked."""
     opened = open_folder(node)
-    header = inspect_capsule(cid, opened.store.get)
+    header = _header(opened, cid)
     if header.kind is Kind.RESULT:
         raise BadInput(
             f"{cid} is a result, which its task opens", "run: sealrun task results ID --out FOLDER"
         )
     _open(opened, cid, header, target)
     show({"cid": cid, "path": str(target), "bytes": header.size}, as_json)
+
+
+def _header(opened: NodeFolder, cid: str) -> CapsuleHeader:
+    digest_of(cid)  # a mistyped CID is the person's, a missing block may be the store's
+    return inspect_capsule(cid, opened.store.get)
 
 
 def _open(opened: NodeFolder, cid: str, header: CapsuleHeader, target: Path) -> None:

@@ -49,9 +49,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the node's daemon until it is stopped (SIGTERM or Ctrl-C)."""
+    config = load_config(folder)
     from nodeclient.daemon import run_daemon  # its imports cost a second: only where needed
 
-    asyncio.run(run_daemon(load_config(folder)))
+    asyncio.run(run_daemon(config))
     show({"node": str(folder), "stopped": True}, as_json)
 
 

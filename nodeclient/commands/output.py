@@ -14,6 +14,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -59,11 +60,17 @@ def say(text: str) -> None:
     Console(stderr=True, highlight=False).print(Text(text))
 
 
+def _progress(*columns: ProgressColumn) -> Progress:
+    """Bars for a person at a terminal; logs and pipes get none."""
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """A spinner with the time gone by, while something of unknown length runs."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with _progress(*columns) as progress:
         progress.add_task(text, total=None)
         yield
 
@@ -77,6 +84,6 @@ def counted(text: str, total: int | None) -> Iterator[Callable[[int], None]]:
         DownloadColumn(),
         TransferSpeedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with _progress(*columns) as progress:
         bar = progress.add_task(text, total=total)
         yield lambda size: progress.advance(bar, size)

@@ -218,7 +218,8 @@ class AppraiseEvidence(Action):
     evidence: bytes
     nonces: tuple[tuple[Address, bytes], ...]
     own_nonce: bytes
-    own_answers: tuple[tuple[bytes, bytes], ...]
+    asked: tuple[bytes, ...]
+    answers: tuple[tuple[bytes, bytes], ...]
     before: bytes
     findings: tuple[str, ...]
 
@@ -301,6 +302,7 @@ class GatherConsents(Action):
     """Ask every data owner of the TaskSpec."""
 
     spec: bytes
+    committee_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

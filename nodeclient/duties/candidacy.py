@@ -22,10 +22,10 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         if weight == 0:
             return ev.TicketEvaluated(commitment=action.commitment, ticket=0, claim_at=None)
         _, prevrandao = await chain.block_header(parameters.entropy_block(task))
-        point = sortition.alpha(parameters.chain_id, parameters.market, task.id, prevrandao)
+        point = sortition.task_alpha(parameters.chain_id, parameters.market, task.id, prevrandao)
         proof = ecvrf.prove(SECP256K1_TAI, services.keys.vrf, point)
         beta = ecvrf.proof_to_hash(SECP256K1_TAI, proof)
-        ticket = sortition.ticket(beta, weight)
+        ticket = sortition.ticket_of(beta, weight)
         delay = sortition.claim_delay_blocks(
             ticket, await chain.total_weight(), parameters.claim_window
         )

@@ -18,7 +18,7 @@ from nodeclient.core.case import Me
 from nodeclient.core.digests import header_digest
 from nodeclient.core.types import Address, Phase, Statement, Task
 from nodeclient.duties.services import Services
-from nodeclient.errors import MachineError
+from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.runner import Effect, Emit
 
 POLL_SECONDS = 0.3
@@ -57,8 +57,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             services.settings.min_answers,
         )
         try:
-            await machine.resume(action.resume)
-            await machine.call("prepare", order.to_body())
+            await machine.call(action.resume, "prepare", order.to_body())
         except MachineError as error:
             return lost(action, error)
         return ev.TaskPrepared(commitment=action.commitment)
@@ -73,8 +72,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             action.transcript,
         )
         try:
-            await machine.resume(action.resume)
-            evidence = Evidence.decode(as_evidence(await machine.call("ask", question.to_body())))
+            evidence = Evidence.decode(
+                as_evidence(await machine.call(action.resume, "ask", question.to_body()))
+            )
         except MachineError as error:
             return lost(action, error)
         except FormatError as error:
@@ -104,8 +104,11 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def deliver_key(action: do.DeliverKey, emit: Emit) -> ev.OutcomeEvent:
         """Harmless twice: the Agent takes a Capsule's key once."""
         try:
-            await machine.resume(action.resume)
-            await machine.call("release", Release(action.cid, action.sealed).to_body())
+            release = Release(action.cid, action.sealed)
+            await machine.call(action.resume, "release", release.to_body())
+        except MachineRefused as error:
+            # A key that does not open anything: the run ends as INPUT_MISSING, not the Machine.
+            services.note(action.commitment, f"the agent refused a key: {error.message}")
         except MachineError as error:
             return lost(action, error)
         return ev.KeyDelivered(commitment=action.commitment, cid=action.cid)
@@ -115,12 +118,13 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         patience = me.parameters.classes[action.task.class_id].finish_blocks // 3
         while True:
             try:
-                await machine.resume(action.resume)
-                status = Status.from_body(await machine.call("status", None))
+                status = Status.from_body(await machine.call(action.resume, "status", None))
                 if status.state is State.PREPARED and (
                     services.head() > action.task.step_at + patience
                 ):
-                    await machine.call("start", None)  # the run ends as INPUT_MISSING
+                    await machine.call(
+                        action.resume, "start", None
+                    )  # the run ends as INPUT_MISSING
             except MachineError as error:
                 return lost(action, error)
             except FormatError as error:
@@ -129,36 +133,30 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             if status.state is State.DONE and status.outcome is not None and enough:
                 break
             await asyncio.sleep(POLL_SECONDS)
-        during = tuple(
-            (Address(member), nonce, root)
-            for member, nonce, root in store.answers(action.commitment)
-        )
         services.note(action.commitment, f"the function ended: {status.outcome.status.value}")
         return ev.MachineRan(
             commitment=action.commitment,
             outcome=cbor.encode(status.outcome.to_body()),
-            during=during,
         )
 
     async def clean(action: do.CleanMachine, emit: Emit) -> ev.OutcomeEvent:
         """Harmless twice: the Agent repeats the transcript that it signed."""
         try:
-            await machine.resume(action.resume)
-            transcript = await machine.call("clean", None)
-            await machine.power_off()
+            transcript = await machine.call(action.resume, "clean", None)
+            await machine.power_off(action.resume)
         except MachineError as error:
             return lost(action, error)
         if not isinstance(transcript, bytes):
             return lost(action, MachineError("the agent gave no transcript", "look at its log"))
-        return ev.MachineCleaned(commitment=action.commitment, transcript=transcript)
+        during = tuple(
+            (Address(member), nonce, root)
+            for member, nonce, root in store.answers(action.commitment)
+        )
+        return ev.MachineCleaned(commitment=action.commitment, transcript=transcript, during=during)
 
     async def power_off(action: do.PowerOff, emit: Emit) -> None:
         """Harmless twice."""
-        try:
-            await machine.resume(action.resume)
-        except MachineError:
-            return
-        await machine.power_off()
+        await machine.power_off(action.resume)
 
     return {
         do.BootMachine: boot,

@@ -14,7 +14,8 @@ from nodeclient.core.types import Address, Verdict, Vote, quorum_of
 from nodeclient.core.votes import is_signed, vote_on
 from nodeclient.duties.machine import evidence_key
 from nodeclient.duties.services import RETRY_SECONDS, Services
-from nodeclient.errors import MachineError, PeerError
+from nodeclient.errors import MachineError
+from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import (
     AppraisalRequest,
     NonceRequest,

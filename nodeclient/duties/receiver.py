@@ -16,7 +16,7 @@ from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.types import Address, quorum_of
 from nodeclient.duties.services import RETRY_SECONDS, Services
-from nodeclient.errors import PeerError
+from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import ResultAnswer, ResultQuestion
 from nodeclient.runner import Effect, Emit
 
@@ -74,9 +74,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
 
     def unseal(action: do.FetchResult, answer: ResultAnswer, header: CapsuleHeader) -> bytes:
         parameters = services.me.parameters
-        info = result_info(
-            parameters.chain_id, parameters.market, action.task.id, answer.name
-        )
+        info = result_info(parameters.chain_id, parameters.market, action.task.id, answer.name)
         try:
             return hpke.open(services.keys.hpke_private, info, header.sealed_key)
         except OpenError:

@@ -12,7 +12,7 @@ from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.types import Address
 from nodeclient.duties.services import RETRY_SECONDS, Services
-from nodeclient.errors import PeerError, PeerRefused
+from nodeclient.p2p.errors import PeerDeclined, PeerError
 from nodeclient.p2p.messages import Brief, ConsentRequest
 from nodeclient.runner import Effect, Emit
 
@@ -40,7 +40,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         for _ in range(CONSENT_TRIES):
             try:
                 return await services.ask(owner, "consent", request)
-            except PeerRefused as error:
+            except PeerDeclined as error:
                 return f"owner 0x{owner.hex()} refused: {error.message}"
             except PeerError as error:
                 last = str(error)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from agent.formats.cbor import FormatError
 from agent.formats.cid import check_block
+from nodeclient.capsules.keys import KeyVault
 from nodeclient.core.case import Me
+from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.types import Address
-from nodeclient.errors import PeerError
 from nodeclient.keys import NodeKeys
+from nodeclient.machine.desk import MachineDesk
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.directory import Directory
+from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import BlockRequest, pack, unpack
 from nodeclient.policies import Policies
-from nodeclient.ports import BlockStore, ChainReader, ChainSender, Machine, Root
+from nodeclient.ports import BlockStore, ChainReader, ChainSender, Root
 from nodeclient.reference import Reference
 from nodeclient.store import Store
 
@@ -26,21 +28,17 @@ RETRY_SECONDS = 0.5  # between two rounds of asking a Committee
 Answer = TypeVar("Answer")
 
 
-class KeyVault(Protocol):
-    """Content keys of this owner, sealed by the root at rest."""
-
-    def load(self, cid: str) -> bytes: ...
-
-
 @dataclass(frozen=True)
 class Settings:
     """Choices of the operator that only effects need.
 
+    ``appraisal`` what this deployment accepts of Machines (as a member, and for own functions).
     ``question_rate`` questions per second of each member; ``min_answers`` before DURING may end;
     ``silence_seconds`` after which an unanswered question is a finding.
     """
 
     results: str
+    appraisal: AppraisalPolicy
     question_rate: float = 0.5
     min_answers: int = 3
     silence_seconds: float = 20.0
@@ -58,7 +56,7 @@ class Services:
     sender: ChainSender
     peers: PeerClient
     directory: Directory
-    machine: Machine
+    machine: MachineDesk
     store: Store
     blocks: BlockStore
     vault: KeyVault
@@ -66,6 +64,7 @@ class Services:
     reference: Reference
     head: Callable[[], int]
     note: Callable[[bytes | None, str], None]
+    answer: Callable[[int, object], None]
 
     async def ask(self, peer: Address, method: str, message: object) -> bytes:
         """One request to a registered peer. Raises ``PeerError``."""
@@ -79,7 +78,9 @@ class Services:
         try:
             return unpack(kind, await self.ask(peer, method, message))
         except FormatError as error:
-            raise PeerError(f"peer 0x{peer.hex()} answered nonsense: {error}", "ask another") from None
+            raise PeerError(
+                f"peer 0x{peer.hex()} answered nonsense: {error}", "ask another"
+            ) from None
 
     async def fetch_block(self, cid: str, providers: tuple[Address, ...]) -> bytes:
         """A block from the own store or from the first provider that has it; checked, kept.
@@ -100,8 +101,3 @@ class Services:
             self.blocks.put(cid, block)
             return block
         raise PeerError(f"no peer has block {cid[:16]}…", "wait for its owner to come back")
-
-
-async def gather_bounded(jobs: list[Awaitable[Answer]]) -> list[Answer | BaseException]:
-    """All outcomes, exceptions included; each job bounds itself."""
-    return await asyncio.gather(*jobs, return_exceptions=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
-from nodeclient.core.sortition import alpha
+from nodeclient.core.sortition import task_alpha
 from nodeclient.core.types import Phase
 from nodeclient.core.vrf_witness import prove
 from nodeclient.duties.services import Services
@@ -51,7 +51,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         parameters = services.me.parameters
         number = parameters.entropy_block(action.task)
         header, prevrandao = await services.chain.block_header(number)
-        point = alpha(parameters.chain_id, parameters.market, action.task.id, prevrandao)
+        point = task_alpha(parameters.chain_id, parameters.market, action.task.id, prevrandao)
         proof = prove(services.keys.vrf, point)
         return await send(action, "claim", (action.task, header, proof.as_tuple()))
 
@@ -91,4 +91,3 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         do.SubmitRefuse: refuse,
         do.SubmitExpire: expire,
     }
-

@@ -1,7 +1,11 @@
 """What can go wrong between two Nodes, each with the next step in its message."""
 
+from __future__ import annotations
 
-class PeerError(Exception):
+from nodeclient.errors import SealrunError
+
+
+class PeerError(SealrunError):
     """Base of every error of this package."""
 
 
@@ -11,6 +15,10 @@ class ContactInvalid(PeerError):
 
 class PeerRefused(PeerError):
     """One side declined: wrong certificate, unknown peer, bad request, or a handler's refusal."""
+
+
+class PeerDeclined(PeerRefused):
+    """The proven peer understood the request and its answer is no; ``message`` is its reason."""
 
 
 class PeerBusy(PeerRefused):

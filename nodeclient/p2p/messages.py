@@ -214,7 +214,9 @@ def unpack(kind: type[Message], body: bytes) -> Message:
         message: Message = _adapter(kind).validate_python(cbor.decode(body, MAX_MESSAGE))
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise FormatError(f"message {kind.__name__}: field {where or '(all)'} is malformed") from None
+        raise FormatError(
+            f"message {kind.__name__}: field {where or '(all)'} is malformed"
+        ) from None
     return message
 
 

@@ -81,9 +81,10 @@ async def test_events__from_the_start__typed_and_in_order(world: World) -> None:
     assert first.task == 1
     assert first.requester == world.sender(SqliteJournal(":memory:")).address
     assert (first.executor_fee, first.member_fee, first.committee_size) == (10, 5, 3)
-    assert first.block.hash.hex() == world.node.rpc(
-        "eth_getBlockByNumber", hex(first.block.number), False
-    )["hash"][2:]
+    assert (
+        first.block.hash.hex()
+        == world.node.rpc("eth_getBlockByNumber", hex(first.block.number), False)["hash"][2:]
+    )
     places = [(i.block.number, i.log_index) for i in items if isinstance(i, ChainEvent)]
     assert places == sorted(places)
 

@@ -246,9 +246,7 @@ def on_record_rejected(role: Executor, event: ev.TransactionRejected, case: Case
 
 
 def on_admitted(role: Executor, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:
-    order = do.WatchMachine(
-        commitment=case.commitment, task=case.on_chain(), resume=role.resume
-    )
+    order = do.WatchMachine(commitment=case.commitment, task=case.on_chain(), resume=role.resume)
     return replace(role, state=State.RUNNING), (order,)
 
 
@@ -272,12 +270,13 @@ def on_key_out_of_place(role: Executor, event: ev.KeyOffered, case: Case, me: Me
 
 def on_ran(role: Executor, event: ev.MachineRan, case: Case, me: Me) -> Step:
     order = do.CleanMachine(commitment=case.commitment, resume=role.resume)
-    ran = replace(role, state=State.CLEANING, outcome=event.outcome, during=event.during)
+    ran = replace(role, state=State.CLEANING, outcome=event.outcome)
     return ran, (order,)
 
 
 def on_cleaned(role: Executor, event: ev.MachineCleaned, case: Case, me: Me) -> Step:
-    return boot(replace(role, transcript=event.transcript), case, Phase.AFTER, attempt=1)
+    cleaned = replace(role, transcript=event.transcript, during=event.during)
+    return boot(cleaned, case, Phase.AFTER, attempt=1)
 
 
 def on_lost(role: Executor, event: ev.MachineLost, case: Case, me: Me) -> Step:

@@ -59,6 +59,7 @@ class Member:
     session_key_hash: bytes = b""
     before: bytes = b""
     after: bytes = b""
+    asked: tuple[bytes, ...] = ()
     answers: tuple[tuple[bytes, bytes], ...] = ()
     findings: tuple[str, ...] = ()
     dissent: tuple[Vote, ...] = ()
@@ -141,7 +142,8 @@ def on_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> 
         evidence=event.evidence,
         nonces=event.nonces,
         own_nonce=nonce,
-        own_answers=role.answers,
+        asked=role.asked,
+        answers=role.answers,
         before=role.before,
         findings=role.findings,
     )
@@ -182,6 +184,10 @@ def on_admitted(role: Member, event: ev.TaskAdmitted, case: Case, me: Me) -> Ste
         session_key_hash=role.session_key_hash,
     )
     return questioning, (order,)
+
+
+def on_question(role: Member, event: ev.QuestionDrawn, case: Case, me: Me) -> Step:
+    return replace(role, asked=(*role.asked, event.nonce)[-MAX_ANSWERS:]), ()
 
 
 def on_answer(role: Member, event: ev.QuestionAnswered, case: Case, me: Me) -> Step:
@@ -299,6 +305,7 @@ TABLE = build_table(
         ev.EvidenceAppraised: (READY, on_appraised),
         ev.TaskAdmitted: ((State.SEATED, State.BRIEFED), on_admitted),
         ev.QuestionAnswered: ((State.QUESTIONING,), on_answer),
+        ev.QuestionDrawn: ((State.QUESTIONING,), on_question),
         ev.DissentSigned: (READY, on_dissent),
         ev.VoteReceived: (LIVE, on_fellow_vote),
         ev.BlockSeen: (LIVE, on_block),
@@ -313,6 +320,7 @@ TABLE = build_table(
         ev.ActionDone: tuple(State),
         # An answer or an appraisal may come in after the Task has ended.
         ev.EvidenceAppraised: (State.CLOSED,),
+        ev.QuestionDrawn: (State.CLOSED,),
         ev.QuestionAnswered: (State.CLOSED,),
         ev.DissentSigned: (State.CLOSED,),
     },

@@ -67,7 +67,9 @@ def on_ordered(event: ev.TaskOrdered, case: Case, me: Me) -> tuple[Requester, Ac
         member_fee=event.member_fee,
         post=event.post,
     )
-    gather = do.GatherConsents(commitment=case.commitment, spec=event.spec)
+    gather = do.GatherConsents(
+        commitment=case.commitment, spec=event.spec, committee_size=event.committee_size
+    )
     reply = do.Reply(commitment=case.commitment, request=event.request, body=case.commitment)
     return role, (reply, gather)
 

@@ -1,0 +1,1 @@
+"""The single checks of appraisal; ``core.appraisal`` holds the table of all."""

@@ -1,0 +1,122 @@
+"""What the Machine is: image, Agent, devices, programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from nodeclient.core import claims
+from nodeclient.core.checks.case import Case, Finding, not_checked
+from nodeclient.core.claims import CUT
+from nodeclient.core.reasons import Code, reason
+from nodeclient.core.types import Phase
+
+_NAMED = 8  # differences named one by one; a swapped machine would have hundreds
+
+
+def boot_image(case: Case) -> Iterator[Finding]:
+    """An approved image was booted, the same one throughout, with an approved command line."""
+    boot, before = claims.boot(case.evidence), case.expected.before
+    if boot.image not in case.reference.boot_images:
+        yield reason(Code.BOOT_IMAGE, f"{boot.image.hex()} is not approved")
+    if (
+        before is not None
+        and case.expected.phase is not Phase.BEFORE
+        and boot.image != before.image
+    ):
+        yield reason(Code.BOOT_IMAGE, "another image than before the run")
+    lines = case.reference.command_lines
+    if lines is None:
+        yield not_checked("kernel command line (no reference values)")
+    elif boot.command_line not in lines:
+        yield reason(Code.COMMAND_LINE, "the kernel command line is not an approved one")
+
+
+def agent(case: Case) -> Iterator[Finding]:
+    """The Agent's own files are those of an approved release."""
+    digest = claims.agent_digest(case.evidence)
+    if digest not in case.reference.agents:
+        yield reason(Code.AGENT, f"{digest.hex()} is no approved agent")
+
+
+def ranges(case: Case) -> Iterator[Finding]:
+    """At places that only the nonce chose, its files equal the asker's own copy."""
+    known = tuple(tuple(entry) for entry in case.reference.ranges)
+    if not known:
+        yield reason(Code.RANGES, "no own copy of the agent to compare with")
+    elif claims.rows(case.evidence, "ranges") != known:
+        yield reason(Code.RANGES, "differ from the asker's own copy of the agent")
+    yield not_checked("kernel text and root file system (only the agent's files were asked for)")
+
+
+def inventory(case: Case) -> Iterator[Finding]:
+    """No device came or went since BEFORE, other than those that the task permits."""
+    now, before = claims.inventory(case.evidence), case.expected.before
+    for bus, rows in now.items():
+        if (CUT,) in rows:
+            yield reason(Code.INVENTORY, f"the list of {bus} devices was cut")
+    if before is None and case.expected.phase is Phase.BEFORE:
+        yield not_checked("inventory before the run (it is what later ones are compared with)")
+        return
+    if before is None:
+        yield reason(Code.INVENTORY, "nothing of the BEFORE evidence to compare devices with")
+        return
+    for bus, rows in now.items():
+        changed = set(rows) ^ set(before.inventory[bus])
+        foreign = sorted((row for row in changed if not _permitted(case, bus, row)), key=repr)
+        for row in islice(foreign, _NAMED):
+            came = "appeared" if row in rows else "went"
+            yield reason(Code.INVENTORY, f"{bus} device {row[0]} {came}")
+        if len(foreign) > _NAMED:
+            yield reason(Code.INVENTORY, f"{len(foreign)} {bus} devices changed")
+        if len(rows) != len(set(rows)):
+            yield reason(Code.INVENTORY, f"a {bus} device is listed twice")
+
+
+def executables(case: Case) -> Iterator[Finding]:
+    """Only approved programs run."""
+    rows = claims.rows(case.evidence, "executable")
+    if case.reference.executables is None:
+        yield not_checked("running programs (no reference values)")
+        return
+    wrong = [row for row in rows if len(row) < 2 or row[1] not in case.reference.executables]
+    for row in wrong[:_NAMED]:
+        yield reason(Code.EXECUTABLE, f"{row[0]} is not approved")
+
+
+def modules(case: Case) -> Iterator[Finding]:
+    """Only approved kernel modules are loaded."""
+    rows = claims.rows(case.evidence, "modules")
+    if case.reference.modules is None:
+        yield not_checked("kernel modules (no reference values)")
+        return
+    for row in [row for row in rows if row[0] not in case.reference.modules][:_NAMED]:
+        yield reason(Code.MODULES, f"{row[0]} is not approved")
+
+
+def mounts(case: Case) -> Iterator[Finding]:
+    """Only approved file systems are mounted."""
+    rows = claims.rows(case.evidence, "mounts")
+    if case.reference.mounts is None:
+        yield not_checked("mounts (no reference values)")
+        return
+    for row in [row for row in rows if row[:2] not in case.reference.mounts][:_NAMED]:
+        yield reason(Code.MOUNTS, f"{row[0]} is not approved")
+
+
+def sockets(case: Case) -> Iterator[Finding]:
+    """Only approved sockets listen."""
+    rows = claims.rows(case.evidence, "sockets")
+    if case.reference.sockets is None:
+        yield not_checked("listening sockets (no reference values)")
+        return
+    for row in [row for row in rows if row not in case.reference.sockets][:_NAMED]:
+        yield reason(Code.SOCKETS, f"{row[0]} {row[-1]} is not approved")
+
+
+def _permitted(case: Case, bus: str, row: claims.Row) -> bool:
+    """Whether the TaskSpec names this USB or PCI device by vendor and product."""
+    if bus not in ("usb", "pci") or len(row) < 3:
+        return False
+    vendor, product = (str(field).removeprefix("0x").lower() for field in row[1:3])
+    return f"{bus}:{vendor}:{product}" in case.expected.spec.devices
