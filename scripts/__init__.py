@@ -1,0 +1,1 @@
+"""Commands of the contracts' owner, operators and requesters: `ape run <command> --help`."""
