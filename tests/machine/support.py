@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
+import os
 import secrets
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -31,6 +34,7 @@ from agent.formats.protocol import release_info, result_info
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment
 from nodeclient.machine import LocalMachine, LocalSettings
+from nodeclient.machine.process import AgentProcess
 from nodeclient.ports import Session
 
 CHAIN, MARKET, TASK, NODE = 31337, b"\x11" * 20, 7, b"\x22" * 20
@@ -76,6 +80,22 @@ class Pi:
         """Another daemon's LocalMachine over the same folder, as after a restart."""
         settings = LocalSettings(self.folder, lease_seconds=self.lease_seconds)
         return LocalMachine(settings, self.get, self.put, self.find_image)
+
+    @property
+    def label(self) -> str:
+        """What marks this Machine's containers."""
+        return AgentProcess(self.folder, Path("/")).label
+
+    def processes(self) -> list[int]:
+        """Agents that run from this Machine's folder."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                arguments = (process / "cmdline").read_bytes().split(b"\0")
+                here = os.readlink(process / "cwd").startswith(str(self.folder))
+                if here and b"agent" in arguments:
+                    found.append(int(process.name))
+        return found
 
     async def get(self, cid: str) -> bytes:
         if cid not in self.blocks:
@@ -173,8 +193,6 @@ class Pi:
         return Status.from_body(await self.machine.call("status", {}))
 
     async def until_done(self, seconds: float = 60.0) -> Outcome:
-        import asyncio
-
         async with asyncio.timeout(seconds):
             while (status := await self.status()).state is not State.DONE:
                 await asyncio.sleep(0.05)
