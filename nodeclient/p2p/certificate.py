@@ -62,20 +62,24 @@ def check_certificate(der: bytes, node: bytes) -> None:
     void. ``ca=False``: it cannot vouch for further certificates in OpenSSL's trust store.
     """
     if len(der) > MAX_CERTIFICATE:
-        raise ContactInvalid(f"contact: certificate exceeds {MAX_CERTIFICATE} bytes: make it anew")
+        raise ContactInvalid(
+            f"contact: certificate exceeds {MAX_CERTIFICATE} bytes", "make it anew"
+        )
     try:
         certificate = x509.load_der_x509_certificate(der)
         public = certificate.public_key()
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         certificate.verify_directly_issued_by(certificate)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
-        raise ContactInvalid("contact: certificate does not verify: make a new one") from error
+        raise ContactInvalid("contact: certificate does not verify", "make a new one") from error
     except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
-        raise ContactInvalid("contact: certificate has no CA:FALSE: make a new one") from error
+        raise ContactInvalid("contact: certificate has no CA:FALSE", "make a new one") from error
     supported = isinstance(public, ed25519.Ed25519PublicKey) or (
         isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1)
     )
     if not supported or constraints.ca:
-        raise ContactInvalid("contact: certificate must be a leaf with an Ed25519 or P-256 key")
+        raise ContactInvalid(
+            "contact: certificate must be a leaf with an Ed25519 or P-256 key", "make a new one"
+        )
     if certificate.subject != subject_of(node):
-        raise ContactInvalid("contact: certificate names another node: make one for this address")
+        raise ContactInvalid("contact: certificate names another node", "make one for this address")

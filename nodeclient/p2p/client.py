@@ -74,7 +74,9 @@ class PeerClient:
         before an answer is tried once more, so the peer may see the request twice.
         """
         if len(body) > self._max_body:
-            raise PeerRefused(f"p2p: body of {len(body)} bytes exceeds {self._max_body}: split it")
+            raise PeerRefused(
+                f"p2p: body of {len(body)} bytes exceeds {self._max_body}", "split it"
+            )
         try:
             async with asyncio.timeout(timeout):
                 try:
@@ -87,14 +89,14 @@ class PeerClient:
             raise
         except TimeoutError as error:
             raise PeerSilent(
-                f"peer 0x{contact.node.hex()} gave no answer in {timeout:g} s: try again later"
+                f"peer 0x{contact.node.hex()} gave no answer in {timeout:g} s", "try again later"
             ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _translate(contact, error) from error
 
     async def _attempt(self, contact: Contact, method: str, body: bytes) -> bytes:
         if self._session is None:
-            raise PeerSilent("p2p: client is not connected: call connect() first")
+            raise PeerSilent("p2p: client is not connected", "call connect() first")
         async with self._session.post(
             f"https://{contact.endpoint}/v1/{method}",
             data=body,
@@ -107,7 +109,7 @@ class PeerClient:
                 return answer
             reason = "".join(c for c in answer[:300].decode("utf-8", "replace") if c.isprintable())
             kind = PeerBusy if response.status in (408, 429, 503) else PeerRefused
-            raise kind(f"peer 0x{contact.node.hex()} refused {method}: {reason}")
+            raise kind(f"peer 0x{contact.node.hex()} refused {method}: {reason}", "see its reason")
 
     async def _read(self, contact: Contact, response: aiohttp.ClientResponse) -> bytes:
         parts, size = [], 0
@@ -116,8 +118,8 @@ class PeerClient:
             if size > self._max_body:
                 response.close()
                 raise PeerRefused(
-                    f"peer 0x{contact.node.hex()} answered more than {self._max_body} bytes: "
-                    "take another peer"
+                    f"peer 0x{contact.node.hex()} answered more than {self._max_body} bytes",
+                    "take another peer",
                 )
             parts.append(part)
         return b"".join(parts)
@@ -137,21 +139,23 @@ def _translate(contact: Contact, error: Exception) -> PeerError:
         return _wrong_certificate(contact)
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return PeerRefused(
-            f"peer 0x{contact.node.hex()} refused the TLS handshake: check that both contacts "
-            "on chain are current"
+            f"peer 0x{contact.node.hex()} refused the TLS handshake",
+            "check that both contacts on chain are current",
         )
     if isinstance(error, _DROPPED) and not isinstance(error, aiohttp.ClientConnectorError):
         return PeerSilent(
             f"peer 0x{contact.node.hex()} closed the connection without an answer: it may not "
-            "have read this node's contact on chain yet: try again later"
+            "have read this node's contact on chain yet",
+            "try again later",
         )
     return PeerSilent(
         f"peer 0x{contact.node.hex()} at {contact.endpoint} is not reachable "
-        f"({type(error).__name__}): try again later"
+        f"({type(error).__name__})",
+        "try again later",
     )
 
 
 def _wrong_certificate(contact: Contact) -> PeerRefused:
     return PeerRefused(
-        f"{contact.endpoint} is not peer 0x{contact.node.hex()}: read its latest contact on chain"
+        f"{contact.endpoint} is not peer 0x{contact.node.hex()}", "read its latest contact on chain"
     )

@@ -87,7 +87,7 @@ def build_record(contact: Contact, sign: Callable[[bytes], bytes]) -> bytes:
     record = encode([body, sign(signing_digest(body))])
     if len(record) > MAX_RECORD:
         raise ContactInvalid(
-            f"contact: record of {len(record)} bytes exceeds {MAX_RECORD}: use a shorter endpoint"
+            f"contact: record of {len(record)} bytes exceeds {MAX_RECORD}", "use a shorter endpoint"
         )
     return record
 
@@ -107,21 +107,24 @@ def verify_record(
     Raises ContactInvalid; never returns a partly checked contact.
     """
     if len(record) > MAX_RECORD:
-        raise ContactInvalid(f"contact: longer than {MAX_RECORD} bytes: the node must publish anew")
+        raise ContactInvalid(
+            f"contact: longer than {MAX_RECORD} bytes", "the node must publish anew"
+        )
     if contact_digest(record) != digest:
         raise ContactInvalid(
-            "contact: bytes differ from the digest on chain: read the latest ContactPublished event"
+            "contact: bytes differ from the digest on chain",
+            "read the latest ContactPublished event",
         )
     body, signature = _open_envelope(record)
     if not p256.verify(root_public, signing_digest(body), signature):
         raise ContactInvalid(
-            "contact: not signed by the root key on chain: the node must publish anew"
+            "contact: not signed by the root key on chain", "the node must publish anew"
         )
     contact = _parse_body(body)
     _check_shape(contact)
     if (contact.chain_id, contact.registry, contact.node) != (chain_id, registry, node):
         raise ContactInvalid(
-            "contact: made for another chain, registry or node: the node must publish anew"
+            "contact: made for another chain, registry or node", "the node must publish anew"
         )
     return contact
 
@@ -130,26 +133,28 @@ def _open_envelope(record: bytes) -> tuple[bytes, bytes]:
     try:
         envelope = decode(record, MAX_RECORD)
     except FormatError as error:
-        raise ContactInvalid(f"contact: {error}: the node must publish anew") from error
+        raise ContactInvalid(f"contact: {error}", "the node must publish anew") from error
     match envelope:
         case [bytes(body), bytes(signature)] if len(signature) == 64:
             return body, signature
-    raise ContactInvalid("contact: not [body, signature]: the node must publish anew")
+    raise ContactInvalid("contact: not [body, signature]", "the node must publish anew")
 
 
 def _parse_body(body: bytes) -> Contact:
     try:
         fields = decode(body, MAX_RECORD)
     except FormatError as error:
-        raise ContactInvalid(f"contact: {error}: the node must publish anew") from error
+        raise ContactInvalid(f"contact: {error}", "the node must publish anew") from error
     if not isinstance(fields, dict) or set(fields) != _FIELDS:
-        raise ContactInvalid("contact: wrong set of fields: the node must publish anew")
+        raise ContactInvalid("contact: wrong set of fields", "the node must publish anew")
     for name, kind in (("chain_id", int), ("seq", int), ("endpoint", str)):
         if type(fields[name]) is not kind:  # bool is an int: refuse it here
-            raise ContactInvalid(f"contact: {name} has the wrong type: the node must publish anew")
+            raise ContactInvalid(
+                f"contact: {name} has the wrong type", "the node must publish anew"
+            )
     for name in ("registry", "node", "certificate", "hpke"):
         if not isinstance(fields[name], bytes):
-            raise ContactInvalid(f"contact: {name} is not bytes: the node must publish anew")
+            raise ContactInvalid(f"contact: {name} is not bytes", "the node must publish anew")
     return Contact(**fields)
 
 
@@ -164,7 +169,7 @@ def _check_shape(contact: Contact) -> None:
     )
     for name, is_wrong in wrong:
         if is_wrong:
-            raise ContactInvalid(f"contact: {name} is malformed: correct it and publish again")
+            raise ContactInvalid(f"contact: {name} is malformed", "correct it and publish again")
     check_certificate(contact.certificate, contact.node)
 
 

@@ -60,10 +60,10 @@ class Directory:
         )
         former = self._contacts.get(node)
         if former is None and len(self._contacts) >= MAX_PEERS:
-            raise ContactInvalid(f"contact: directory holds {MAX_PEERS} peers: raise MAX_PEERS")
+            raise ContactInvalid(f"contact: directory holds {MAX_PEERS} peers", "raise MAX_PEERS")
         if former is not None and contact != former and contact.seq <= former.seq:
             raise ContactInvalid(
-                f"contact: sequence {contact.seq} is not above {former.seq}: publish a higher one"
+                f"contact: sequence {contact.seq} is not above {former.seq}", "publish a higher one"
             )
         self._update(node, contact, entry.status)
         return contact
@@ -77,7 +77,7 @@ class Directory:
         contact = self._contacts.get(node)
         if contact is None or not self._is_peer(node):
             raise PeerRefused(
-                f"peer 0x{node.hex()} has no contact in good standing: wait for its registration"
+                f"peer 0x{node.hex()} has no contact in good standing", "wait for its registration"
             )
         return contact
 

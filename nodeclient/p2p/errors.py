@@ -1,21 +1,14 @@
-"""What can go wrong between two Nodes, each with the next step in its message."""
+"""What can go wrong between two Nodes besides silence and refusal."""
 
-
-class PeerError(Exception):
-    """Base of every error of this package."""
+from nodeclient.errors import PeerError, PeerRefused, PeerSilent
 
 
 class ContactInvalid(PeerError):
     """A contact record does not prove what it says."""
 
 
-class PeerRefused(PeerError):
-    """One side declined: wrong certificate, unknown peer, bad request, or a handler's refusal."""
-
-
 class PeerBusy(PeerRefused):
     """The peer is over its rate or concurrency limit; the same request may be sent again later."""
 
 
-class PeerSilent(PeerError):
-    """No complete answer in time, or no connection at all."""
+__all__ = ["ContactInvalid", "PeerBusy", "PeerError", "PeerRefused", "PeerSilent"]
