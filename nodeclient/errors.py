@@ -9,6 +9,8 @@ from __future__ import annotations
 class SealrunError(Exception):
     """Base of all errors that a person may see."""
 
+    exit_code = 1
+
     def __init__(self, message: str, next_step: str) -> None:
         super().__init__(f"{message}; {next_step}")
         self.message = message
@@ -18,9 +20,39 @@ class SealrunError(Exception):
 class BadInput(SealrunError):
     """What the person or a file of theirs said cannot be taken."""
 
+    exit_code = 2
+
 
 class ConfigError(BadInput):
     """A Node's configuration is wrong."""
+
+
+class NodeFolderInvalid(BadInput):
+    """A folder is no node's, or already is one where a new one was asked for."""
+
+
+class TaskFileInvalid(BadInput):
+    """A task file is malformed, incomplete or out of bounds."""
+
+
+class DaemonUnreachable(SealrunError):
+    """The node's daemon does not answer on its control socket."""
+
+
+class DaemonRefused(SealrunError):
+    """The daemon answered no: with exit code 2 when it found fault with what it was given."""
+
+    def __init__(self, message: str, next_step: str, exit_code: int) -> None:
+        super().__init__(message, next_step)
+        self.exit_code = exit_code
+
+
+class TaskNotSettled(SealrunError):
+    """A watched task ended FAILED or EXPIRED, or not within the time given."""
+
+
+class CheckoutMissing(SealrunError):
+    """A command needs the project's own folder (contracts, examples) and is run without it."""
 
 
 class ChainUnavailable(SealrunError):
@@ -35,21 +67,13 @@ class Reverted(SealrunError):
         self.reason = reason
 
 
-class PeerError(SealrunError):
-    """A peer did not do what was asked."""
-
-
-class PeerSilent(PeerError):
-    """A peer did not answer in time."""
-
-
-class PeerRefused(PeerError):
-    """A peer answered no."""
-
-
 class MachineError(SealrunError):
     """The Machine or its session failed."""
 
 
-class BootTimeout(MachineError):
-    """The Agent did not report in time."""
+class MachineRefused(MachineError):
+    """The Agent answered, and its answer is no. ``code`` is stable, the message for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message, "read the reason")
+        self.code = code

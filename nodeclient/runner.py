@@ -153,6 +153,12 @@ class Runner:
         else:
             waiting.set_result(reply.body)
 
+    def answer(self, request: int, body: object) -> None:
+        """Answer a peer from an effect, where the answer needs a key."""
+        waiting = self._waiting.get(request)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(body)
+
     # ------------------------------------------------------------------------------- workers
 
     def resume(self) -> None:

@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS answers (
     PRIMARY KEY (commitment, member, nonce));
 CREATE TABLE IF NOT EXISTS uses (policy TEXT NOT NULL, commitment BLOB NOT NULL,
     PRIMARY KEY (policy, commitment));
+CREATE TABLE IF NOT EXISTS boots (id INTEGER PRIMARY KEY AUTOINCREMENT);
 CREATE TABLE IF NOT EXISTS journal (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, commitment BLOB, what TEXT NOT NULL);
 """
@@ -249,10 +250,18 @@ class Store:
         """Count one use of a policy for a commitment; the same pair counts once."""
         self._run("INSERT OR IGNORE INTO uses VALUES (?, ?)", policy, commitment)
 
-    def uses(self, policy: str) -> int:
-        """How many commitments a policy was used for."""
-        row = self._one("SELECT count(*) FROM uses WHERE policy = ?", policy)
+    def uses(self, policy: str, except_for: bytes) -> int:
+        """How many other commitments a policy was used for."""
+        row = self._one(
+            "SELECT count(*) FROM uses WHERE policy = ? AND commitment != ?", policy, except_for
+        )
         return int(row[0]) if row else 0
+
+    def next_boot(self) -> int:
+        """A number that only grows, over all boots that this Node orders."""
+        with self._lock:
+            self._db.execute("INSERT INTO boots DEFAULT VALUES")
+            return int(self._db.execute("SELECT max(id) FROM boots").fetchone()[0])
 
     def note(self, at: float, commitment: Commitment | None, what: str) -> None:
         """Write a line of the operator's journal. Never a secret, never a name from a Capsule."""

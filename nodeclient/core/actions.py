@@ -109,7 +109,6 @@ class VetTask(Action):
     """Look whether this Node can and may run the TaskSpec."""
 
     spec: bytes
-    consents: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +150,6 @@ class TakeEvidence(Action):
     resume: bytes
     session_hash: bytes
     during: tuple[tuple[Address, bytes, bytes], ...] = ()
-    outcome: bytes = b""
     transcript: bytes = b""
 
 
@@ -179,6 +177,7 @@ class DeliverKey(Action):
 class WatchMachine(Action):
     """Follow the Agent until the function ended and DURING is over."""
 
+    task: Task
     resume: bytes
 
 
@@ -219,10 +218,10 @@ class AppraiseEvidence(Action):
     evidence: bytes
     nonces: tuple[tuple[Address, bytes], ...]
     own_nonce: bytes
-    own_answers: tuple[tuple[bytes, bytes], ...]
+    asked: tuple[bytes, ...]
+    answers: tuple[tuple[bytes, bytes], ...]
     before: bytes
     findings: tuple[str, ...]
-    valid_until: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +302,7 @@ class GatherConsents(Action):
     """Ask every data owner of the TaskSpec."""
 
     spec: bytes
+    committee_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

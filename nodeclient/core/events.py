@@ -197,7 +197,6 @@ class AppraisalAsked(PeerEvent):
     statement: Statement
     evidence: bytes
     nonces: tuple[tuple[Address, bytes], ...]
-    valid_until: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,17 +336,20 @@ class KeyDelivered(OutcomeEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineRan(OutcomeEvent):
-    """The function ended and DURING is over. ``outcome`` is the Agent's, canonical CBOR."""
+    """The function ended and enough questions were answered. ``outcome`` is canonical CBOR."""
 
     outcome: bytes
-    during: tuple[tuple[Address, bytes, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineCleaned(OutcomeEvent):
-    """The Agent cleaned; the transcript is signed by the old session key."""
+    """The Agent cleaned and answers no more; the transcript is signed by the old session key.
+
+    ``during``: (member, nonce, evidence root) of every question that was answered.
+    """
 
     transcript: bytes
+    during: tuple[tuple[Address, bytes, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,6 +368,13 @@ class EvidenceAppraised(OutcomeEvent):
     session_key_hash: bytes
     reasons: tuple[str, ...]
     summary: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionDrawn(OutcomeEvent):
+    """A member is about to ask this nonce: kept first, so that it knows its own questions."""
+
+    nonce: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,6 +427,7 @@ class KeysSealed(OutcomeEvent):
 class ResultOpened(OutcomeEvent):
     """A result lies in the receiver's folder."""
 
+    name: str
     cid: str
     path: str
 

@@ -1,6 +1,6 @@
 """The Machine behind this Node's Pi: one adapter per profile."""
 
-from nodeclient.machine.errors import MachineError, MachineRefused
+from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.machine.measure import agent_folder, measure_agent
 

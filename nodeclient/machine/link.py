@@ -29,7 +29,7 @@ from agent.formats.link import (
 )
 from agent.formats.rpc import RpcConnection, RpcError
 from agent.formats.shape import as_bytes, as_map
-from nodeclient.machine.errors import MachineError
+from nodeclient.errors import MachineError
 
 _log = logging.getLogger(__name__)
 HELLO_SECONDS = 5.0
@@ -78,7 +78,7 @@ class Link:
             server.listen(MAX_WAITING)
         except OSError as error:
             server.close()
-            raise MachineError(f"port {port} for the Machine is taken; free it") from error
+            raise MachineError(f"port {port} for the Machine is taken", "free it") from error
         server.setblocking(False)
         self._server = server
         self._acceptor = asyncio.create_task(self._accept(server))
@@ -95,7 +95,7 @@ class Link:
                     self._present.clear()
         except TimeoutError as error:
             raise MachineError(
-                f"the Machine is not heard for {seconds:.0f} s; cut its power and boot it again"
+                f"the Machine is not heard for {seconds:.0f} s", "cut its power and boot it again"
             ) from error
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
-from nodeclient.machine.errors import MachineError
+from nodeclient.errors import MachineError
 
 LABEL = "sealrun.machine"
 _KILL_SECONDS = 10.0
@@ -44,7 +44,7 @@ def kill_process(pid: int, started: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)  # its own session: the group is its own, too
         if time.monotonic() > deadline:
-            raise MachineError(f"process {pid} of the Machine does not end; kill it by hand")
+            raise MachineError(f"process {pid} of the Machine does not end", "kill it by hand")
         time.sleep(0.02)
 
 
@@ -54,7 +54,7 @@ def forget_machine(scratch: Path, socket: Path, machine: str) -> None:
     try:
         client = docker.DockerClient(base_url=f"unix://{socket}", timeout=60)
         try:
-            label = {"label": f"{LABEL}={machine}"}
+            label: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={machine}"}
             for container in client.containers.list(all=True, filters=label, ignore_removed=True):
                 with contextlib.suppress(NotFound):
                     container.remove(force=True, v=True)
@@ -64,7 +64,7 @@ def forget_machine(scratch: Path, socket: Path, machine: str) -> None:
         finally:
             client.close()
     except (DockerException, OSError) as error:
-        raise MachineError(f"Docker does not answer ({error}); start it: dockerd") from error
+        raise MachineError(f"Docker does not answer ({error})", "start it: dockerd") from error
     _unmount_all(scratch)
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -88,7 +88,7 @@ def _unmount_all(scratch: Path) -> None:
             subprocess.run(["umount", point], capture_output=True, timeout=30, check=False)
         if attempt:
             time.sleep(0.1)
-    raise MachineError(f"{scratch} stays mounted; unmount it by hand: umount -R")
+    raise MachineError(f"{scratch} stays mounted", "unmount it by hand: umount -R")
 
 
 def _mounts(scratch: Path) -> list[str]:

@@ -10,7 +10,7 @@ from types import TracebackType
 import aiohttp
 
 from nodeclient.p2p.contact import Contact
-from nodeclient.p2p.errors import PeerBusy, PeerError, PeerRefused, PeerSilent
+from nodeclient.p2p.errors import PeerBusy, PeerDeclined, PeerError, PeerRefused, PeerSilent
 from nodeclient.p2p.limits import MAX_BODY
 from nodeclient.p2p.tls import TlsIdentity, client_context
 
@@ -108,8 +108,8 @@ class PeerClient:
             if response.status == 200:
                 return answer
             reason = "".join(c for c in answer[:300].decode("utf-8", "replace") if c.isprintable())
-            kind = PeerBusy if response.status in (408, 429, 503) else PeerRefused
-            raise kind(f"peer 0x{contact.node.hex()} refused {method}: {reason}", "see its reason")
+            kind = PeerBusy if response.status in (408, 429, 503) else PeerDeclined
+            raise kind(reason, f"that is what peer 0x{contact.node.hex()} says to {method}")
 
     async def _read(self, contact: Contact, response: aiohttp.ClientResponse) -> bytes:
         parts, size = [], 0
@@ -144,9 +144,8 @@ def _translate(contact: Contact, error: Exception) -> PeerError:
         )
     if isinstance(error, _DROPPED) and not isinstance(error, aiohttp.ClientConnectorError):
         return PeerSilent(
-            f"peer 0x{contact.node.hex()} closed the connection without an answer: it may not "
-            "have read this node's contact on chain yet",
-            "try again later",
+            f"peer 0x{contact.node.hex()} closed the connection without an answer",
+            "try again: it may not have read this node's contact on chain yet",
         )
     return PeerSilent(
         f"peer 0x{contact.node.hex()} at {contact.endpoint} is not reachable "

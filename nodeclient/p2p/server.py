@@ -22,7 +22,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from nodeclient.p2p.directory import Directory
-from nodeclient.p2p.errors import PeerRefused
+from nodeclient.p2p.errors import PeerBusy, PeerRefused
 from nodeclient.p2p.limits import ByteBudget, Limits, OverLimit, RateLimiter, Slots
 from nodeclient.p2p.tls import TlsIdentity, TrustFolder, peer_certificate, server_context
 
@@ -214,6 +214,8 @@ class PeerServer:
         try:
             async with asyncio.timeout(self._limits.handler_seconds):
                 answer = await self._handler(peer, method, body)
+        except PeerBusy as refusal:
+            return _refuse(503, str(refusal))
         except PeerRefused as refusal:
             return _refuse(403, str(refusal))
         except TimeoutError:

@@ -84,7 +84,7 @@ def on_consent_asked(event: ev.ConsentAsked, case: Case, me: Me) -> tuple[Broker
     return Broker(spec=event.spec, cids=cids), (sign,)
 
 
-def on_consent_again(role: Broker, event: ev.ConsentAsked, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_consent_again(role: Broker, event: ev.ConsentAsked, case: Case, me: Me) -> Step:
     """The same TaskSpec, not posted yet: the same consent. Anything later is a second use."""
     if role.state is State.CONSENTED:
         sign = do.SignConsent(commitment=case.commitment, request=event.request, cids=role.cids)
@@ -93,11 +93,11 @@ def on_consent_again(role: Broker, event: ev.ConsentAsked, case: Case, me: Me) -
     return role, (do.Reply(commitment=case.commitment, request=event.request, refusal=refusal),)
 
 
-def on_posted(role: Broker, event: ev.TaskPosted, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_posted(role: Broker, event: ev.TaskPosted, case: Case, me: Me) -> Step:
     return replace(role, state=State.POSTED), ()
 
 
-def on_admitted(role: Broker, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_admitted(role: Broker, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:
     confirming = replace(
         role,
         state=State.CONFIRMING,
@@ -120,7 +120,7 @@ def on_block(role: Broker, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     return replace(role, state=State.QUERYING), (query,)
 
 
-def on_queried(role: Broker, event: ev.MachineQueried, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_queried(role: Broker, event: ev.MachineQueried, case: Case, me: Me) -> Step:
     """Seal to the session key that this broker itself appraised, or refuse for good."""
     if event.reasons or event.evidence_root != role.evidence_root:
         reasons = event.reasons or ("the Evidence is not the one on chain",)
@@ -135,24 +135,24 @@ def on_queried(role: Broker, event: ev.MachineQueried, case: Case, me: Me) -> St
     return replace(role, state=State.SEALING, session_hpke=event.session_hpke), (seal,)
 
 
-def on_sealed(role: Broker, event: ev.KeysSealed, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_sealed(role: Broker, event: ev.KeysSealed, case: Case, me: Me) -> Step:
     send = do.SendKeys(
         commitment=case.commitment, executor=case.on_chain().executor, keys=event.keys
     )
     return replace(role, state=State.SENDING, keys=event.keys), (send,)
 
 
-def on_sent(role: Broker, event: ev.ActionDone, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_sent(role: Broker, event: ev.ActionDone, case: Case, me: Me) -> Step:
     if event.action != do.SendKeys.__name__:
         return role, ()
     return replace(role, state=State.RELEASED), ()
 
 
-def on_settled(role: Broker, event: ev.TaskSettled, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_settled(role: Broker, event: ev.TaskSettled, case: Case, me: Me) -> Step:
     return replace(role, state=State.DONE), ()
 
 
-def on_ended(role: Broker, event: ev.TaskFailed, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_ended(role: Broker, event: ev.TaskFailed, case: Case, me: Me) -> Step:
     """A Task that fails after release leaves the Capsules exposed: the owner must know."""
     if role.state not in OUT:
         return replace(role, state=State.CLOSED), ()

@@ -100,11 +100,11 @@ def on_block_while_watching(role: Executor, event: ev.BlockSeen, case: Case, me:
     return role, ()
 
 
-def on_ticket(role: Executor, event: ev.TicketEvaluated, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_ticket(role: Executor, event: ev.TicketEvaluated, case: Case, me: Me) -> Step:
     return replace(role, claim_at=event.claim_at, ticket=event.ticket), ()
 
 
-def on_claimed(role: Executor, event: ev.TaskClaimed, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_claimed(role: Executor, event: ev.TaskClaimed, case: Case, me: Me) -> Step:
     """Lead, or fall back behind a lower ticket."""
     if event.leader == me.address:
         return replace(role, state=State.LEADING), ()
@@ -121,25 +121,25 @@ def on_block_while_leading(role: Executor, event: ev.BlockSeen, case: Case, me: 
     return replace(role, tried_draw_at=number), (draw,)
 
 
-def on_drawn(role: Executor, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_drawn(role: Executor, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
     mine = event.executor == me.address
     return replace(role, state=State.DRAWN if mine else State.CLOSED), ()
 
 
-def on_brief(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_brief(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:
     """The opening is here: look whether this Node can run it."""
     answer = do.Reply(commitment=case.commitment, request=event.request)
     if role.spec:
         return role, (answer,)
-    vet = do.VetTask(commitment=case.commitment, spec=event.spec, consents=event.consents)
+    vet = do.VetTask(commitment=case.commitment, spec=event.spec)
     return replace(role, spec=event.spec), (answer, vet)
 
 
-def on_brief_again(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_brief_again(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:
     return role, (do.Reply(commitment=case.commitment, request=event.request),)
 
 
-def on_vetted(role: Executor, event: ev.TaskVetted, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_vetted(role: Executor, event: ev.TaskVetted, case: Case, me: Me) -> Step:
     """Accept what this Node can run; leave the rest to the deadline, which slashes nobody."""
     if event.reasons:
         return replace(role, state=State.GAVE_UP, reason="; ".join(event.reasons)), ()
@@ -147,7 +147,7 @@ def on_vetted(role: Executor, event: ev.TaskVetted, case: Case, me: Me) -> Step:
     return replace(role, state=State.ACCEPTING), (accept,)
 
 
-def on_accepted(role: Executor, event: ev.TaskAccepted, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_accepted(role: Executor, event: ev.TaskAccepted, case: Case, me: Me) -> Step:
     return boot(role, case, Phase.BEFORE, attempt=1)
 
 
@@ -158,25 +158,31 @@ def boot(role: Executor, case: Case, phase: Phase, attempt: int) -> Step:
     return fresh, (order,)
 
 
-def on_booted(role: Executor, event: ev.MachineBooted, case: Case, me: Me) -> Step:  # noqa: ARG001
-    """The fresh Agent gets the Task (also after the erasure: its Evidence names the Task)."""
+def on_booted(role: Executor, event: ev.MachineBooted, case: Case, me: Me) -> Step:
+    """BEFORE: the fresh Agent gets the Task. AFTER: it gets nothing, it only states what it is."""
     booted = replace(
         role,
-        state=State.PREPARING,
         resume=event.resume,
         session_hash=sha256(event.session_hpke + event.session_signing),
     )
+    if role.phase is Phase.AFTER:
+        return gather(booted, case)
     order = do.PrepareTask(
         commitment=case.commitment,
         task=case.on_chain(),
-        spec=role.spec if role.phase is Phase.BEFORE else b"",
+        spec=role.spec,
         resume=event.resume,
         attempt=role.attempt,
     )
-    return booted, (order,)
+    return replace(booted, state=State.PREPARING), (order,)
 
 
-def on_prepared(role: Executor, event: ev.TaskPrepared, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_prepared(role: Executor, event: ev.TaskPrepared, case: Case, me: Me) -> Step:
+    return gather(role, case)
+
+
+def gather(role: Executor, case: Case) -> Step:
+    """Ask the Committee for the nonces of this (phase, attempt)."""
     order = do.CollectNonces(
         commitment=case.commitment,
         task=case.on_chain(),
@@ -187,7 +193,7 @@ def on_prepared(role: Executor, event: ev.TaskPrepared, case: Case, me: Me) -> S
     return replace(role, state=State.GATHERING), (order,)
 
 
-def on_nonces(role: Executor, event: ev.NoncesCollected, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_nonces(role: Executor, event: ev.NoncesCollected, case: Case, me: Me) -> Step:
     order = do.TakeEvidence(
         commitment=case.commitment,
         task=case.on_chain(),
@@ -197,13 +203,12 @@ def on_nonces(role: Executor, event: ev.NoncesCollected, case: Case, me: Me) -> 
         resume=role.resume,
         session_hash=role.session_hash,
         during=role.during,
-        outcome=role.outcome,
         transcript=role.transcript,
     )
     return replace(role, state=State.PROVING, nonces=event.nonces), (order,)
 
 
-def on_evidence(role: Executor, event: ev.EvidenceTaken, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_evidence(role: Executor, event: ev.EvidenceTaken, case: Case, me: Me) -> Step:
     order = do.CollectVotes(
         commitment=case.commitment,
         task=case.on_chain(),
@@ -215,7 +220,7 @@ def on_evidence(role: Executor, event: ev.EvidenceTaken, case: Case, me: Me) -> 
     return replace(role, state=State.POLLING, statement=event.statement), (order,)
 
 
-def on_ballot(role: Executor, event: ev.BallotCollected, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_ballot(role: Executor, event: ev.BallotCollected, case: Case, me: Me) -> Step:
     """A quorum affirmed: bring the record on chain."""
     if role.statement is None:
         raise ValueError("votes were collected without a statement")
@@ -235,25 +240,17 @@ def on_record_rejected(role: Executor, event: ev.TransactionRejected, case: Case
     """A ballot that came too late is collected anew: same header, later ``valid_until``."""
     if event.order not in ("admit", "finish") or role.statement is None:
         return role, ()
-    order = do.CollectNonces(
-        commitment=case.commitment,
-        task=case.on_chain(),
-        members=case.members,
-        phase=role.phase,
-        attempt=role.attempt + 1,
-    )
     if role.attempt >= me.boot_limit:
         return give_up(role, case, f"{event.order} was rejected: {event.reason}")
-    again = replace(role, state=State.GATHERING, attempt=role.attempt + 1, nonces=())
-    return again, (order,)
+    return gather(replace(role, attempt=role.attempt + 1, nonces=()), case)
 
 
-def on_admitted(role: Executor, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:  # noqa: ARG001
-    order = do.WatchMachine(commitment=case.commitment, resume=role.resume)
+def on_admitted(role: Executor, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:
+    order = do.WatchMachine(commitment=case.commitment, task=case.on_chain(), resume=role.resume)
     return replace(role, state=State.RUNNING), (order,)
 
 
-def on_key(role: Executor, event: ev.KeyOffered, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_key(role: Executor, event: ev.KeyOffered, case: Case, me: Me) -> Step:
     """Pass an owner's sealed key on; the same key again is only acknowledged."""
     answer = do.Reply(commitment=case.commitment, request=event.request)
     if event.cid in role.keys:
@@ -264,21 +261,22 @@ def on_key(role: Executor, event: ev.KeyOffered, case: Case, me: Me) -> Step:  #
     return replace(role, keys=(*role.keys, event.cid)), (answer, deliver)
 
 
-def on_key_out_of_place(role: Executor, event: ev.KeyOffered, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_key_out_of_place(role: Executor, event: ev.KeyOffered, case: Case, me: Me) -> Step:
     """After the run a repeated key is acknowledged; before the record none is taken."""
     refusal = "" if event.cid in role.keys else "no machine waits for a key"
     answer = do.Reply(commitment=case.commitment, request=event.request, refusal=refusal)
     return role, (answer,)
 
 
-def on_ran(role: Executor, event: ev.MachineRan, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_ran(role: Executor, event: ev.MachineRan, case: Case, me: Me) -> Step:
     order = do.CleanMachine(commitment=case.commitment, resume=role.resume)
-    ran = replace(role, state=State.CLEANING, outcome=event.outcome, during=event.during)
+    ran = replace(role, state=State.CLEANING, outcome=event.outcome)
     return ran, (order,)
 
 
-def on_cleaned(role: Executor, event: ev.MachineCleaned, case: Case, me: Me) -> Step:  # noqa: ARG001
-    return boot(replace(role, transcript=event.transcript), case, Phase.AFTER, attempt=1)
+def on_cleaned(role: Executor, event: ev.MachineCleaned, case: Case, me: Me) -> Step:
+    cleaned = replace(role, transcript=event.transcript, during=event.during)
+    return boot(cleaned, case, Phase.AFTER, attempt=1)
 
 
 def on_lost(role: Executor, event: ev.MachineLost, case: Case, me: Me) -> Step:
@@ -295,13 +293,13 @@ def give_up(role: Executor, case: Case, reason: str) -> Step:
     return gone, (off,) if role.resume else ()
 
 
-def on_settled(role: Executor, event: ev.TaskSettled, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_settled(role: Executor, event: ev.TaskSettled, case: Case, me: Me) -> Step:
     off = do.PowerOff(commitment=case.commitment, resume=role.resume)
     tell = do.AnnounceResults(commitment=case.commitment, task=case.on_chain(), spec=role.spec)
     return replace(role, state=State.DONE), (off, tell)
 
 
-def on_ended(role: Executor, event: ev.TaskFailed, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_ended(role: Executor, event: ev.TaskFailed, case: Case, me: Me) -> Step:
     off = do.PowerOff(commitment=case.commitment, resume=role.resume)
     return replace(role, state=State.CLOSED), (off,) if role.resume else ()
 

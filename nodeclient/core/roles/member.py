@@ -59,6 +59,7 @@ class Member:
     session_key_hash: bytes = b""
     before: bytes = b""
     after: bytes = b""
+    asked: tuple[bytes, ...] = ()
     answers: tuple[tuple[bytes, bytes], ...] = ()
     findings: tuple[str, ...] = ()
     dissent: tuple[Vote, ...] = ()
@@ -82,15 +83,25 @@ def reply(case: Case, event: ev.PeerEvent, body: object = None, refusal: str = "
     return do.Reply(commitment=case.commitment, request=event.request, body=body, refusal=refusal)
 
 
-def on_brief(role: Member, event: ev.BriefReceived, case: Case, me: Me) -> Step:  # noqa: ARG001
-    return replace(role, state=State.BRIEFED, spec=event.spec), (reply(case, event),)
+def on_brief(role: Member, event: ev.BriefReceived, case: Case, me: Me) -> Step:
+    """Keep it, and relay it: a requester cannot leave out the Executor and blame it."""
+    task = case.on_chain()
+    relay = do.SendBrief(
+        commitment=case.commitment,
+        task=task,
+        executor=task.executor,
+        members=(),
+        spec=event.spec,
+        consents=event.consents,
+    )
+    return replace(role, state=State.BRIEFED, spec=event.spec), (reply(case, event), relay)
 
 
-def on_brief_again(role: Member, event: ev.BriefReceived, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_brief_again(role: Member, event: ev.BriefReceived, case: Case, me: Me) -> Step:
     return role, (reply(case, event),)
 
 
-def on_nonce(role: Member, event: ev.NonceAsked, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_nonce(role: Member, event: ev.NonceAsked, case: Case, me: Me) -> Step:
     """The first nonce of a (phase, attempt) stays; only the Executor gets one."""
     if event.sender != case.on_chain().executor:
         return role, (reply(case, event, refusal="only the executor of the task gets a nonce"),)
@@ -106,11 +117,11 @@ def on_nonce(role: Member, event: ev.NonceAsked, case: Case, me: Me) -> Step:  #
     return replace(role, nonces=given), (reply(case, event, event.fresh),)
 
 
-def on_nonce_unbriefed(role: Member, event: ev.NonceAsked, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_nonce_unbriefed(role: Member, event: ev.NonceAsked, case: Case, me: Me) -> Step:
     return role, (reply(case, event, refusal="this member has no TaskSpec yet"),)
 
 
-def on_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> Step:
     """Appraise what answers this member's own nonce; repeat a vote that was cast."""
     phase, attempt = event.phase, event.statement.attempt
     if event.sender != case.on_chain().executor:
@@ -131,10 +142,10 @@ def on_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> 
         evidence=event.evidence,
         nonces=event.nonces,
         own_nonce=nonce,
-        own_answers=role.answers,
+        asked=role.asked,
+        answers=role.answers,
         before=role.before,
         findings=role.findings,
-        valid_until=event.valid_until,
     )
     # The vote goes out when it is kept: the Executor asks again and finds it cast.
     return role, (order, reply(case, event, refusal="appraising; ask again"))
@@ -160,7 +171,7 @@ def on_appraised(role: Member, event: ev.EvidenceAppraised, case: Case, me: Me) 
     return counted, (share, *more)
 
 
-def on_admitted(role: Member, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_admitted(role: Member, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:
     """Ask at own times; a member that did not appraise BEFORE has nothing to compare with."""
     questioning = replace(role, state=State.QUESTIONING)
     if not role.before:
@@ -175,7 +186,11 @@ def on_admitted(role: Member, event: ev.TaskAdmitted, case: Case, me: Me) -> Ste
     return questioning, (order,)
 
 
-def on_answer(role: Member, event: ev.QuestionAnswered, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_question(role: Member, event: ev.QuestionDrawn, case: Case, me: Me) -> Step:
+    return replace(role, asked=(*role.asked, event.nonce)[-MAX_ANSWERS:]), ()
+
+
+def on_answer(role: Member, event: ev.QuestionAnswered, case: Case, me: Me) -> Step:
     """Remember the answer; the first finding is voted on at once, and never forgotten."""
     answers = role.answers
     if event.evidence_root and len(answers) < MAX_ANSWERS:
@@ -207,7 +222,7 @@ def on_fellow_vote(role: Member, event: ev.VoteReceived, case: Case, me: Me) -> 
     return counted, (reply(case, event), *more)
 
 
-def count_dissent(role: Member, vote: Vote, case: Case, me: Me) -> Step:  # noqa: ARG001
+def count_dissent(role: Member, vote: Vote, case: Case, me: Me) -> Step:
     """Collect contraindicated votes over one digest; a quorum of them refuses the Task."""
     seats = {member: seat for seat, member in enumerate(case.members)}
     if vote.verdict is not Verdict.CONTRAINDICATED or vote.member not in seats:
@@ -259,15 +274,15 @@ def on_block(role: Member, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     return replace(role, expire_tried_at=event.block.number), (order,)
 
 
-def on_over(role: Member, event: ev.TaskEvent, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_over(role: Member, event: ev.TaskEvent, case: Case, me: Me) -> Step:
     return replace(role, state=State.CLOSED), ()
 
 
-def on_late_question(role: Member, event: ev.PeerEvent, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_late_question(role: Member, event: ev.PeerEvent, case: Case, me: Me) -> Step:
     return role, (reply(case, event, refusal="the task is over"),)
 
 
-def on_late_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_late_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> Step:
     cast = role.vote_of(event.phase, event.statement.attempt)
     refusal = "" if cast else "the task is over"
     return role, (reply(case, event, cast, refusal),)
@@ -290,6 +305,7 @@ TABLE = build_table(
         ev.EvidenceAppraised: (READY, on_appraised),
         ev.TaskAdmitted: ((State.SEATED, State.BRIEFED), on_admitted),
         ev.QuestionAnswered: ((State.QUESTIONING,), on_answer),
+        ev.QuestionDrawn: ((State.QUESTIONING,), on_question),
         ev.DissentSigned: (READY, on_dissent),
         ev.VoteReceived: (LIVE, on_fellow_vote),
         ev.BlockSeen: (LIVE, on_block),
@@ -301,8 +317,10 @@ TABLE = build_table(
         ev.BlockSeen: (State.CLOSED,),
         ev.TransactionMined: tuple(State),
         ev.TransactionRejected: tuple(State),
+        ev.ActionDone: tuple(State),
         # An answer or an appraisal may come in after the Task has ended.
         ev.EvidenceAppraised: (State.CLOSED,),
+        ev.QuestionDrawn: (State.CLOSED,),
         ev.QuestionAnswered: (State.CLOSED,),
         ev.DissentSigned: (State.CLOSED,),
     },

@@ -35,6 +35,7 @@ class Receiver:
     """Data of the role: what was received and where it lies."""
 
     state: State = State.EXPECTING
+    name: str = ""
     cid: str = ""
     path: str = ""
 
@@ -42,7 +43,7 @@ class Receiver:
 Step = tuple[Receiver, Actions]
 
 
-def on_announced(role: Receiver, event: ev.ResultAnnounced, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_announced(role: Receiver, event: ev.ResultAnnounced, case: Case, me: Me) -> Step:
     """Only the drawn Executor announces; what counts is the settled Task, not the word."""
     known = event.sender == case.on_chain().executor
     refusal = "" if known else "only the executor of the task announces results"
@@ -53,7 +54,7 @@ def on_announced(role: Receiver, event: ev.ResultAnnounced, case: Case, me: Me) 
     return fetching, (reply, *orders)
 
 
-def on_settled(role: Receiver, event: ev.TaskSettled, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_settled(role: Receiver, event: ev.TaskSettled, case: Case, me: Me) -> Step:
     return fetch(role, case)
 
 
@@ -63,11 +64,11 @@ def fetch(role: Receiver, case: Case) -> Step:
     return replace(role, state=State.FETCHING), (order,)
 
 
-def on_opened(role: Receiver, event: ev.ResultOpened, case: Case, me: Me) -> Step:  # noqa: ARG001
-    return replace(role, state=State.DONE, cid=event.cid, path=event.path), ()
+def on_opened(role: Receiver, event: ev.ResultOpened, case: Case, me: Me) -> Step:
+    return replace(role, state=State.DONE, name=event.name, cid=event.cid, path=event.path), ()
 
 
-def on_failed(role: Receiver, event: ev.TaskFailed, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_failed(role: Receiver, event: ev.TaskFailed, case: Case, me: Me) -> Step:
     return replace(role, state=State.CLOSED), ()
 
 

@@ -57,7 +57,7 @@ class Requester:
 Step = tuple[Requester, Actions]
 
 
-def on_ordered(event: ev.TaskOrdered, case: Case, me: Me) -> tuple[Requester, Actions]:  # noqa: ARG001
+def on_ordered(event: ev.TaskOrdered, case: Case, me: Me) -> tuple[Requester, Actions]:
     """The operator's order starts everything."""
     role = Requester(
         spec=event.spec,
@@ -67,17 +67,19 @@ def on_ordered(event: ev.TaskOrdered, case: Case, me: Me) -> tuple[Requester, Ac
         member_fee=event.member_fee,
         post=event.post,
     )
-    gather = do.GatherConsents(commitment=case.commitment, spec=event.spec)
+    gather = do.GatherConsents(
+        commitment=case.commitment, spec=event.spec, committee_size=event.committee_size
+    )
     reply = do.Reply(commitment=case.commitment, request=event.request, body=case.commitment)
     return role, (reply, gather)
 
 
-def on_ordered_again(role: Requester, event: ev.TaskOrdered, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_ordered_again(role: Requester, event: ev.TaskOrdered, case: Case, me: Me) -> Step:
     reply = do.Reply(commitment=case.commitment, request=event.request, body=case.commitment)
     return role, (reply,)
 
 
-def on_consents(role: Requester, event: ev.ConsentsGathered, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_consents(role: Requester, event: ev.ConsentsGathered, case: Case, me: Me) -> Step:
     """Post only what every owner agreed to."""
     agreed = replace(role, state=State.POSTING, consents=event.consents)
     if not role.post:
@@ -92,19 +94,19 @@ def on_consents(role: Requester, event: ev.ConsentsGathered, case: Case, me: Me)
     return agreed, (order,)
 
 
-def on_refused(role: Requester, event: ev.ConsentRefused, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_refused(role: Requester, event: ev.ConsentRefused, case: Case, me: Me) -> Step:
     return replace(role, state=State.REFUSED, reasons=event.reasons), ()
 
 
-def on_post_rejected(role: Requester, event: ev.TransactionRejected, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_post_rejected(role: Requester, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
     return replace(role, state=State.REFUSED, reasons=(event.reason,)), ()
 
 
-def on_posted(role: Requester, event: ev.TaskPosted, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_posted(role: Requester, event: ev.TaskPosted, case: Case, me: Me) -> Step:
     return replace(role, state=State.POSTED), ()
 
 
-def on_drawn(role: Requester, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_drawn(role: Requester, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
     order = do.SendBrief(
         commitment=case.commitment,
         task=case.on_chain(),
@@ -116,7 +118,7 @@ def on_drawn(role: Requester, event: ev.CommitteeDrawn, case: Case, me: Me) -> S
     return replace(role, state=State.BRIEFING), (order,)
 
 
-def on_briefed(role: Requester, event: ev.ActionDone, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_briefed(role: Requester, event: ev.ActionDone, case: Case, me: Me) -> Step:
     if event.action != do.SendBrief.__name__:
         return role, ()
     return replace(role, state=State.WAITING), ()
@@ -133,11 +135,11 @@ def on_block(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     return replace(role, expire_tried_at=event.block.number), (order,)
 
 
-def on_settled(role: Requester, event: ev.TaskSettled, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_settled(role: Requester, event: ev.TaskSettled, case: Case, me: Me) -> Step:
     return replace(role, state=State.DONE), ()
 
 
-def on_failed(role: Requester, event: ev.TaskFailed, case: Case, me: Me) -> Step:  # noqa: ARG001
+def on_failed(role: Requester, event: ev.TaskFailed, case: Case, me: Me) -> Step:
     return replace(role, state=State.FAILED), ()
 
 

@@ -25,7 +25,7 @@ class UnexpectedEvent(Exception):
         self.event = event
 
 
-def ignored(role: Any, event: Any, case: Case, me: Me) -> tuple[Any, Actions]:  # noqa: ARG001
+def ignored(role: Any, event: Any, case: Case, me: Me) -> tuple[Any, Actions]:
     """The event says nothing new in this state."""
     return role, ()
 

@@ -1,0 +1,61 @@
+# Every target sets up what it needs by itself, once; a second run is quick.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+# The compiler and the chain are looked for on PATH by Ape: ours come first.
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.build/bin:$(PATH)
+# Telemetry-free, and never a question in a script.
+export DEBIAN_FRONTEND := noninteractive
+SETUP := scripts/setup.sh
+PYTEST ?= python -m pytest
+
+.PHONY: help setup demo test test-fast check gas bench fmt lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+setup: ## everything that the other targets need
+	@$(SETUP)
+
+demo: setup ## the main job, end to end, on this machine
+	@sealrun demo
+
+test: setup ## all gates and all tests; what CI runs
+	@$(MAKE) --no-print-directory gates
+	@$(PYTEST) $(PYTEST_ARGS)
+
+test-fast: ## the tests that need neither chain nor Docker
+	@$(SETUP) python
+	@$(PYTEST) -m 'not chain and not machine' $(PYTEST_ARGS)
+
+check: ## format, lint, types, import direction, contracts, README
+	@$(SETUP) python
+	@$(MAKE) --no-print-directory gates
+
+.PHONY: gates
+gates:
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@python scripts/compile_contracts.py
+	@$(PYTEST) -q -n 0 tests/gates
+
+gas: ## what each step costs, into var/gas.json
+	@$(SETUP) python anvil
+	@python scripts/gas.py
+
+bench: setup ## speeds and memory, into var/bench.json
+	@python scripts/bench.py
+
+fmt: ## format and fix what can be fixed
+	@$(SETUP) python
+	@ruff format .
+	@ruff check --fix .
+
+lock: ## resolve requirements.in into requirements.lock
+	@$(SETUP) python
+	@scripts/lock.sh
+
+clean: ## remove what was made here (never deployments, keys or var/)
+	@rm -rf .venv .build build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,696 @@
+# pragma version 0.4.3
+# pragma evm-version prague
+# pragma optimize gas
+"""
+@title Nodes: identity, deposits, the draw
+@license Apache-2.0
+@notice Who takes part: P-256 root key, VRF key, hardware id, root-signed contact, Deposit, status,
+        and the structure from which committees are drawn.
+@dev    DEPOSITS. Every wei that came with `register` and `top_up` belongs to one account and leaves
+        by `withdraw_deposit` to that account, or by `slash` to the zero address (a small part to
+        who reported). The sum of deposits is this contract's balance (wei forced upon it by a
+        selfdestruct stays). No owner can move any of it; the owner's one power is to name market
+        and ledger once.
+
+        SEATS NEED NO LOCK. A Deposit leaves only `unbonding` blocks after `exit`, which is longer
+        than the longest task (`TaskMarket` checks it when it is deployed): whoever was drawn can
+        be slashed until the task is over.
+
+        THE DRAW STANDS STILL while somebody could know a committee's seed before it is drawn
+        ("registry: draw task N first"). A slash never waits for that: it lowers the Deposit at
+        once and leaves the place in the draw; `sync` takes it away later. Otherwise a slash could
+        be used to move the draw, and a task in its window could hold up another's refund.
+
+        A hardware id has one live registration; it is free again after the exit, and never again
+        after the node was barred.
+"""
+from .interfaces import INodeRegistry
+from .interfaces import IReputationLedger
+from .interfaces import ITaskMarket
+from .modules import class_grid
+from .modules import p256
+
+implements: INodeRegistry
+initializes: class_grid
+
+PENDING: constant(uint256) = 1
+ACTIVE: constant(uint256) = 2
+PAUSED: constant(uint256) = 3
+EXITING: constant(uint256) = 4
+EXITED: constant(uint256) = 5
+BARRED: constant(uint256) = 6
+
+SOFTWARE: constant(uint256) = 1
+TPM2: constant(uint256) = 3
+
+TOP_TIER: constant(uint256) = 9
+# What a reporter gets of a slashed amount; the rest is burned. Below the 10 % that the design
+# allows, so that provoking a failure is never a trade.
+REWARD_BPS: constant(uint256) = 500
+SECP256K1_P: constant(uint256) = (
+    115792089237316195423570985008687907853269984665640564039457584007908834671663
+)
+REGISTRATION_DOMAIN: constant(bytes32) = keccak256("sealrun/registration/v1")
+CONTACT_DOMAIN: constant(bytes32) = keccak256("sealrun/contact/v1")
+
+# The hot part of a node, one slot: status 8, root_class 8, tier 8, vrf_prefix 8, id 40,
+# fixed_at 40, exit_at 40, deposit 104 bits, from the lowest bit on.
+struct Record:
+    status: uint256
+    root_class: uint256
+    tier: uint256
+    vrf_prefix: uint256
+    id: uint256
+    fixed_at: uint256
+    exit_at: uint256
+    deposit: uint256
+
+
+# What a node is known by; written at registration.
+struct Identity:
+    root_x: uint256
+    root_y: uint256
+    vrf_x: uint256
+    hardware_id: bytes32
+    attestation_key: bytes32
+    contact_digest: bytes32
+
+
+# @notice Deposit of tier 0 in wei; tier c needs unit * 2^c.
+unit: public(immutable(uint256))
+# @notice Blocks between `exit` and `withdraw_deposit`.
+unbonding: public(immutable(uint256))
+# @notice Whether roots without hardware may register.
+allow_software: public(immutable(bool))
+
+# @notice May call `connect` once; no other power.
+owner: public(address)
+# @notice The `TaskMarket`.
+market: public(address)
+# @notice The `AttestationLedger`.
+attestation: public(address)
+# @notice The `ReputationLedger`, as the market names it.
+reputation: public(address)
+
+records: HashMap[address, uint256]
+identities: HashMap[address, Identity]
+accounts: HashMap[uint256, address]
+hardware: HashMap[bytes32, address]
+last_id: uint256
+
+
+@deploy
+def __init__(unit_: uint256, unbonding_: uint256, allow_software_: bool):
+    """
+    @notice Fixes the parameters; the deployer may call `connect` once.
+    @param unit_ Deposit of tier 0 in wei.
+    @param unbonding_ Blocks a Deposit stays after `exit`; longer than the longest task.
+    @param allow_software_ Whether SOFTWARE roots may register: never where it matters.
+    """
+    assert unit_ != 0 and unit_ < 2**90, "registry: unit out of range"
+    assert unbonding_ < 2**32, "registry: unbonding out of range"
+    unit = unit_
+    unbonding = unbonding_
+    allow_software = allow_software_
+    self.owner = msg.sender
+
+
+@external
+def connect(market: address, attestation: address):
+    """
+    @notice Names the contracts that may engage and slash nodes; once, by the deployer.
+    @param market The `TaskMarket`.
+    @param attestation The `AttestationLedger`.
+    """
+    assert msg.sender == self.owner, "registry: only the owner"
+    assert self.market == empty(address), "registry: already connected"
+    assert market.is_contract and attestation.is_contract, "registry: not a contract"
+    assert (
+        staticcall ITaskMarket(market).registry() == self
+    ), "registry: market of another registry"
+    self.market = market
+    self.attestation = attestation
+    self.reputation = staticcall ITaskMarket(market).reputation()
+
+
+@external
+@payable
+@nonreentrant
+def register(
+    registration: INodeRegistry.Registration,
+    contact: Bytes[2048],
+    join: bool,
+    r: uint256,
+    s: uint256,
+) -> uint256:
+    """
+    @notice Registers the caller as a node; the value is its Deposit.
+    @dev (r, s) proves possession of the root key: a signature over sha256(abi.encode(
+         keccak256("sealrun/registration/v1"), chain id, this contract, caller, the seven words of
+         `registration`, keccak256(contact))).
+    @param registration Keys, root class and hardware id.
+    @param contact Root-signed contact record, published in an event.
+    @param join True: into the draw, needs one unit. False: PAUSED, a peer that is never drawn.
+    @param r P-256 signature, r.
+    @param s P-256 signature, s, low.
+    @return The node's id, from 1.
+    """
+    former: uint256 = self._load(msg.sender).status
+    assert former == 0 or former == EXITED, "registry: account already registered"
+    root_class: uint256 = registration.root_class
+    assert root_class >= SOFTWARE and root_class <= TPM2, "registry: unknown root class"
+    # Until hardware roots can be admitted, nothing distinguishes them from a software key.
+    assert root_class == SOFTWARE, "registry: root class needs admission"
+    assert allow_software, "registry: software roots not allowed"
+    assert registration.hardware_id != empty(bytes32), "registry: hardware id is empty"
+    assert (
+        self.hardware[registration.hardware_id] == empty(address)
+    ), "registry: hardware id already registered"
+    self._check_vrf_key(registration.vrf_x, registration.vrf_prefix)
+    contact_digest: bytes32 = self._check_contact(contact)
+    signed: bytes32 = sha256(
+        abi_encode(
+            REGISTRATION_DOMAIN,
+            chain.id,
+            self,
+            msg.sender,
+            registration,
+            contact_digest,
+        )
+    )
+    assert p256.verify(
+        signed, r, s, registration.root_x, registration.root_y
+    ), "registry: not signed by the root key"
+
+    id: uint256 = self.last_id + 1
+    self.last_id = id
+    self.accounts[id] = msg.sender
+    self.hardware[registration.hardware_id] = msg.sender
+    self.identities[msg.sender] = Identity(
+        root_x=registration.root_x,
+        root_y=registration.root_y,
+        vrf_x=registration.vrf_x,
+        hardware_id=registration.hardware_id,
+        attestation_key=registration.attestation_key,
+        contact_digest=contact_digest,
+    )
+    record: Record = Record(
+        status=PENDING,
+        root_class=root_class,
+        tier=self._tier(msg.value),
+        vrf_prefix=registration.vrf_prefix,
+        id=id,
+        fixed_at=block.number,
+        exit_at=0,
+        deposit=self._bounded(msg.value),
+    )
+    if join:
+        assert msg.value >= unit, "registry: deposit below one unit"
+        record.status = ACTIVE
+    else:
+        record.status = PAUSED
+    self._store(msg.sender, record)
+    self._place(msg.sender, record)
+    if self.reputation != empty(address):
+        extcall IReputationLedger(self.reputation).open(msg.sender)
+    log INodeRegistry.NodeRegistered(
+        node=msg.sender,
+        id=id,
+        root_class=root_class,
+        hardware_id=registration.hardware_id,
+        deposit=msg.value,
+    )
+    log INodeRegistry.ContactPublished(node=msg.sender, contact=contact)
+    log INodeRegistry.VrfKeyChanged(
+        node=msg.sender, vrf_x=registration.vrf_x, vrf_prefix=registration.vrf_prefix
+    )
+    log INodeRegistry.DepositChanged(
+        node=msg.sender, deposit=record.deposit, tier=record.tier
+    )
+    log INodeRegistry.StatusChanged(node=msg.sender, status=record.status)
+    return id
+
+
+@external
+def set_contact(contact: Bytes[2048], r: uint256, s: uint256):
+    """
+    @notice Publishes a new contact record.
+    @dev (r, s) signs sha256(abi.encode(keccak256("sealrun/contact/v1"), chain id, this contract,
+         caller, keccak256(contact))) with the root key.
+    @param contact The record.
+    @param r P-256 signature, r.
+    @param s P-256 signature, s, low.
+    """
+    self._live(msg.sender)
+    digest: bytes32 = self._check_contact(contact)
+    x: uint256 = self.identities[msg.sender].root_x
+    y: uint256 = self.identities[msg.sender].root_y
+    signed: bytes32 = sha256(abi_encode(CONTACT_DOMAIN, chain.id, self, msg.sender, digest))
+    assert p256.verify(signed, r, s, x, y), "registry: not signed by the root key"
+    self.identities[msg.sender].contact_digest = digest
+    log INodeRegistry.ContactPublished(node=msg.sender, contact=contact)
+
+
+@external
+def rotate_vrf(vrf_x: uint256, vrf_prefix: uint256):
+    """
+    @notice Replaces the caller's VRF key. It counts for tasks posted from now on.
+    @param vrf_x x of the compressed secp256k1 key.
+    @param vrf_prefix 2 or 3.
+    """
+    record: Record = self._live(msg.sender)
+    self._check_vrf_key(vrf_x, vrf_prefix)
+    record.vrf_prefix = vrf_prefix
+    record.fixed_at = block.number
+    self.identities[msg.sender].vrf_x = vrf_x
+    self._store(msg.sender, record)
+    log INodeRegistry.VrfKeyChanged(node=msg.sender, vrf_x=vrf_x, vrf_prefix=vrf_prefix)
+
+
+@external
+@payable
+def top_up():
+    """
+    @notice Adds the value to the caller's Deposit. A new tier counts for tasks posted from now on.
+    """
+    record: Record = self._live(msg.sender)
+    assert record.status != EXITING, "registry: node is exiting"
+    assert msg.value != 0, "registry: no value"
+    record.deposit = self._bounded(record.deposit + msg.value)
+    tier: uint256 = self._tier(record.deposit)
+    if tier != record.tier:
+        record.tier = tier
+        record.fixed_at = block.number
+    self._store(msg.sender, record)
+    self._place(msg.sender, record)
+    log INodeRegistry.DepositChanged(node=msg.sender, deposit=record.deposit, tier=tier)
+
+
+@external
+def pause():
+    """
+    @notice Takes the caller out of the draw; a running task still has to be finished.
+    """
+    record: Record = self._live(msg.sender)
+    assert record.status == ACTIVE, "registry: node not active"
+    self._set_status(msg.sender, record, PAUSED)
+
+
+@external
+def resume():
+    """
+    @notice Puts the caller into the draw again; counts for tasks posted from now on.
+    """
+    record: Record = self._live(msg.sender)
+    assert record.status == PAUSED, "registry: node not paused"
+    assert record.deposit >= unit, "registry: deposit below one unit"
+    self._set_status(msg.sender, record, ACTIVE)
+
+
+@external
+def exit():
+    """
+    @notice Leaves for good; the Deposit can be withdrawn after the unbonding time.
+    """
+    record: Record = self._live(msg.sender)
+    assert record.status != EXITING, "registry: node is exiting"
+    record.exit_at = block.number + unbonding
+    self._set_status(msg.sender, record, EXITING)
+
+
+@external
+@nonreentrant
+def withdraw_deposit():
+    """
+    @notice Pays the caller's Deposit back: after the unbonding time of `exit`, or what a slash
+            left of it as long after it barred the node.
+    """
+    record: Record = self._load(msg.sender)
+    assert record.status == EXITING or record.status == BARRED, "registry: node not exiting"
+    assert block.number >= record.exit_at, "registry: still unbonding"
+    assert not self._engaged(msg.sender), "registry: node is engaged"
+    amount: uint256 = record.deposit
+    record.deposit = 0
+    record.tier = 0
+    if record.status == EXITING:
+        record.status = EXITED
+        self.hardware[self.identities[msg.sender].hardware_id] = empty(address)
+        log INodeRegistry.StatusChanged(node=msg.sender, status=EXITED)
+    else:
+        assert amount != 0, "registry: nothing to withdraw"
+    self._store(msg.sender, record)
+    log INodeRegistry.DepositChanged(node=msg.sender, deposit=0, tier=0)
+    raw_call(msg.sender, b"", value=amount)
+
+
+@external
+def sync(node: address):
+    """
+    @notice Brings a node's place in the draw in line with its status and Deposit, for a node that
+            was slashed while the draw stood still. Anyone may call it.
+    @param node The node.
+    """
+    record: Record = self._load(node)
+    assert record.status != 0, "registry: unknown node"
+    self._place(node, record)
+
+
+@external
+@nonreentrant
+def slash(node: address, amount: uint256, beneficiary: address, cause: String[32]) -> uint256:
+    """
+    @notice Market and ledger only: takes a part of a Deposit for an objective fault. 5 % are owed
+            to the beneficiary by the market, the rest goes to the zero address.
+    @dev Never reverts for the state of the node or of the draw: see the title.
+    @param node The node at fault.
+    @param amount Wei to take at most.
+    @param beneficiary Who reported it.
+    @param cause Why, for the log.
+    @return What was taken, in wei.
+    """
+    assert (
+        msg.sender == self.market or msg.sender == self.attestation
+    ), "registry: only market and ledger"
+    record: Record = self._load(node)
+    if record.status == 0 or record.status == EXITED:
+        return 0
+    slashed: uint256 = min(amount, record.deposit)
+    record.deposit -= slashed
+    tier: uint256 = self._tier(record.deposit)
+    if tier != record.tier:
+        record.tier = tier
+        record.fixed_at = block.number
+    if record.deposit < unit and record.status != BARRED:
+        # An exit that has begun keeps its date.
+        if record.status != EXITING:
+            record.exit_at = block.number + unbonding
+        record.status = BARRED
+        record.fixed_at = block.number
+        log INodeRegistry.StatusChanged(node=node, status=BARRED)
+    self._store(node, record)
+    if self._frozen_by() == 0:
+        self._place(node, record)
+    log INodeRegistry.Slashed(node=node, amount=slashed, cause=cause)
+    log INodeRegistry.DepositChanged(node=node, deposit=record.deposit, tier=tier)
+    share: uint256 = slashed * REWARD_BPS // 10000
+    if slashed != 0:
+        extcall ITaskMarket(self.market).reward(beneficiary, value=share)
+        raw_call(empty(address), b"", value=slashed - share)
+    return slashed
+
+
+@external
+@view
+def draw(seed: bytes32, k: uint256, exclude: address) -> DynArray[address, 11]:
+    """
+    @notice Draws k distinct nodes by Deposit (2^tier), without replacement.
+    @param seed The randomness.
+    @param k How many, at most 11; reverts if there are not so many.
+    @param exclude Who must not be drawn: the executor.
+    @return The members by seat.
+    """
+    return class_grid.draw(seed, k, exclude)
+
+
+@external
+@view
+def terms(node: address, posted_at: uint256) -> INodeRegistry.Terms:
+    """
+    @notice What a claim is measured by; reverts if key, Deposit or status do not allow one.
+    @dev Whether the node has a task already is known to `ReputationLedger.engage`.
+    @param node The claiming node.
+    @param posted_at Block of the posting.
+    @return Its VRF key and its weight in the race (2^tier).
+    """
+    packed: uint256 = self.records[node]
+    self._check_claim(packed, posted_at)
+    return INodeRegistry.Terms(
+        vrf_x=self.identities[node].vrf_x,
+        vrf_prefix=(packed >> 24) & 255,
+        weight=1 << ((packed >> 16) & 255),
+    )
+
+
+@external
+@view
+def claim_weight(node: address, posted_at: uint256) -> uint256:
+    """
+    @notice A node's weight in the race for a task (2^tier); reverts if it must not claim.
+    @param node The node.
+    @param posted_at Block of the posting.
+    @return The weight, before the reputation factor.
+    """
+    packed: uint256 = self.records[node]
+    self._check_claim(packed, posted_at)
+    assert not self._engaged(node), "registry: node is engaged"
+    return 1 << ((packed >> 16) & 255)
+
+
+@external
+@view
+def frozen_by() -> uint256:
+    """
+    @notice The task that must be drawn before the draw may change.
+    @return Its id, or 0.
+    """
+    return self._frozen_by()
+
+
+@external
+@view
+def total_weight() -> uint256:
+    """
+    @notice Weight of all nodes in the draw.
+    @return The sum of 2^tier.
+    """
+    return class_grid.total_weight()
+
+
+@external
+@view
+def drawable() -> uint256:
+    """
+    @notice How many nodes are in the draw.
+    @return Their number.
+    """
+    return class_grid.count()
+
+
+@external
+@view
+def node(account: address) -> INodeRegistry.Node:
+    """
+    @notice All that is stored of a node.
+    @param account The node's account.
+    @return The node; all zero if there is none.
+    """
+    record: Record = self._load(account)
+    identity: Identity = self.identities[account]
+    return INodeRegistry.Node(
+        id=record.id,
+        status=record.status,
+        root_class=record.root_class,
+        root_x=identity.root_x,
+        root_y=identity.root_y,
+        vrf_x=identity.vrf_x,
+        vrf_prefix=record.vrf_prefix,
+        hardware_id=identity.hardware_id,
+        attestation_key=identity.attestation_key,
+        contact_digest=identity.contact_digest,
+        deposit=record.deposit,
+        tier=record.tier,
+        engaged=self._engaged(account),
+        fixed_at=record.fixed_at,
+        exit_at=record.exit_at,
+    )
+
+
+@external
+@view
+def node_id(account: address) -> uint256:
+    """
+    @notice The id of a node.
+    @param account The node's account.
+    @return Its id from 1, or 0.
+    """
+    return self._load(account).id
+
+
+@external
+@view
+def node_at(id: uint256) -> address:
+    """
+    @notice The account behind an id.
+    @param id From 1, without gaps.
+    @return The account, or zero. After an exit and a new registration an account has two ids.
+    """
+    return self.accounts[id]
+
+
+@external
+@view
+def root_key(account: address) -> (uint256, uint256):
+    """
+    @notice The P-256 key of a node's hardware root.
+    @param account The node's account.
+    @return X and Y; zero if there is no such node.
+    """
+    return self.identities[account].root_x, self.identities[account].root_y
+
+
+@external
+@view
+def deposit(account: address) -> uint256:
+    """
+    @notice The Deposit of a node.
+    @param account The node's account.
+    @return Wei.
+    """
+    return self._load(account).deposit
+
+
+@external
+@view
+def status(account: address) -> uint256:
+    """
+    @notice The status of a node.
+    @param account The node's account.
+    @return 0 unknown, 1 PENDING, 2 ACTIVE, 3 PAUSED, 4 EXITING, 5 EXITED, 6 BARRED.
+    """
+    return self.records[account] & 255
+
+
+@internal
+@view
+def _check_claim(packed: uint256, posted_at: uint256):
+    assert packed & 255 == ACTIVE, "registry: node not active"
+    # Fixed before the posting: no key and no Deposit can be chosen for a known alpha.
+    assert (packed >> 72) & (2**40 - 1) < posted_at, "registry: node changed after the posting"
+
+
+@internal
+@view
+def _engaged(node: address) -> bool:
+    reputation: address = self.reputation
+    if reputation == empty(address):
+        return False
+    return staticcall IReputationLedger(reputation).engaged(node)
+
+
+@internal
+@view
+def _frozen_by() -> uint256:
+    market: address = self.market
+    if market == empty(address):
+        return 0
+    return staticcall ITaskMarket(market).undrawn()
+
+
+@internal
+def _place(node: address, record: Record):
+    """
+    @dev Makes the node's place in the draw what status and tier say; reverts if that is a change
+         and the draw stands still.
+    """
+    present: bool = False
+    tier: uint256 = 0
+    present, tier = class_grid.standing(node)
+    wanted: bool = record.status == ACTIVE
+    if present == wanted and (not present or tier == record.tier):
+        return
+    task: uint256 = self._frozen_by()
+    if task != 0:
+        raw_revert(
+            abi_encode(
+                concat("registry: draw task ", uint2str(task), " first"),
+                method_id=method_id("Error(string)"),
+            )
+        )
+    if present:
+        class_grid.remove(node)
+    if wanted:
+        class_grid.add(node, record.tier)
+
+
+@internal
+def _set_status(node: address, record: Record, status: uint256):
+    changed: Record = record
+    changed.status = status
+    changed.fixed_at = block.number
+    self._store(node, changed)
+    self._place(node, changed)
+    log INodeRegistry.StatusChanged(node=node, status=status)
+
+
+@internal
+@view
+def _live(node: address) -> Record:
+    record: Record = self._load(node)
+    assert record.status != 0 and record.status != EXITED, "registry: unknown node"
+    assert record.status != BARRED, "registry: node is barred"
+    return record
+
+
+@internal
+@pure
+def _check_vrf_key(vrf_x: uint256, vrf_prefix: uint256):
+    # Whether x lies on the curve shows with the first proof: ecrecover refuses any other.
+    assert vrf_x != 0 and vrf_x < SECP256K1_P, "registry: VRF key out of range"
+    assert vrf_prefix | 1 == 3, "registry: VRF key prefix"
+
+
+@internal
+@pure
+def _check_contact(contact: Bytes[2048]) -> bytes32:
+    assert len(contact) != 0, "registry: contact is empty"
+    return keccak256(contact)
+
+
+@internal
+@pure
+def _bounded(amount: uint256) -> uint256:
+    assert amount < 2**104, "registry: deposit too large"
+    return amount
+
+
+@internal
+@view
+def _tier(amount: uint256) -> uint256:
+    tier: uint256 = 0
+    units: uint256 = amount // unit
+    for _: uint256 in range(TOP_TIER):
+        units = units >> 1
+        if units == 0:
+            break
+        tier += 1
+    return tier
+
+
+@internal
+@view
+def _load(node: address) -> Record:
+    packed: uint256 = self.records[node]
+    return Record(
+        status=packed & 255,
+        root_class=(packed >> 8) & 255,
+        tier=(packed >> 16) & 255,
+        vrf_prefix=(packed >> 24) & 255,
+        id=(packed >> 32) & (2**40 - 1),
+        fixed_at=(packed >> 72) & (2**40 - 1),
+        exit_at=(packed >> 112) & (2**40 - 1),
+        deposit=packed >> 152,
+    )
+
+
+@internal
+def _store(node: address, record: Record):
+    self.records[node] = (
+        record.status
+        | (record.root_class << 8)
+        | (record.tier << 16)
+        | (record.vrf_prefix << 24)
+        | (record.id << 32)
+        | (record.fixed_at << 72)
+        | (record.exit_at << 112)
+        | (record.deposit << 152)
+    )

@@ -1,0 +1,334 @@
+# pragma version 0.4.3
+# pragma evm-version prague
+# pragma optimize gas
+"""
+@title Reputation and fee credit of nodes
+@license Apache-2.0
+@notice What a node has earned: a decayed beta score (`reputation(node)`, basis points), with one
+        event for each change and its cause, and the fees that it can withdraw from the market.
+@dev    ONE SLOT A NODE, because all of it changes together at each settlement: good 32, bad 32
+        bits of evidence (units of 1/65536), updated_at 40, two baselines of 16 each, engaged 8,
+        credit 112, from the lowest bit on. Registration opens it, so that no task pays for that.
+        Engaged means: leads a race or runs a task; nobody does two at once.
+
+        A GAIN COUNTS ONLY FOR TASKS POSTED AFTER IT, a loss at once. Otherwise a node could wait
+        with settling one task until it sees its ticket for another. `factor_at(node, b)` must not
+        exceed the reputation at block b, which is no longer stored when something has changed
+        since. So each slot keeps the lowest reputation of the current and of the previous span of
+        `window` blocks (a claim looks back less than one window): a bound that is never too high,
+        and catches up with the real value two windows later at most.
+
+        The credit is a number; the wei stand in the market, which pays out what `collect` says.
+"""
+from .interfaces import IReputationLedger
+from .interfaces import ITaskMarket
+from .modules import beta_score
+
+implements: IReputationLedger
+
+TASK_SETTLED: constant(uint8) = 1
+VOTED: constant(uint8) = 2
+SILENT: constant(uint8) = 3
+NO_DRAW: constant(uint8) = 9
+# Weight of the causes 0..9 in sixteenths of a settled task, 16 bits each, cause 0 lowest. For the
+# node: TASK_SETTLED 16, VOTED 4. Against it: SILENT 4, NO_ACCEPT 8, NO_ADMIT 16, REFUSED 64,
+# NOT_FINISHED 128, EQUIVOCATION 1024, NO_DRAW 4.
+WEIGHTS: constant(uint256) = (
+    16 * 2**16
+    + 4 * 2**32
+    + 4 * 2**48
+    + 8 * 2**64
+    + 16 * 2**80
+    + 64 * 2**96
+    + 128 * 2**112
+    + 1024 * 2**128
+    + 4 * 2**144
+)
+# The factor of a ticket runs from 0.5 to 1.5: enough to be worth earning, too little to shut out
+# newcomers or to make a few old nodes always win.
+FACTOR_FLOOR: constant(uint256) = 5000
+ENGAGED: constant(uint256) = 2**136
+CREDIT_AT: constant(uint256) = 144
+EVIDENCE_MAX: constant(uint256) = 2**32 - 1
+
+# @notice Blocks in which evidence halves.
+half_life: public(immutable(uint256))
+# @notice Blocks that `factor_at` can look back for certain.
+window: public(immutable(uint256))
+
+# @notice May call `connect` once; no other power.
+owner: public(address)
+# @notice The `TaskMarket`.
+market: public(address)
+# @notice The `AttestationLedger`.
+attestation: public(address)
+# @notice The `NodeRegistry`, as the market names it.
+registry: public(address)
+
+slots: HashMap[address, uint256]
+
+
+@deploy
+def __init__(half_life_: uint256, window_: uint256):
+    """
+    @notice Fixes the parameters; the deployer may call `connect` once.
+    @param half_life_ Blocks in which evidence halves.
+    @param window_ Blocks between a posting and its last claim, at least.
+    """
+    assert half_life_ != 0 and half_life_ < 2**40, "reputation: half-life out of range"
+    assert window_ != 0 and window_ < 2**40, "reputation: window out of range"
+    half_life = half_life_
+    window = window_
+    self.owner = msg.sender
+
+
+@external
+def connect(market: address, attestation: address):
+    """
+    @notice Names the contracts that may change reputations; once, by the deployer.
+    @param market The `TaskMarket`.
+    @param attestation The `AttestationLedger`.
+    """
+    assert msg.sender == self.owner, "reputation: only the owner"
+    assert self.market == empty(address), "reputation: already connected"
+    assert market.is_contract and attestation.is_contract, "reputation: not a contract"
+    assert (
+        staticcall ITaskMarket(market).reputation() == self
+    ), "reputation: market of another ledger"
+    self.market = market
+    self.attestation = attestation
+    self.registry = staticcall ITaskMarket(market).registry()
+
+
+@external
+def open(node: address):
+    """
+    @notice Registry only: opens the slot of a new node. One that has been here keeps its history.
+    @param node The node.
+    """
+    assert msg.sender == self.registry, "reputation: only the registry"
+    if self.slots[node] == 0:
+        low: uint256 = beta_score.mean(0, 0)
+        self.slots[node] = (block.number << 64) | (low << 104) | (low << 120)
+
+
+@external
+def engage(node: address, posted_at: uint256) -> uint256:
+    """
+    @notice Market only: binds a node to the task that it leads.
+    @param node The node; reverts if it is bound already.
+    @param posted_at Block of the posting.
+    @return The factor of its ticket, as `factor_at`.
+    """
+    assert msg.sender == self.market, "reputation: only the market"
+    slot: uint256 = self.slots[node]
+    assert slot & ENGAGED == 0, "reputation: node is engaged"
+    self.slots[node] = slot | ENGAGED
+    return self._factor_at(slot, posted_at)
+
+
+@external
+def release(node: address):
+    """
+    @notice Market only: ends an engagement without a settlement.
+    @param node The node that leads or runs its task no more.
+    """
+    assert msg.sender == self.market, "reputation: only the market"
+    self.slots[node] = self.slots[node] & ~ENGAGED
+
+
+@external
+def settle(
+    task: uint256,
+    executor: address,
+    executor_fee: uint256,
+    members: DynArray[address, 11],
+    voted: uint256,
+    member_fee: uint256,
+):
+    """
+    @notice Market only: credits the fees of a settled task and the reputation earned with it,
+            and ends the executor's engagement.
+    @param task The task's id.
+    @param executor Its executor.
+    @param executor_fee Wei for the executor.
+    @param members Its committee by seat.
+    @param voted Bitmap of the seats that voted; the others lose a little reputation.
+    @param member_fee Wei for each member that voted.
+    """
+    assert msg.sender == self.market, "reputation: only the market"
+    self._change(task, executor, TASK_SETTLED, executor_fee)
+    seat: uint256 = 0
+    for member: address in members:
+        if (voted >> seat) & 1 == 1:
+            self._change(task, member, VOTED, member_fee)
+        else:
+            self._change(task, member, SILENT, 0)
+        seat = unsafe_add(seat, 1)
+
+
+@external
+def penalise(task: uint256, node: address, cause: uint8):
+    """
+    @notice Market and attestation ledger only: counts a fault.
+    @param task The task's id.
+    @param node The node at fault.
+    @param cause 3 SILENT .. 9 NO_DRAW.
+    """
+    assert (
+        msg.sender == self.market or msg.sender == self.attestation
+    ), "reputation: only market and ledger"
+    assert cause >= SILENT and cause <= NO_DRAW, "reputation: not a fault"
+    self._change(task, node, cause, 0)
+
+
+@external
+def collect(node: address) -> uint256:
+    """
+    @notice Market only: takes a node's whole credit, which the market then pays.
+    @param node The node.
+    @return Wei.
+    """
+    assert msg.sender == self.market, "reputation: only the market"
+    slot: uint256 = self.slots[node]
+    if slot >> CREDIT_AT != 0:
+        self.slots[node] = slot & (2**CREDIT_AT - 1)
+    return slot >> CREDIT_AT
+
+
+@external
+@view
+def reputation(node: address) -> uint256:
+    """
+    @notice The reputation of a node at this block.
+    @param node The node; one without history has the newcomer's.
+    @return Basis points, 0..10,000.
+    """
+    return self._mean_at(self.slots[node], block.number)
+
+
+@external
+@view
+def factor_at(node: address, number: uint256) -> uint256:
+    """
+    @notice The factor of a ticket: reputation at a past block or now, whichever is lower.
+    @dev Exact if nothing has changed since that block; else a bound that is never too high, and
+         the floor for blocks that lie too far back.
+    @param node The node.
+    @param number Block of the posting, not in the future.
+    @return 5,000 plus the reputation: 5,000..15,000.
+    """
+    return self._factor_at(self.slots[node], number)
+
+
+@external
+@view
+def engaged(node: address) -> bool:
+    """
+    @notice Whether a node leads a race or runs a task.
+    @param node The node.
+    @return True from its claim until it is outbid, settled, failed or expired.
+    """
+    return self.slots[node] & ENGAGED != 0
+
+
+@external
+@view
+def credit(node: address) -> uint256:
+    """
+    @notice Fees that a node has earned and not withdrawn.
+    @param node The node.
+    @return Wei.
+    """
+    return self.slots[node] >> CREDIT_AT
+
+
+@external
+@view
+def history(node: address) -> (uint256, uint256, uint256):
+    """
+    @notice The evidence behind a reputation, as it stood at the last change.
+    @param node The node.
+    @return Evidence for and against it in units of 1/65536, and the block of the last change.
+    """
+    slot: uint256 = self.slots[node]
+    return slot & EVIDENCE_MAX, (slot >> 32) & EVIDENCE_MAX, (slot >> 64) & (2**40 - 1)
+
+
+@internal
+@view
+def _mean_at(slot: uint256, number: uint256) -> uint256:
+    updated_at: uint256 = (slot >> 64) & (2**40 - 1)
+    elapsed: uint256 = number - min(updated_at, number)
+    return beta_score.mean(
+        beta_score.decayed(slot & EVIDENCE_MAX, elapsed, half_life),
+        beta_score.decayed((slot >> 32) & EVIDENCE_MAX, elapsed, half_life),
+    )
+
+
+@internal
+@view
+def _factor_at(slot: uint256, number: uint256) -> uint256:
+    updated_at: uint256 = (slot >> 64) & (2**40 - 1)
+    lowest: uint256 = self._mean_at(slot, block.number)
+    if updated_at < number:
+        lowest = min(lowest, self._mean_at(slot, number))
+    elif number // window == updated_at // window:
+        lowest = min(lowest, (slot >> 120) & 65535)
+    elif number // window + 1 == updated_at // window:
+        lowest = min(lowest, (slot >> 104) & 65535)
+    else:
+        lowest = 0
+    return FACTOR_FLOOR + lowest
+
+
+@internal
+def _change(task: uint256, node: address, cause: uint8, fee: uint256):
+    slot: uint256 = self.slots[node]
+    updated_at: uint256 = (slot >> 64) & (2**40 - 1)
+    elapsed: uint256 = unsafe_sub(block.number, updated_at)
+    good: uint256 = beta_score.decayed(slot & EVIDENCE_MAX, elapsed, half_life)
+    bad: uint256 = beta_score.decayed((slot >> 32) & EVIDENCE_MAX, elapsed, half_life)
+    before: uint256 = beta_score.mean(good, bad)
+
+    # Lowest reputation of the quiet time since the last change: it moves one way only.
+    low: uint256 = min(
+        before, beta_score.mean(slot & EVIDENCE_MAX, (slot >> 32) & EVIDENCE_MAX)
+    )
+    last_span: uint256 = (slot >> 104) & 65535
+    this_span: uint256 = (slot >> 120) & 65535
+    spans: uint256 = unsafe_sub(unsafe_div(block.number, window), unsafe_div(updated_at, window))
+    if updated_at == 0 or spans > 1:
+        last_span = low
+        this_span = low
+    elif spans == 1:
+        last_span = min(this_span, low)
+        this_span = low
+    else:
+        this_span = min(this_span, low)
+
+    weight: uint256 = unsafe_mul(
+        (WEIGHTS >> unsafe_mul(16, convert(cause, uint256))) & 65535, beta_score.ONE // 16
+    )
+    # A settlement ends the executor's engagement; a member may well lead another task.
+    engaged: uint256 = slot & ENGAGED
+    if cause == TASK_SETTLED:
+        engaged = 0
+    if cause < SILENT:
+        good = min(unsafe_add(good, weight), EVIDENCE_MAX)
+    else:
+        bad = min(unsafe_add(bad, weight), EVIDENCE_MAX)
+    total: uint256 = (slot >> CREDIT_AT) + fee
+    assert total < 2**112, "reputation: credit too large"
+    self.slots[node] = (
+        good
+        | (bad << 32)
+        | (block.number << 64)
+        | (last_span << 104)
+        | (this_span << 120)
+        | engaged
+        | (total << CREDIT_AT)
+    )
+    log IReputationLedger.ReputationChanged(
+        node=node, task=task, before=before, after=beta_score.mean(good, bad), cause=cause
+    )

@@ -1,0 +1,71 @@
+# pragma version 0.4.3
+"""
+@title Randomness of one fixed past block
+@license Apache-2.0
+@notice Returns the prevrandao of exactly the block asked for, whoever asks and whenever.
+@dev    `block.prevrandao` is that of the block in which a transaction lands, so whoever sends (or
+        includes) it could wait for a value that suits. Here the caller supplies the RLP-encoded
+        header of block `number`, and Keccak-256 of it must be what the EIP-2935 history contract
+        holds for `number`. That contract is written by the protocol itself, answers for the last
+        8,191 blocks and reverts outside them.
+
+        WHY THE VALUE CANNOT BE CHOSEN
+        - The hash fixes every byte of the header: a header of another block, a truncated or
+          re-encoded one and trailing bytes all change it. So what is parsed is a header that
+          consensus accepted, and the walk below meets canonical RLP of known shape. It is
+          bounded and checks each step all the same: a future header layout must revert, never
+          read the wrong field.
+        - It is the mixHash field, which is prevrandao (EIP-4399), and not the block hash: the
+          builder of a block can try thousands of hashes, but not one other prevrandao. What is
+          left is the proposer's choice to skip the block, one bit at the price of a block.
+        - A chain without the history contract answers with empty bytes: refused.
+
+        TRUST. On a chain where prevrandao is constant or set by a sequencer this module gives no
+        randomness that its operator could not choose; such a deployment brings its own module.
+"""
+
+# EIP-2935: the history storage contract, a constant of the protocol.
+HISTORY: constant(address) = 0x0000F90827F1C53a10cb7A02335B175320002935
+
+# A header's list prefix (3 bytes: 0xf9 and a two-byte length), then fields of fixed size:
+# parentHash, ommersHash (33 each), coinbase (21), three roots (33 each), logsBloom (259).
+DIFFICULTY_AT: constant(uint256) = 3 + 2 * 33 + 21 + 3 * 33 + 259
+
+
+@internal
+@view
+def prevrandao_of(number: uint256, block_header: Bytes[1024]) -> bytes32:
+    """
+    @notice The prevrandao of block `number`; reverts "entropy: ..." if it is not proved.
+    @param number A block at most 8,191 before this one and not this one.
+    @param block_header Its header as the protocol hashes it (RLP).
+    @return The header's mixHash, which is the block's prevrandao.
+    """
+    answered: bool = False
+    answer: Bytes[32] = b""
+    answered, answer = raw_call(
+        HISTORY,
+        abi_encode(number),
+        max_outsize=32,
+        is_static_call=True,
+        revert_on_failure=False,
+    )
+    assert answered and len(answer) == 32, "entropy: block not in the history"
+    # An empty history slot is zero, which no header hashes to.
+    assert convert(answer, bytes32) == keccak256(block_header), "entropy: not the header"
+
+    # From here on the bytes are authentic. `extract32` reverts outside them.
+    assert convert(extract32(block_header, 0), uint256) >> 248 == 249, "entropy: header layout"
+    # Since the merge difficulty is 0, one byte 0x80; before it mixHash was proof of work.
+    assert (
+        convert(extract32(block_header, DIFFICULTY_AT), uint256) >> 248 == 128
+    ), "entropy: header layout"
+    # number, gasLimit, gasUsed, timestamp, extraData: RLP strings shorter than 56 bytes
+    at: uint256 = DIFFICULTY_AT + 1
+    for _: uint256 in range(5):
+        first: uint256 = convert(extract32(block_header, at), uint256) >> 248
+        assert first < 184, "entropy: header layout"
+        # below 0x80 the byte is its own value, else 0x80 + length leads the string
+        at = unsafe_add(at, 1 if first < 128 else unsafe_sub(first, 127))
+    assert convert(extract32(block_header, at), uint256) >> 248 == 160, "entropy: header layout"
+    return extract32(block_header, unsafe_add(at, 1))

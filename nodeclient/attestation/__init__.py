@@ -1,0 +1,1 @@
+"""The Pi side of attestation: when questions are asked."""

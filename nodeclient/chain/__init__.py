@@ -1,0 +1,1 @@
+"""The Ethereum adapter: typed views, ordered events, transactions sent at most once."""

@@ -1,0 +1,109 @@
+"""What a deployment is made with: two sets of parameters, and the order of the steps.
+
+Shared by `nodeclient.chain.deploy` (plain, fast: demo and tests) and `scripts/deploy.py` (Ape), so
+that both make the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+ETHER = 10**18
+DAY = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Constructor parameters: amounts in wei, spans in blocks, `timelock` in seconds.
+
+    `classes`: per class id (blocks to accept, to admit, to finish). `window`: blocks before a task
+    in which a gain of reputation does not count for its ticket yet.
+    """
+
+    unit: int
+    unbonding: int
+    allow_software: bool
+    half_life: int
+    window: int
+    timelock: int
+    entropy_delay: int
+    claim_window: int
+    draw_window: int
+    lookahead: int
+    posting_fee: int
+    classes: tuple[tuple[int, int, int], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The `parameters` of a deployment file."""
+        plain = asdict(self)
+        plain["classes"] = [list(terms) for terms in self.classes]
+        return plain
+
+
+PRESETS: Mapping[str, Preset] = {
+    # One anvil block may be one transaction, so spans are generous in blocks and short in time.
+    "anvil": Preset(
+        unit=ETHER,
+        unbonding=2_500,
+        allow_software=True,
+        half_life=648_000,
+        window=64,
+        timelock=0,
+        entropy_delay=2,
+        claim_window=3,
+        draw_window=200,
+        lookahead=1,
+        posting_fee=10**12,
+        classes=((60, 120, 240), (120, 240, 480), (30, 60, 90), (300, 600, 900)),
+    ),
+    # 12 s blocks: about 6 min / 18 min / 1 h, then longer classes up to four days; unbonding one
+    # week, longer than the longest of them. D = 64 blocks: nobody knows the randomness of two
+    # epochs ahead when posting.
+    "mainnet": Preset(
+        unit=ETHER,
+        unbonding=7 * DAY // 12,
+        allow_software=False,
+        half_life=90 * DAY // 12,
+        window=256,
+        timelock=2 * DAY,
+        entropy_delay=64,
+        claim_window=32,
+        draw_window=128,
+        lookahead=32,
+        posting_fee=5 * 10**14,
+        classes=((30, 90, 300), (60, 300, 1_800), (150, 600, 7_200), (300, 1_200, 28_800)),
+    ),
+}
+
+Arguments = Callable[[Preset, Mapping[str, Any]], tuple[Any, ...]]
+
+CREATIONS: tuple[tuple[str, Arguments], ...] = (
+    ("NodeRegistry", lambda p, _: (p.unit, p.unbonding, p.allow_software)),
+    ("ReputationLedger", lambda p, _: (p.half_life, p.window)),
+    ("ImageRegistry", lambda p, at: (at["NodeRegistry"], p.timelock)),
+    ("AttestationLedger", lambda _, at: (at["NodeRegistry"], at["ReputationLedger"])),
+    (
+        "TaskMarket",
+        lambda p, at: (
+            at["NodeRegistry"],
+            at["ReputationLedger"],
+            at["AttestationLedger"],
+            p.entropy_delay,
+            p.claim_window,
+            p.draw_window,
+            p.lookahead,
+            p.posting_fee,
+            [list(terms) for terms in p.classes],
+        ),
+    ),
+)
+"""(contract, its constructor's arguments from the preset and the addresses so far), in order."""
+
+WIRING: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("NodeRegistry", "connect", ("TaskMarket", "AttestationLedger")),
+    ("ReputationLedger", "connect", ("TaskMarket", "AttestationLedger")),
+    ("AttestationLedger", "connect", ("TaskMarket",)),
+)
+"""(contract, function, contracts whose addresses are the arguments): once each, by the deployer."""

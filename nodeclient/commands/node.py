@@ -1,0 +1,62 @@
+"""``sealrun node``: make a node, run it, ask it how it is."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nodeclient.commands.output import Json, NodeFolder, say, show
+from nodeclient.config import Role, load_config
+from nodeclient.control_client import ControlClient
+from nodeclient.folder import create_folder
+
+app = typer.Typer(help="Make, run and question a node.", no_args_is_help=True)
+NEW = typer.Argument(help="Folder of the node.", file_okay=False)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, NEW],
+    deployment: Annotated[
+        Path, typer.Option(help="File that says where the contracts are: deployments/….json.")
+    ],
+    endpoint: Annotated[str, typer.Option(help="host:port at which peers reach this node.")],
+    rpc: Annotated[str, typer.Option(help="RPC URL of the chain.")] = "http://127.0.0.1:8545",
+    role: Annotated[
+        list[Role] | None, typer.Option(help="What it does; repeat. Default: everything.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a node's folder: configuration, root of trust, sealed keys, signed registration."""
+    made = create_folder(
+        folder,
+        rpc=rpc,
+        deployment_file=deployment,
+        endpoint=endpoint,
+        roles=frozenset(role or Role),
+    )
+    show(made, as_json)
+    if not as_json:
+        say(f"next: fund {made['account']}, then: ape run register_node {made['registration']}")
+
+
+@app.command()
+def run(
+    folder: Annotated[Path, NEW],
+    as_json: Json = False,
+) -> None:
+    """Run the node's daemon until it is stopped (SIGTERM or Ctrl-C)."""
+    config = load_config(folder)
+    from nodeclient.daemon import run_daemon  # its imports cost a second: only where needed
+
+    asyncio.run(run_daemon(config))
+    show({"node": str(folder), "stopped": True}, as_json)
+
+
+@app.command()
+def status(node: NodeFolder = Path("node"), as_json: Json = False) -> None:
+    """Show account, deposit, reputation, roles and the tasks at hand."""
+    show(ControlClient(node).get("/v1/status"), as_json)

@@ -1,0 +1,157 @@
+"""A Node's configuration: ``<node>/config.toml``, read once, frozen ever after.
+
+Unknown keys are refused: a misspelt limit must not silently be no limit. Paths are relative to the
+node's folder unless absolute. Secrets never stand here, only the paths of their files.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nodeclient.errors import ConfigError
+
+CONFIG = "config.toml"
+_MAX_FILE = 64 << 10  # bytes
+
+
+class Role(StrEnum):
+    """What a Node does; one process may do all of it."""
+
+    EXECUTOR = "executor"
+    MEMBER = "member"
+    BROKER = "broker"
+    RECEIVER = "receiver"
+    REQUESTER = "requester"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ChainConfig(_Part):
+    """Which chain: its RPC endpoint, and the file that says where the contracts stand.
+
+    ``confirmations``: blocks over a BEFORE record until a content key may leave.
+    """
+
+    rpc: Annotated[str, Field(pattern=r"^https?://")]
+    deployment: Path
+    confirmations: Annotated[int, Field(ge=1)] = 2
+
+
+class NodeConfig(_Part):
+    """How peers reach this Node (host:port), where it listens if not there, and what it does."""
+
+    endpoint: Annotated[str, Field(pattern=r"^[^/\s]+:[0-9]{1,5}$")]
+    listen: str | None = None
+    roles: frozenset[Role] = frozenset(Role)
+
+
+class RootConfig(_Part):
+    """What holds the root key. For ``software``: folder of the key, file of the passphrase."""
+
+    kind: Literal["software"] = "software"
+    folder: Path = Path("root")
+    passphrase_file: Path = Path("root/passphrase")
+
+
+class StoreConfig(_Part):
+    """Where Capsules' blocks, their sealed content keys and opened results lie."""
+
+    blocks: Path = Path("blocks")
+    keys: Path = Path("capsules")
+    results: Path = Path("results")
+
+
+class MachineConfig(_Part):
+    """The Machine of this Node: in the embedded profile a local process with Docker here.
+
+    ``accept_simulated``: parts of *others'* Machines that may be simulated, as their Evidence names
+    them; none by default. ``question_rate``: questions per second to a Machine that it watches.
+    """
+
+    kind: Literal["local"] = "local"
+    images: Path = Path("images")
+    accept_simulated: frozenset[str] = frozenset()
+    question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
+
+
+class Config(_Part):
+    """All of ``config.toml``, its paths absolute."""
+
+    folder: Path
+    chain: ChainConfig
+    node: NodeConfig
+    root: RootConfig = RootConfig()
+    store: StoreConfig = StoreConfig()
+    machine: MachineConfig = MachineConfig()
+
+    def path(self, path: Path) -> Path:
+        """A path of this configuration, absolute."""
+        return self.folder / path
+
+
+def load_config(folder: Path) -> Config:
+    """Read and validate ``folder/config.toml``. Raises `ConfigError`."""
+    path = folder / CONFIG
+    create = f"make a node: sealrun node init {folder}"
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_FILE + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{folder} holds no {CONFIG}", create) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", "check the path") from error
+    if len(raw) > _MAX_FILE:
+        raise ConfigError(f"{path} exceeds {_MAX_FILE >> 10} KiB", create)
+    try:
+        values = tomllib.loads(raw.decode())
+        if "folder" in values:
+            raise ConfigError(f"{path}: unknown key 'folder'", "remove it")
+        return Config.model_validate({**values, "folder": folder.resolve()})
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_fault(error)}", "correct that key") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}", "correct that line") from error
+
+
+def write_config(
+    folder: Path, *, rpc: str, deployment: Path, endpoint: str, roles: frozenset[Role]
+) -> Config:
+    """Write a new ``config.toml`` with what a Node cannot know by itself; the rest has defaults.
+
+    Raises `ConfigError` if a value is malformed, and OSError.
+    """
+    text = (
+        "# A sealrun node. Every key: docs/architecture.md, 'Configuration'.\n\n"
+        f"[chain]\nrpc = {_quoted(rpc)}\ndeployment = {_quoted(str(deployment.resolve()))}\n\n"
+        f"[node]\nendpoint = {_quoted(endpoint)}\n"
+        f"roles = [{', '.join(_quoted(role.value) for role in sorted(roles))}]\n"
+    )
+    path = folder / CONFIG
+    path.write_text(text)
+    try:
+        return load_config(folder)
+    except ConfigError:
+        path.unlink()
+        raise
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line: where and what."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}" if where else fault["msg"]
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string."""
+    if any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise ConfigError("a value holds control characters", "leave them out")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,247 @@
+"""Wiring: from a configuration to a running Node, and down again in order.
+
+A profile only picks adapters here; nothing below knows which. The order of starting matters twice:
+peers are known before the peer server opens, and what was pending is resumed before new events are
+applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+
+from nodeclient.chain import deployment as deployments
+from nodeclient.chain.reader import Reader
+from nodeclient.chain.rpc import Rpc
+from nodeclient.chain.sender import Sender
+from nodeclient.chain.watcher import Watcher, WatchSettings
+from nodeclient.config import Config
+from nodeclient.control import Control
+from nodeclient.core import events as ev
+from nodeclient.core.case import Case, Me, Role
+from nodeclient.core.evidence_policy import AppraisalPolicy
+from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
+from nodeclient.core.types import Address
+from nodeclient.duties import (
+    broker,
+    candidacy,
+    committee,
+    machine,
+    polling,
+    receiver,
+    requester,
+    transactions,
+)
+from nodeclient.duties.services import Services, Settings
+from nodeclient.errors import ConfigError
+from nodeclient.folder import NodeFolder, open_folder
+from nodeclient.inbox import Inbox
+from nodeclient.machine.desk import MachineDesk
+from nodeclient.machine.local import LocalMachine, LocalSettings
+from nodeclient.p2p.client import PeerClient
+from nodeclient.p2p.directory import Directory
+from nodeclient.p2p.server import PeerServer
+from nodeclient.p2p.tls import TlsIdentity, TrustFolder
+from nodeclient.peers import PeerBook
+from nodeclient.policies import Policies
+from nodeclient.reference import Reference
+from nodeclient.runner import Effect, Runner
+from nodeclient.store import Store
+
+log = logging.getLogger(__name__)
+
+OnCommit = Callable[[Case | None, Case, ev.Event], None]
+
+
+async def run_daemon(config: Config, on_commit: OnCommit | None = None) -> None:
+    """Run until SIGTERM or SIGINT. Raises ``SealrunError`` for what must be put right first."""
+    start_log(config.folder)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    with only_one(config.folder):
+        async with node(config, on_commit) as failed:
+            stop = asyncio.create_task(stopping.wait())
+            done, _ = await asyncio.wait({stop, failed}, return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            if failed in done:
+                failed.result()
+
+
+@asynccontextmanager
+async def node(
+    config: Config, on_commit: OnCommit | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
+    """A running Node; the task it yields ends only if following the chain fails for good."""
+    folder = open_folder(config.folder)
+    keys = folder.load_keys()
+    deployed = deployments.load(config.path(config.chain.deployment))
+    async with contextlib.AsyncExitStack() as stack:
+        rpc = Rpc(config.chain.rpc)
+        stack.push_async_callback(rpc.close)
+        await deployments.check_chain(deployed, rpc)
+        chain = Reader(rpc, deployed)
+        me = Me(
+            address=Address(keys.address),
+            roles=frozenset(Role(role.value) for role in config.node.roles),
+            parameters=await chain.parameters(),
+            confirmations=config.chain.confirmations,
+        )
+        store = Store(config.folder / "node.db")
+        stack.callback(store.close)
+        directory = Directory(deployed.chain_id, deployed["NodeRegistry"].address)
+        tls_key = serialization.load_der_private_key(keys.tls_key, None)
+        identity = TlsIdentity(tls_key, keys.tls_certificate)  # type: ignore[arg-type]
+        peers = await stack.enter_async_context(PeerClient(identity))
+        book = PeerBook(directory, chain)
+        runner_box: list[Runner] = []
+        services = build_services(
+            config, folder, me, chain, rpc, store, directory, peers, runner_box
+        )
+        runner = Runner(store, me, build_effects(services), book.on_event, on_commit)
+        runner_box.append(runner)
+        trust = TrustFolder(config.folder / "peers")
+        await book.load(rpc, deployed)
+        inbox = Inbox(services, runner)
+        server = PeerServer(inbox.handle, identity=identity, directory=directory, trust=trust)
+        host, _, port = config.node.endpoint.rpartition(":")
+        await server.start((config.node.listen or host).strip("[]"), int(port))
+        stack.push_async_callback(server.close)
+        control = Control(services, runner, config.folder / "control.sock")
+        await control.start()
+        stack.push_async_callback(control.stop)
+        stack.push_async_callback(runner.stop)
+        runner.resume()
+        watcher = Watcher(rpc, deployed, WatchSettings(confirmations=0))
+        follow = asyncio.create_task(runner.follow(watcher, deployed.deploy_block))
+        stack.push_async_callback(cancel, follow)
+        log.info("node 0x%s runs", keys.address.hex())
+        yield follow
+
+
+def build_services(
+    config: Config,
+    folder: NodeFolder,
+    me: Me,
+    chain: Reader,
+    rpc: Rpc,
+    store: Store,
+    directory: Directory,
+    peers: PeerClient,
+    runner_box: list[Runner],
+) -> Services:
+    """The adapters of the embedded profile. ``runner_box`` holds the runner once it exists."""
+    keys = folder.load_keys()
+    deployed = deployments.load(config.path(config.chain.deployment))
+    reference = Reference(chain, config.path(config.machine.images))
+
+    async def get_block(cid: str) -> bytes:
+        return await services.fetch_block(cid, providers())
+
+    async def put_block(cid: str, block: bytes) -> None:
+        await asyncio.to_thread(folder.store.put, cid, block)
+
+    async def find_image(image: bytes) -> Path | None:
+        return reference.image_path(image)
+
+    def providers() -> tuple[Address, ...]:
+        return tuple(Address(peer) for peer in directory.peers())
+
+    local = LocalMachine(
+        LocalSettings(folder=config.folder / "machine"),
+        get_block,
+        put_block,
+        find_image,
+    )
+    policies = Policies(
+        config.folder / "policies",
+        me.address,
+        store.uses,
+        lambda: {peer: directory.contact(peer).hpke for peer in directory.peers()},
+        lambda: runner_box[0].head,
+    )
+    services = Services(
+        me=me,
+        settings=Settings(
+            results=str(config.path(config.store.results)),
+            appraisal=AppraisalPolicy(
+                vouch=frozenset({PI_ONLY, TPM_QUOTED}),
+                simulated=frozenset(config.machine.accept_simulated),
+            ),
+            question_rate=config.machine.question_rate,
+        ),
+        root=folder.root,
+        keys=keys,
+        chain=chain,
+        sender=Sender(rpc, deployed, store, keys.account),
+        peers=peers,
+        directory=directory,
+        machine=MachineDesk(local, folder.root),
+        store=store,
+        blocks=folder.store,
+        vault=folder.vault,
+        policies=policies,
+        reference=reference,
+        head=lambda: runner_box[0].head,
+        note=lambda commitment, what: note(store, commitment, what),
+        answer=lambda request, body: runner_box[0].answer(request, body),
+    )
+    return services
+
+
+def build_effects(services: Services) -> dict[type, Effect]:
+    """Every action's effect: a missing one is found at start, not in the middle of a Task."""
+    modules = (transactions, candidacy, machine, polling, committee, broker, requester, receiver)
+    table: dict[type, Effect] = {}
+    for module in modules:
+        table.update(module.effects(services))
+    return table
+
+
+def note(store: Store, commitment: bytes | None, what: str) -> None:
+    """One line for the operator: in the journal and in the log. Never a secret."""
+    log.info("%s %s", commitment.hex()[:12] if commitment else "-", what)
+    store.note(time.time(), commitment, what)  # type: ignore[arg-type]
+
+
+def start_log(folder: Path) -> None:
+    """Log to ``<node>/node.log``; libraries only from warnings on, they print what they send."""
+    logging.basicConfig(
+        filename=folder / "node.log",
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("nodeclient").setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """One daemon per folder: two would send the same transactions under one account."""
+    handle = os.open(folder / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise ConfigError(f"a daemon runs already in {folder}", "stop it first") from None
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+async def cancel(task: asyncio.Task[None]) -> None:
+    """End a task and wait until it has ended."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

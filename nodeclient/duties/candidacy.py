@@ -1,0 +1,49 @@
+"""Effects before the Machine: the Node's ticket, and whether a TaskSpec can be run here."""
+
+from __future__ import annotations
+
+from agent.formats.taskspec import TaskSpec
+from nodeclient.core import actions as do
+from nodeclient.core import ecvrf, sortition
+from nodeclient.core import events as ev
+from nodeclient.core.ecvrf import SECP256K1_TAI
+from nodeclient.duties.services import Services
+from nodeclient.runner import Effect, Emit
+
+
+def effects(services: Services) -> dict[type[do.Action], Effect]:
+    """The table of this module."""
+    me, chain = services.me, services.chain
+
+    async def evaluate_ticket(action: do.EvaluateTicket, emit: Emit) -> ev.OutcomeEvent:
+        """Pure in its inputs: the ECVRF output is the same every time."""
+        task, parameters = action.task, me.parameters
+        weight = await chain.claim_weight(me.address, task.posted_at)
+        if weight == 0:
+            return ev.TicketEvaluated(commitment=action.commitment, ticket=0, claim_at=None)
+        _, prevrandao = await chain.block_header(parameters.entropy_block(task))
+        point = sortition.task_alpha(parameters.chain_id, parameters.market, task.id, prevrandao)
+        proof = ecvrf.prove(SECP256K1_TAI, services.keys.vrf, point)
+        beta = ecvrf.proof_to_hash(SECP256K1_TAI, proof)
+        ticket = sortition.ticket_of(beta, weight)
+        delay = sortition.claim_delay_blocks(
+            ticket, await chain.total_weight(), parameters.claim_window
+        )
+        first = parameters.entropy_block(task) + 1
+        return ev.TicketEvaluated(
+            commitment=action.commitment, ticket=ticket, claim_at=first + delay
+        )
+
+    async def vet(action: do.VetTask, emit: Emit) -> ev.OutcomeEvent:
+        """Reads only."""
+        spec = TaskSpec.decode(action.spec)
+        reasons = []
+        if not await chain.is_approved(spec.runtime_image):
+            reasons.append("the runtime image is not approved")
+        if services.reference.image_path(spec.runtime_image) is None:
+            reasons.append("the runtime image is not on this node")
+        for reason in reasons:
+            services.note(action.commitment, f"not accepted: {reason}")
+        return ev.TaskVetted(commitment=action.commitment, reasons=tuple(reasons))
+
+    return {do.EvaluateTicket: evaluate_ticket, do.VetTask: vet}

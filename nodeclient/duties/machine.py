@@ -1,0 +1,194 @@
+"""Effects on the Executor's Machine: boot, prepare, ask, deliver keys, watch, clean, power off.
+
+Two of them never run beside each other for one Task, because each is ordered by the outcome of the
+one before; only keys arrive while the Machine is watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.formats import cbor
+from agent.formats.cbor import FormatError
+from agent.formats.evidence import Evidence, fold_nonces
+from agent.formats.messages import Context, Prepare, Question, Release, State, Status
+from nodeclient.core import actions as do
+from nodeclient.core import events as ev
+from nodeclient.core.case import Me
+from nodeclient.core.digests import header_digest
+from nodeclient.core.types import Address, Phase, Statement, Task
+from nodeclient.duties.services import Services
+from nodeclient.errors import MachineError, MachineRefused
+from nodeclient.runner import Effect, Emit
+
+POLL_SECONDS = 0.3
+
+
+def effects(services: Services) -> dict[type[do.Action], Effect]:
+    """The table of this module."""
+    me, machine, store = services.me, services.machine, services.store
+
+    def lost(action: do.Action, error: MachineError) -> ev.MachineLost:
+        services.note(action.commitment, f"the machine is lost: {error}")
+        return ev.MachineLost(commitment=action.commitment, reason=error.message)
+
+    async def boot(action: do.BootMachine, emit: Emit) -> ev.OutcomeEvent:
+        """Twice boots twice: a Machine that nobody adopted cleans itself and ends."""
+        count = store.next_boot()
+        try:
+            session = await machine.boot(count)
+        except MachineError as error:
+            return lost(action, error)
+        services.note(action.commitment, f"machine booted, phase {action.phase.name}")
+        return ev.MachineBooted(
+            commitment=action.commitment,
+            phase=action.phase,
+            attempt=action.attempt,
+            session_hpke=session.hpke,
+            session_signing=session.signing,
+            resume=session.resume,
+        )
+
+    async def prepare(action: do.PrepareTask, emit: Emit) -> ev.OutcomeEvent:
+        """Harmless twice: the Agent keeps the first TaskSpec and says so."""
+        order = Prepare(
+            action.spec,
+            context(me, action.task, Phase.BEFORE, action.attempt),
+            services.settings.min_answers,
+        )
+        try:
+            await machine.call(action.resume, "prepare", order.to_body())
+        except MachineError as error:
+            return lost(action, error)
+        return ev.TaskPrepared(commitment=action.commitment)
+
+    async def take_evidence(action: do.TakeEvidence, emit: Emit) -> ev.OutcomeEvent:
+        """Twice: the Agent repeats the same bytes for the same nonce, so the header is the same."""
+        nonce = fold_nonces(dict(action.nonces))
+        question = Question(
+            nonce,
+            context(me, action.task, action.phase, action.attempt),
+            action.during,
+            action.transcript,
+        )
+        try:
+            evidence = Evidence.decode(
+                as_evidence(await machine.call(action.resume, "ask", question.to_body()))
+            )
+        except MachineError as error:
+            return lost(action, error)
+        except FormatError as error:
+            return lost(action, MachineError(str(error), "boot the machine again"))
+        store.put_blob(evidence_key(evidence.root), evidence.encode())
+        return ev.EvidenceTaken(
+            commitment=action.commitment,
+            phase=action.phase,
+            statement=sign_statement(action, nonce, evidence.root),
+        )
+
+    def sign_statement(action: do.TakeEvidence, nonce: bytes, root: bytes) -> Statement:
+        unsigned = Statement(action.attempt, nonce, root, action.session_hash, 0, 0)
+        digest = header_digest(
+            me.parameters.chain_id,
+            me.parameters.ledger,
+            action.task.id,
+            action.task.commitment,
+            me.address,
+            action.phase,
+            unsigned,
+        )
+        signature = services.root.sign(digest)
+        r, s = (int.from_bytes(part, "big") for part in (signature[:32], signature[32:]))
+        return Statement(action.attempt, nonce, root, action.session_hash, r, s)
+
+    async def deliver_key(action: do.DeliverKey, emit: Emit) -> ev.OutcomeEvent:
+        """Harmless twice: the Agent takes a Capsule's key once."""
+        try:
+            release = Release(action.cid, action.sealed)
+            await machine.call(action.resume, "release", release.to_body())
+        except MachineRefused as error:
+            # A key that does not open anything: the run ends as INPUT_MISSING, not the Machine.
+            services.note(action.commitment, f"the agent refused a key: {error.message}")
+        except MachineError as error:
+            return lost(action, error)
+        return ev.KeyDelivered(commitment=action.commitment, cid=action.cid)
+
+    async def watch(action: do.WatchMachine, emit: Emit) -> ev.OutcomeEvent:
+        """Harmless twice: it reads, and says at most that no further key will come."""
+        patience = me.parameters.classes[action.task.class_id].finish_blocks // 3
+        while True:
+            try:
+                status = Status.from_body(await machine.call(action.resume, "status", None))
+                if status.state is State.PREPARED and (
+                    services.head() > action.task.step_at + patience
+                ):
+                    await machine.call(
+                        action.resume, "start", None
+                    )  # the run ends as INPUT_MISSING
+            except MachineError as error:
+                return lost(action, error)
+            except FormatError as error:
+                return lost(action, MachineError(str(error), "look at the agent's log"))
+            enough = status.answers >= services.settings.min_answers
+            if status.state is State.DONE and status.outcome is not None and enough:
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        services.note(action.commitment, f"the function ended: {status.outcome.status.value}")
+        return ev.MachineRan(
+            commitment=action.commitment,
+            outcome=cbor.encode(status.outcome.to_body()),
+        )
+
+    async def clean(action: do.CleanMachine, emit: Emit) -> ev.OutcomeEvent:
+        """Harmless twice: the Agent repeats the transcript that it signed."""
+        try:
+            transcript = await machine.call(action.resume, "clean", None)
+            await machine.power_off(action.resume)
+        except MachineError as error:
+            return lost(action, error)
+        if not isinstance(transcript, bytes):
+            return lost(action, MachineError("the agent gave no transcript", "look at its log"))
+        during = tuple(
+            (Address(member), nonce, root)
+            for member, nonce, root in store.answers(action.commitment)
+        )
+        return ev.MachineCleaned(commitment=action.commitment, transcript=transcript, during=during)
+
+    async def power_off(action: do.PowerOff, emit: Emit) -> None:
+        """Harmless twice."""
+        await machine.power_off(action.resume)
+
+    return {
+        do.BootMachine: boot,
+        do.PrepareTask: prepare,
+        do.TakeEvidence: take_evidence,
+        do.DeliverKey: deliver_key,
+        do.WatchMachine: watch,
+        do.CleanMachine: clean,
+        do.PowerOff: power_off,
+    }
+
+
+def as_evidence(answer: object) -> bytes:
+    """The Agent's answer to a question; anything but bytes is a broken Agent."""
+    if not isinstance(answer, bytes):
+        raise MachineError("the agent answered without Evidence", "look at its log")
+    return answer
+
+
+def context(me: Me, task: Task, phase: Phase, attempt: int) -> Context:
+    """The chain's view of a question, which the Agent states back in its Evidence."""
+    return Context(
+        me.parameters.chain_id,
+        me.parameters.market,
+        task.id,
+        task.commitment,
+        me.address,
+        int(phase),
+        attempt,
+    )
+
+
+def evidence_key(root: bytes) -> str:
+    """Under which name the store keeps the Evidence of a root."""
+    return f"evidence:{root.hex()}"

@@ -1,0 +1,83 @@
+"""Effects of a receiver: the Committee says which Capsule is the result; fetch, open, publish."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+from agent.formats import hpke
+from agent.formats.capsule import CapsuleHeader, Kind, parse_header
+from agent.formats.cbor import FormatError
+from agent.formats.hpke import OpenError
+from agent.formats.protocol import result_info
+from nodeclient.capsules.open import open_folder
+from nodeclient.core import actions as do
+from nodeclient.core import events as ev
+from nodeclient.core.types import Address, quorum_of
+from nodeclient.duties.services import RETRY_SECONDS, Services
+from nodeclient.p2p.errors import PeerError
+from nodeclient.p2p.messages import ResultAnswer, ResultQuestion
+from nodeclient.runner import Effect, Emit
+
+
+def effects(services: Services) -> dict[type[do.Action], Effect]:
+    """The table of this module."""
+
+    async def fetch_result(action: do.FetchResult, emit: Emit) -> ev.OutcomeEvent:
+        """Harmless twice: blocks are content-addressed, the folder is published by a rename."""
+        folder = Path(services.settings.results) / f"task-{action.task.id}"
+        answer = await agreed(action)
+        if not folder.exists():
+            header = await pull(answer.cid, (action.task.executor, *action.members))
+            content_key = unseal(action, answer, header)
+            folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            await asyncio.to_thread(
+                open_folder,
+                answer.cid,
+                folder,
+                get=services.blocks.get,
+                content_key=content_key,
+                kind=Kind.RESULT,
+                expect_owner=answer.owner,
+            )
+        services.note(action.commitment, f"the result of task {action.task.id} is opened")
+        return ev.ResultOpened(
+            commitment=action.commitment, name=answer.name, cid=answer.cid, path=str(folder)
+        )
+
+    async def agreed(action: do.FetchResult) -> ResultAnswer:
+        """What a quorum of members says; one lying member, or the Executor alone, is not enough."""
+        question = ResultQuestion(action.commitment)
+        while True:
+            votes: Counter[ResultAnswer] = Counter()
+            for member in action.members:
+                try:
+                    votes[await services.ask_for(member, "result", question, ResultAnswer)] += 1
+                except PeerError:
+                    continue
+            if votes:
+                answer, count = votes.most_common(1)[0]
+                if count >= quorum_of(len(action.members)):
+                    return answer
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def pull(cid: str, providers: tuple[Address, ...]) -> CapsuleHeader:
+        """Bring every block of a Capsule into the own store."""
+        try:
+            header = parse_header(await services.fetch_block(cid, providers))
+        except FormatError as error:
+            raise PeerError(f"the result's header is malformed: {error}", "ask again") from None
+        for chunk in header.chunks:
+            await services.fetch_block(chunk, providers)
+        return header
+
+    def unseal(action: do.FetchResult, answer: ResultAnswer, header: CapsuleHeader) -> bytes:
+        parameters = services.me.parameters
+        info = result_info(parameters.chain_id, parameters.market, action.task.id, answer.name)
+        try:
+            return hpke.open(services.keys.hpke_private, info, header.sealed_key)
+        except OpenError:
+            raise PeerError("the result is not sealed to this node's key", "ask again") from None
+
+    return {do.FetchResult: fetch_result}

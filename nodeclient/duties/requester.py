@@ -1,0 +1,76 @@
+"""Effects of the requester: consents before posting, the TaskSpec after the draw."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.formats import cbor, hpke
+from agent.formats.protocol import taskspec_info
+from agent.formats.taskspec import TaskSpec
+from nodeclient.consents import owners_of
+from nodeclient.core import actions as do
+from nodeclient.core import events as ev
+from nodeclient.core.types import Address
+from nodeclient.duties.services import RETRY_SECONDS, Services
+from nodeclient.p2p.errors import PeerDeclined, PeerError
+from nodeclient.p2p.messages import Brief, ConsentRequest
+from nodeclient.runner import Effect, Emit
+
+CONSENT_TRIES = 20  # rounds of asking an owner that is silent, before the order is given back
+
+
+def effects(services: Services) -> dict[type[do.Action], Effect]:
+    """The table of this module."""
+
+    async def gather_consents(action: do.GatherConsents, emit: Emit) -> ev.OutcomeEvent:
+        """Asks every owner. Harmless twice: an owner signs the same consent again."""
+        spec = TaskSpec.decode(action.spec)
+        owners = [owner for owner in owners_of(spec) if owner != services.me.address]
+        answers = [await ask_owner(owner, action) for owner in owners]
+        refusals = tuple(a for a in answers if isinstance(a, str))
+        if refusals:
+            return ev.ConsentRefused(commitment=action.commitment, reasons=refusals)
+        consents = tuple(a for a in answers if isinstance(a, bytes))
+        return ev.ConsentsGathered(commitment=action.commitment, consents=consents)
+
+    async def ask_owner(owner: Address, action: do.GatherConsents) -> bytes | str:
+        """The consent, or why there is none."""
+        last = ""
+        request = ConsentRequest(action.spec, action.committee_size)
+        for _ in range(CONSENT_TRIES):
+            try:
+                return await services.ask(owner, "consent", request)
+            except PeerDeclined as error:
+                return f"owner 0x{owner.hex()} refused: {error.message}"
+            except PeerError as error:
+                last = str(error)
+                await asyncio.sleep(RETRY_SECONDS)
+        return f"owner 0x{owner.hex()} does not answer: {last}"
+
+    async def send_brief(action: do.SendBrief, emit: Emit) -> ev.OutcomeEvent:
+        """Sends until Executor and a quorum of members have it, and keeps trying for the rest.
+
+        Harmless twice: who has the TaskSpec only acknowledges.
+        """
+        missing = {action.executor, *action.members}
+        while missing:
+            for peer in sorted(missing):
+                if await briefed(peer, action):
+                    missing.discard(peer)
+            if missing:
+                await asyncio.sleep(RETRY_SECONDS)
+        return ev.ActionDone(commitment=action.commitment, action=do.SendBrief.__name__)
+
+    async def briefed(peer: Address, action: do.SendBrief) -> bool:
+        parameters = services.me.parameters
+        info = taskspec_info(parameters.chain_id, parameters.market, action.task.id)
+        plain = cbor.encode([action.spec, list(action.consents)])
+        try:
+            contact = services.directory.contact(peer)
+            sealed = hpke.seal(contact.hpke, info, plain)
+            await services.ask(peer, "brief", Brief(action.commitment, sealed))
+        except PeerError:
+            return False
+        return True
+
+    return {do.GatherConsents: gather_consents, do.SendBrief: send_brief}

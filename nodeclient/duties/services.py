@@ -1,0 +1,103 @@
+"""What the effects work with: the adapters of this Node, chosen by the profile in ``daemon``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from agent.formats.cbor import FormatError
+from agent.formats.cid import check_block
+from nodeclient.capsules.keys import KeyVault
+from nodeclient.core.case import Me
+from nodeclient.core.evidence_policy import AppraisalPolicy
+from nodeclient.core.types import Address
+from nodeclient.keys import NodeKeys
+from nodeclient.machine.desk import MachineDesk
+from nodeclient.p2p.client import PeerClient
+from nodeclient.p2p.directory import Directory
+from nodeclient.p2p.errors import PeerError
+from nodeclient.p2p.messages import BlockRequest, pack, unpack
+from nodeclient.policies import Policies
+from nodeclient.ports import BlockStore, ChainReader, ChainSender, Root
+from nodeclient.reference import Reference
+from nodeclient.store import Store
+
+ASK_SECONDS = 20.0  # one request to a peer, from dialling to the answer's last byte
+RETRY_SECONDS = 0.5  # between two rounds of asking a Committee
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Choices of the operator that only effects need.
+
+    ``appraisal`` what this deployment accepts of Machines (as a member, and for own functions).
+    ``question_rate`` questions per second of each member; ``min_answers`` before DURING may end;
+    ``silence_seconds`` after which an unanswered question is a finding.
+    """
+
+    results: str
+    appraisal: AppraisalPolicy
+    question_rate: float = 0.5
+    min_answers: int = 3
+    silence_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class Services:
+    """All adapters of one Node."""
+
+    me: Me
+    settings: Settings
+    root: Root
+    keys: NodeKeys
+    chain: ChainReader
+    sender: ChainSender
+    peers: PeerClient
+    directory: Directory
+    machine: MachineDesk
+    store: Store
+    blocks: BlockStore
+    vault: KeyVault
+    policies: Policies
+    reference: Reference
+    head: Callable[[], int]
+    note: Callable[[bytes | None, str], None]
+    answer: Callable[[int, object], None]
+
+    async def ask(self, peer: Address, method: str, message: object) -> bytes:
+        """One request to a registered peer. Raises ``PeerError``."""
+        contact = self.directory.contact(peer)
+        return await self.peers.request(contact, method, pack(message), ASK_SECONDS)
+
+    async def ask_for(
+        self, peer: Address, method: str, message: object, kind: type[Answer]
+    ) -> Answer:
+        """One request whose answer is a message; a malformed answer counts as a refusal."""
+        try:
+            return unpack(kind, await self.ask(peer, method, message))
+        except FormatError as error:
+            raise PeerError(
+                f"peer 0x{peer.hex()} answered nonsense: {error}", "ask another"
+            ) from None
+
+    async def fetch_block(self, cid: str, providers: tuple[Address, ...]) -> bytes:
+        """A block from the own store or from the first provider that has it; checked, kept.
+
+        Raises:
+            PeerError: nobody has it.
+        """
+        if self.blocks.has(cid):
+            return self.blocks.get(cid)
+        for peer in providers:
+            if peer == self.me.address:
+                continue
+            try:
+                block = await self.ask(peer, "block", BlockRequest(cid))
+                check_block(cid, block)
+            except (PeerError, FormatError):
+                continue
+            self.blocks.put(cid, block)
+            return block
+        raise PeerError(f"no peer has block {cid[:16]}…", "wait for its owner to come back")

@@ -1,0 +1,87 @@
+"""A Node's folder on disk: made once, opened by every command that needs its keys or blocks."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeclient.capsules.keys import FolderVault
+from nodeclient.capsules.stores.blockstore import FolderStore
+from nodeclient.chain import deployment
+from nodeclient.config import Config, Role, load_config, write_config
+from nodeclient.errors import NodeFolderInvalid
+from nodeclient.keys import NodeKeys
+from nodeclient.registration import prepare_registration, write_registration
+from nodeclient.roots.software import SoftwareRoot
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFolder:
+    """An opened node folder: configuration, root of trust, block store, vault of content keys."""
+
+    config: Config
+    root: SoftwareRoot
+    store: FolderStore
+    vault: FolderVault
+
+    def load_keys(self) -> NodeKeys:
+        """The node's own keys. Raises KeysError."""
+        return NodeKeys.load(self.root, self.config.folder)
+
+
+def open_folder(folder: Path) -> NodeFolder:
+    """Open an existing node's folder. Raises ConfigError, RootError."""
+    config = load_config(folder)
+    root = SoftwareRoot.load(
+        config.path(config.root.folder), config.path(config.root.passphrase_file)
+    )
+    return NodeFolder(
+        config,
+        root,
+        FolderStore(config.path(config.store.blocks)),
+        FolderVault(config.path(config.store.keys)),
+    )
+
+
+def create_folder(
+    folder: Path, *, rpc: str, deployment_file: Path, endpoint: str, roles: frozenset[Role]
+) -> dict[str, object]:
+    """Make a new node in ``folder``; return its account, root class and registration file.
+
+    All or nothing: after an error the folder is as it was. Raises NodeFolderInvalid where
+    something lies already, ConfigError, DeploymentInvalid, RootError, KeysError, ContactInvalid.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise NodeFolderInvalid(f"{folder} is not empty", "choose a new folder")
+    deployed = deployment.load(deployment_file)
+    existed = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    try:
+        write_config(folder, rpc=rpc, deployment=deployment_file, endpoint=endpoint, roles=roles)
+        config = load_config(folder)
+        root = SoftwareRoot.create(
+            config.path(config.root.folder), config.path(config.root.passphrase_file)
+        )
+        keys = NodeKeys.create(root, folder)
+        registration = prepare_registration(
+            root,
+            keys,
+            chain_id=deployed.chain_id,
+            registry=deployed["NodeRegistry"].address,
+            endpoint=endpoint,
+        )
+        path = write_registration(folder, registration)
+    except BaseException:
+        for entry in folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if not existed:
+            folder.rmdir()
+        raise
+    return {
+        "node": str(folder),
+        "account": registration["account"],
+        "root": "software (simulated)",
+        "registration": str(path),
+    }

@@ -1,0 +1,290 @@
+"""What peers may ask of this Node, and how each question reaches the rules.
+
+The transport has authenticated the sender. Here the bytes are parsed (bounded), what needs the
+world is looked up (a policy, a root key, a fresh nonce), and the fact is put to the rules, whose
+reply goes back. Three questions only read and bypass the rules: a block, the BEFORE Evidence, and a
+question to the Machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+
+from agent.formats import cbor, hpke
+from agent.formats.cbor import FormatError
+from agent.formats.evidence import Evidence
+from agent.formats.hpke import OpenError
+from agent.formats.messages import Question as AgentQuestion
+from agent.formats.protocol import taskspec_info
+from agent.formats.shape import as_bytes, as_list
+from agent.formats.taskspec import MAX_TASKSPEC, TaskSpec, commitment, open_commitment
+from nodeclient.consents import MAX_CONSENT, check_consents, owners_of
+from nodeclient.core import events as ev
+from nodeclient.core.case import Case
+from nodeclient.core.roles.broker import owned_cids
+from nodeclient.core.types import Address, Commitment, Phase, TaskState, Vote
+from nodeclient.core.votes import is_signed
+from nodeclient.duties.committee import read_summary
+from nodeclient.duties.machine import as_evidence, context, evidence_key
+from nodeclient.duties.services import Services
+from nodeclient.errors import SealrunError
+from nodeclient.p2p import messages as msg
+from nodeclient.p2p.errors import PeerBusy, PeerRefused
+from nodeclient.runner import RefusedByPeer, Runner
+
+REPLY_SECONDS = 15.0  # the asker's own bound is longer, so it gets this side's reason
+MAX_OWNERS = 17  # sixteen inputs and the function
+
+
+class Inbox:
+    """``handle`` is the transport's handler."""
+
+    def __init__(self, services: Services, runner: Runner) -> None:
+        self._services = services
+        self._runner = runner
+        self._methods: dict[str, Callable[[Address, bytes], Awaitable[bytes]]] = {
+            "consent": self._consent,
+            "brief": self._brief,
+            "nonce": self._nonce,
+            "appraise": self._appraise,
+            "vote": self._vote,
+            "question": self._question,
+            "evidence": self._evidence,
+            "key": self._key,
+            "notice": self._notice,
+            "result": self._result,
+            "block": self._block,
+        }
+
+    async def handle(self, sender: bytes, method: str, body: bytes) -> bytes:
+        """Answer, or raise PeerRefused with one line for the peer."""
+        serve = self._methods.get(method)
+        if serve is None:
+            raise PeerRefused(f"no method {method}", "update the node")
+        try:
+            return await serve(Address(sender), body)
+        except (FormatError, SealrunError, OpenError, ValueError) as error:
+            text = error.message if isinstance(error, SealrunError) else str(error)
+            if isinstance(error, PeerRefused):
+                raise
+            raise PeerRefused(text, "read the reason") from None
+        except TimeoutError:
+            raise PeerBusy("busy", "ask again") from None
+
+    # ------------------------------------------------------------------------ facts for the rules
+
+    async def _consent(self, sender: Address, body: bytes) -> bytes:
+        request = msg.unpack(msg.ConsentRequest, body)
+        spec = TaskSpec.decode(request.spec)
+        committed = Commitment(commitment(request.spec))
+        reasons = self._services.policies.consent_reasons(
+            spec, owned_cids(spec, self._services.me.address), committed, request.committee_size
+        )
+        if spec.requester != sender:
+            reasons = (*reasons, "the TaskSpec names another requester")
+        for text in reasons:
+            self._services.note(committed, f"consent refused to 0x{sender.hex()}: {text}")
+        return as_bytes_reply(
+            await self._runner.ask(
+                lambda request_id: ev.ConsentAsked(
+                    sender=sender,
+                    request=request_id,
+                    commitment=committed,
+                    spec=request.spec,
+                    reasons=reasons,
+                ),
+                REPLY_SECONDS,
+            )
+        )
+
+    async def _brief(self, sender: Address, body: bytes) -> bytes:
+        """From the requester or a relaying member: what counts is that it opens the commitment."""
+        request = msg.unpack(msg.Brief, body)
+        case = self._case(request.commitment)
+        parameters = self._services.me.parameters
+        info = taskspec_info(parameters.chain_id, parameters.market, case.on_chain().id)
+        plain = hpke.open(self._services.keys.hpke_private, info, request.sealed)
+        encoded, consents = as_list(cbor.decode(plain, 2 * MAX_TASKSPEC), 2, 2, "brief")
+        spec_bytes = as_bytes(encoded, 1, "taskspec", MAX_TASKSPEC)
+        spec = open_commitment(spec_bytes, case.commitment)
+        given = tuple(
+            as_bytes(consent, 1, "consent", MAX_CONSENT)
+            for consent in as_list(consents, 0, MAX_OWNERS, "consents")
+        )
+        roots = {}
+        for owner in owners_of(spec):
+            record = await self._services.chain.node(owner)
+            if record is not None:
+                roots[owner] = record.root_public
+        check_consents(parameters, case.commitment, spec, given, roots)
+        await self._runner.ask(
+            lambda request_id: ev.BriefReceived(
+                sender=sender,
+                request=request_id,
+                commitment=case.commitment,
+                spec=spec_bytes,
+                consents=given,
+            ),
+            REPLY_SECONDS,
+        )
+        return b""
+
+    async def _nonce(self, sender: Address, body: bytes) -> bytes:
+        request = msg.unpack(msg.NonceRequest, body)
+        fresh = secrets.token_bytes(32)
+        return as_bytes_reply(
+            await self._runner.ask(
+                lambda request_id: ev.NonceAsked(
+                    sender=sender,
+                    request=request_id,
+                    commitment=Commitment(request.commitment),
+                    phase=Phase(request.phase),
+                    attempt=request.attempt,
+                    fresh=fresh,
+                ),
+                REPLY_SECONDS,
+            )
+        )
+
+    async def _appraise(self, sender: Address, body: bytes) -> bytes:
+        request = msg.unpack(msg.AppraisalRequest, body)
+        vote = await self._runner.ask(
+            lambda request_id: ev.AppraisalAsked(
+                sender=sender,
+                request=request_id,
+                commitment=Commitment(request.commitment),
+                phase=Phase(request.phase),
+                statement=request.statement.statement(),
+                evidence=request.evidence,
+                nonces=tuple((Address(member), nonce) for member, nonce in request.nonces),
+            ),
+            REPLY_SECONDS,
+        )
+        if not isinstance(vote, Vote):
+            raise PeerRefused("no vote yet", "ask again")
+        return msg.pack(msg.vote_message(request.commitment, vote))
+
+    async def _vote(self, sender: Address, body: bytes) -> bytes:
+        request = msg.unpack(msg.VoteMessage, body)
+        vote = msg.vote_of(request)
+        case = self._case(request.commitment)
+        if vote.task != case.on_chain().id or not is_signed(self._services.me.parameters, vote):
+            raise PeerRefused("the vote is not signed for this task", "sign it again")
+        await self._runner.ask(
+            lambda request_id: ev.VoteReceived(
+                sender=sender, request=request_id, commitment=case.commitment, vote=vote
+            ),
+            REPLY_SECONDS,
+        )
+        return b""
+
+    async def _key(self, sender: Address, body: bytes) -> bytes:
+        request = msg.unpack(msg.KeyRelease, body)
+        case = self._case(request.commitment)
+        if request.cid not in owned_cids(self._spec(case), sender):
+            raise PeerRefused("the capsule is not the sender's", "send only own keys")
+        await self._runner.ask(
+            lambda request_id: ev.KeyOffered(
+                sender=sender,
+                request=request_id,
+                commitment=case.commitment,
+                cid=request.cid,
+                sealed=request.sealed,
+            ),
+            REPLY_SECONDS,
+        )
+        return b""
+
+    async def _notice(self, sender: Address, body: bytes) -> bytes:
+        request = msg.unpack(msg.ResultNotice, body)
+        await self._runner.ask(
+            lambda request_id: ev.ResultAnnounced(
+                sender=sender, request=request_id, commitment=Commitment(request.commitment)
+            ),
+            REPLY_SECONDS,
+        )
+        return b""
+
+    # ----------------------------------------------------------------------------- reading only
+
+    async def _question(self, sender: Address, body: bytes) -> bytes:
+        """Evidence over the asker's nonce, for members (DURING) and owners of the Capsules."""
+        request = msg.unpack(msg.Question, body)
+        case = self._case(request.commitment)
+        role = case.executor
+        if role is None or case.state is not TaskState.ADMITTED or not role.resume:
+            raise PeerRefused("no machine runs this task here", "ask while it runs")
+        allowed = case.members if request.during else tuple(owners_and_requester(self._spec(case)))
+        if sender not in allowed:
+            raise PeerRefused("the sender has no part in this task", "ask as member or owner")
+        phase = Phase.DURING if request.during else Phase.BEFORE
+        question = AgentQuestion(
+            request.nonce, context(self._services.me, case.on_chain(), phase, role.attempt)
+        )
+        answer = await self._services.machine.call(role.resume, "ask", question.to_body())
+        evidence = as_evidence(answer)
+        if request.during:
+            root = Evidence.decode(evidence).root
+            self._services.store.add_answer(case.commitment, sender, request.nonce, root)
+        return evidence
+
+    async def _evidence(self, sender: Address, body: bytes) -> bytes:
+        """The Evidence behind the BEFORE record, to those whose Capsules it would unlock."""
+        request = msg.unpack(msg.EvidenceRequest, body)
+        case = self._case(request.commitment)
+        if sender not in (*owners_and_requester(self._spec(case)), *case.members):
+            raise PeerRefused("the sender has no part in this task", "ask as member or owner")
+        evidence = self._services.store.blob(evidence_key(case.before_root))
+        if evidence is None:
+            raise PeerRefused("no such evidence here", "ask the executor")
+        return evidence
+
+    async def _result(self, sender: Address, body: bytes) -> bytes:
+        """As a member: which Capsule of the affirmed AFTER Evidence is the asker's result."""
+        request = msg.unpack(msg.ResultQuestion, body)
+        case = self._case(request.commitment)
+        role = case.member
+        if role is None or not role.after or case.state is not TaskState.SETTLED:
+            raise PeerRefused("no affirmed result here", "ask another member")
+        spec = TaskSpec.decode(role.spec)
+        names = [item.name for item in spec.receivers if item.node == sender]
+        results, owner = read_summary(role.after)
+        for name, cid in results.items():
+            if name in names:
+                return msg.pack(msg.ResultAnswer(cid, name, owner))
+        raise PeerRefused("the task names no such receiver", "look at its TaskSpec")
+
+    async def _block(self, sender: Address, body: bytes) -> bytes:  # noqa: ARG002 (sealed anyway)
+        request = msg.unpack(msg.BlockRequest, body)
+        if not self._services.blocks.has(request.cid):
+            raise PeerRefused("no such block here", "ask another peer")
+        return await asyncio.to_thread(self._services.blocks.get, request.cid)
+
+    # ------------------------------------------------------------------------------- plumbing
+
+    def _case(self, committed: bytes) -> Case:
+        case = self._services.store.case(Commitment(committed))
+        if case is None or case.task is None:
+            raise RefusedByPeer("this node knows no such task", "wait until it is posted")
+        return case
+
+    def _spec(self, case: Case) -> TaskSpec:
+        role = case.executor
+        if role is None or not role.spec:
+            raise PeerRefused("this node does not execute the task", "ask its executor")
+        return TaskSpec.decode(role.spec)
+
+
+def owners_and_requester(spec: TaskSpec) -> tuple[Address, ...]:
+    """Who may put a question to the Machine before it gives a key away."""
+    owners = {item.owner for item in spec.inputs} | {spec.function.owner, spec.requester}
+    return tuple(Address(owner) for owner in sorted(owners))
+
+
+def as_bytes_reply(reply: object) -> bytes:
+    """A reply of the rules that must be bytes."""
+    if not isinstance(reply, bytes):
+        raise PeerRefused("no answer", "ask again")
+    return reply

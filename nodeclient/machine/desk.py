@@ -1,0 +1,53 @@
+"""One Machine for many askers: takes it up from a root-sealed record, then calls it.
+
+The record holds the boot's secrets, so it is kept only sealed. Taking a Machine up again is needed
+once after a restart of the daemon and costs nothing later; the lock keeps two askers from doing it
+at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from nodeclient.errors import MachineError, SealrunError
+from nodeclient.ports import Machine, Root, Session
+
+LABEL = "machine-session"
+
+
+class MachineDesk:
+    """Every method may raise ``MachineError``."""
+
+    def __init__(self, machine: Machine, root: Root) -> None:
+        self._machine = machine
+        self._root = root
+        self._lock = asyncio.Lock()
+
+    async def boot(self, boot_count: int) -> Session:
+        """A fresh boot; the Session's ``resume`` is sealed."""
+        async with self._lock:
+            session = await self._machine.boot(boot_count)
+        return replace(session, resume=self._root.seal(session.resume, LABEL))
+
+    async def call(self, resume: bytes, method: str, body: object) -> object:
+        """Call the Agent of one boot. Raises MachineError when that boot is over."""
+        await self._take_up(resume)
+        return await self._machine.call(method, body)
+
+    async def power_off(self, resume: bytes) -> None:
+        """Cut the power of one boot; nothing happens when it is over already."""
+        try:
+            await self._take_up(resume)
+        except MachineError:
+            return
+        async with self._lock:
+            await self._machine.power_off()
+
+    async def _take_up(self, resume: bytes) -> None:
+        try:
+            record = self._root.unseal(resume, LABEL)
+        except SealrunError as error:
+            raise MachineError("the machine's record is not this root's", "boot it") from error
+        async with self._lock:
+            await self._machine.resume(record)

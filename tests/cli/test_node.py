@@ -1,0 +1,107 @@
+"""`sealrun node init`."""
+
+import json
+import stat
+from pathlib import Path
+
+from agent.formats import p256
+from agent.formats.hashes import keccak256
+from nodeclient.core.digests import registration_digest
+from nodeclient.core.registration import RegistrationKeys
+from nodeclient.core.types import Address
+from nodeclient.folder import open_folder
+from nodeclient.p2p.contact import verify_record
+from tests.cli.conftest import REGISTRY, Sealrun
+
+
+def init(sealrun: Sealrun, folder: Path, deployment: Path, *more: str) -> tuple[int, str]:
+    outcome = sealrun(
+        *("node", "init", folder, "--deployment", deployment, "--endpoint", "127.0.0.1:7002", *more)
+    )
+    return outcome.code, outcome.err
+
+
+def test_init__registration__is_signed_by_the_root_for_this_registry(node: Path) -> None:
+    data = json.loads((node / "registration.json").read_text())
+    opened = open_folder(node)
+    account = Address(bytes.fromhex(data["account"][2:]))
+    contact = bytes.fromhex(data["contact"][2:])
+    fields = {
+        name: bytes.fromhex(value[2:]) if isinstance(value, str) else value
+        for name, value in data["registration"].items()
+    }
+    registry = Address(bytes.fromhex(REGISTRY[2:]))
+    digest = registration_digest(31337, registry, account, RegistrationKeys(**fields), contact)
+    signature = data["r"].to_bytes(32, "big") + data["s"].to_bytes(32, "big")
+    assert p256.verify(opened.root.public_key(), digest, signature)
+    verified = verify_record(
+        contact,
+        chain_id=31337,
+        registry=registry,
+        node=account,
+        root_public=opened.root.public_key(),
+        digest=keccak256(contact),
+    )
+    assert verified.hpke == opened.load_keys().hpke_public
+    assert verified.endpoint == "127.0.0.1:7001"
+
+
+def test_init__secrets__are_on_disk_only_sealed_and_private(node: Path) -> None:
+    keys = open_folder(node).load_keys()
+    secrets = [keys.account, keys.vrf, keys.hpke_private, keys.tls_key]
+    for file in [file for file in node.rglob("*") if file.is_file()]:
+        content = file.read_bytes()
+        for secret in secrets:
+            assert secret not in content
+            assert secret.hex().encode() not in content
+    for name in ("keys.sealed", "root/root.pem", "root/passphrase"):
+        assert stat.S_IMODE((node / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE(node.stat().st_mode) == 0o700
+
+
+def test_init__twice__refuses_and_leaves_the_first(
+    node: Path, deployment: Path, sealrun: Sealrun
+) -> None:
+    before = {file: file.read_bytes() for file in node.rglob("*") if file.is_file()}
+    code, error = init(sealrun, node, deployment)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "choose a new folder" in error
+    assert before == {file: file.read_bytes() for file in node.rglob("*") if file.is_file()}
+
+
+def test_init__bad_endpoint__leaves_nothing(
+    tmp_path: Path, deployment: Path, sealrun: Sealrun
+) -> None:
+    folder = tmp_path / "new"
+    code, _ = init(sealrun, folder, deployment, "--endpoint", "Not A Host:1")
+    assert code == 2
+    assert not folder.exists()
+
+
+def test_init__no_deployment__says_what_to_run(tmp_path: Path, sealrun: Sealrun) -> None:
+    code, error = init(sealrun, tmp_path / "new", tmp_path / "missing.json")
+    assert code == 2
+    assert "ape run deploy" in error
+
+
+def test_init__roles__stand_in_the_configuration(
+    tmp_path: Path, deployment: Path, sealrun: Sealrun
+) -> None:
+    code, _ = init(sealrun, tmp_path / "new", deployment, "--role", "receiver", "--role", "broker")
+    assert code == 0
+    assert open_folder(tmp_path / "new").config.node.roles == {"receiver", "broker"}
+
+
+def test_config__unknown_key__refused_by_name(node: Path, sealrun: Sealrun) -> None:
+    with (node / "config.toml").open("a") as file:
+        file.write("colour = 1\n")
+    outcome = sealrun("capsule", "seal", node / "config.toml", "--node", node)
+    assert outcome.code == 2
+    assert "node.colour" in outcome.err
+
+
+def test_passphrase__readable_by_others__refused(node: Path, sealrun: Sealrun) -> None:
+    (node / "root/passphrase").chmod(0o644)
+    outcome = sealrun("capsule", "seal", node / "config.toml", "--node", node)
+    assert outcome.code == 2
+    assert "chmod 600" in outcome.err

@@ -1,0 +1,237 @@
+"""`sealrun task` and `node status` against a control server that answers as a daemon does."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Sealrun
+
+TASK = """
+deadlines = 1
+[function]
+cid = "bafkrei{cid}"
+owner = "0x{owner}"
+digest = "sha256:{digest}"
+command = ["python3", "main.py"]
+[[inputs]]
+name = "b"
+cid = "bafkrei{cid}"
+owner = "0x{owner}"
+[[receivers]]
+name = "b"
+node = "0x{owner}"
+[fees]
+executor = "0.01 ether"
+member = "2 gwei"
+[limits]
+memory = "1.5 GiB"
+cpus = 0.5
+""".format(cid="a" * 52, owner="ab" * 20, digest="cd" * 32)
+
+
+class Daemon(ThreadingMixIn, UnixStreamServer):
+    """Simulated control interface: answers by path, the last one of a list for ever."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        self.answers: dict[str, list[tuple[int, bytes]]] = {}
+        self.received: list[Any] = []
+        super().__init__(str(path), Handler)
+
+    def answer(self, path: str, *bodies: object, status: int = 200) -> None:
+        self.answers[path] = [(status, json.dumps(body).encode()) for body in bodies]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Daemon
+
+    def do_GET(self) -> None:
+        queue = self.server.answers[self.path]
+        status, body = queue.pop(0) if len(queue) > 1 else queue[0]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        size = int(self.headers["Content-Length"])
+        self.server.received.append(json.loads(self.rfile.read(size)))
+        self.do_GET()
+
+    def address_string(self) -> str:
+        return "socket"
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the test's output is the command's alone."""
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    server = Daemon(tmp_path / "control.sock")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_status__node_runs__shows_its_answer(
+    daemon: Daemon, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    daemon.answer("/v1/status", {"account": "0xab", "tasks": [{"task": 1, "state": "DRAWN"}]})
+    assert sealrun("node", "status", "--node", tmp_path, "--json").json["account"] == "0xab"
+    assert "state DRAWN" in sealrun("node", "status", "--node", tmp_path).out
+
+
+def test_status__nobody_listens__says_how_to_start(tmp_path: Path, sealrun: Sealrun) -> None:
+    outcome = sealrun("node", "status", "--node", tmp_path)
+    assert outcome.code == 1
+    assert f"sealrun node run {tmp_path}" in outcome.err
+
+
+def test_submit__task_file__sends_exact_numbers(
+    daemon: Daemon, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    (tmp_path / "task.toml").write_text(TASK)
+    daemon.answer("/v1/tasks", {"task": 7})
+    outcome = sealrun("task", "submit", tmp_path / "task.toml", "--node", tmp_path, "--json")
+    assert outcome.json == {"task": 7}
+    sent = daemon.received[0]
+    assert sent["fees"] == {"executor_wei": str(10**16), "member_wei": str(2 * 10**9)}
+    assert sent["limits"] == {
+        "seconds": 60,
+        "memory_bytes": 3 << 29,
+        "scratch_bytes": 256 << 20,
+        "pids": 64,
+        "cpu_milli": 500,
+    }
+    assert sent["function"]["digest"] == "0x" + "cd" * 32
+    assert (sent["committee_size"], sent["class_id"]) == (3, 1)
+
+
+def test_submit__function_by_path__is_sealed_first(
+    daemon: Daemon, node: Path, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    daemon.server_close()
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/main.py").write_text("print('hello')\n")
+    body = TASK.partition("[function]")[2].partition("[[inputs]]")
+    (tmp_path / "task.toml").write_text(
+        '[function]\npath = "code"\ncommand = ["python3", "main.py"]\n[[inputs]]' + body[2]
+    )
+    server = Daemon(node / "control.sock")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.answer("/v1/tasks", {"task": 8})
+    outcome = sealrun("task", "submit", tmp_path / "task.toml", "--node", node, "--json")
+    server.shutdown()
+    server.server_close()
+    assert outcome.code == 0, outcome.err
+    sent = server.received[0]["function"]
+    inspected = sealrun("capsule", "inspect", sent["cid"], "--node", node, "--json").json
+    assert (inspected["kind"], inspected["own"]) == ("function", True)
+    account = json.loads((node / "registration.json").read_text())["account"]
+    assert sent["owner"] == account
+
+
+def test_watch__until_settled__exit_code_0(
+    daemon: Daemon, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    states = ("POSTED", "DRAWN", "DRAWN", "SETTLED")
+    daemon.answer("/v1/tasks/7", *({"task": 7, "state": state} for state in states))
+    outcome = sealrun("task", "watch", 7, "--node", tmp_path, "--json")
+    assert outcome.code == 0
+    assert outcome.json["state"] == "SETTLED"
+    assert outcome.err.splitlines() == [f"task 7: {s}" for s in ("POSTED", "DRAWN", "SETTLED")]
+
+
+@pytest.mark.parametrize("state", ["FAILED", "EXPIRED"])
+def test_watch__not_settled__exit_code_1(
+    state: str, daemon: Daemon, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    daemon.answer("/v1/tasks/7", {"task": 7, "state": state, "cause": "REFUSED"})
+    outcome = sealrun("task", "watch", 7, "--node", tmp_path, "--json")
+    assert outcome.code == 1
+    assert f"ended {state} (REFUSED)" in outcome.err
+
+
+def test_watch__time_is_up__says_how_to_go_on(
+    daemon: Daemon, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    daemon.answer("/v1/tasks/7", {"task": 7, "state": "DRAWN"})
+    outcome = sealrun("task", "watch", 7, "--node", tmp_path, "--seconds", "0.1")
+    assert outcome.code == 1
+    assert "sealrun task watch 7" in outcome.err
+
+
+def test_submit__daemon_refuses__shows_its_next_step(
+    daemon: Daemon, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    (tmp_path / "task.toml").write_text(TASK)
+    daemon.answer(
+        "/v1/tasks", {"error": "no consent", "next_step": "ask the owner of b"}, status=409
+    )
+    outcome = sealrun("task", "submit", tmp_path / "task.toml", "--node", tmp_path)
+    assert (outcome.code, outcome.err) == (2, "sealrun: no consent; ask the owner of b\n")
+
+
+def test_results__out__copies_what_this_node_received(
+    daemon: Daemon, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    (tmp_path / "opened").mkdir()
+    (tmp_path / "opened/common.txt").write_text("Ada\n")
+    daemon.answer(
+        "/v1/tasks/7/results", {"results": [{"receiver": "b", "path": str(tmp_path / "opened")}]}
+    )
+    outcome = sealrun("task", "results", 7, "--node", tmp_path, "--out", tmp_path / "mine")
+    assert outcome.code == 0
+    assert (tmp_path / "mine/b/common.txt").read_text() == "Ada\n"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b'{"a": '])
+def test_answer__no_json__is_one_line(
+    body: bytes, daemon: Daemon, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    daemon.answers["/v1/status"] = [(200, body)]
+    outcome = sealrun("node", "status", "--node", tmp_path)
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+
+
+def test_answer__too_large__refused(
+    daemon: Daemon, tmp_path: Path, sealrun: Sealrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeclient.control_client.MAX_ANSWER", 100)
+    daemon.answer("/v1/status", {"long": "x" * 200})
+    assert sealrun("node", "status", "--node", tmp_path).code == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('executor = "0.01 ether"', "executor = 5", "fees.executor"),
+        ('member = "2 gwei"', 'member = "0.5 wei"', "fees.member"),
+        ("deadlines = 1", "deadlines = 4", "deadlines"),
+        ("deadlines = 1", "committee = 2", "committee"),
+        ("deadlines = 1", "colour = 1", "colour"),
+        ("cpus = 0.5", "cpus = 0", "limits.cpus"),
+        ('name = "b"', 'name = ".."', "name"),
+        ('name = "b"', 'name = "B/../c"', "name"),
+        ("digest = ", "# digest = ", "function"),
+        ("digest = ", 'path = "x"\ndigest = ', "function"),
+        ("[limits]", "[limits", "TOML"),
+    ],
+)
+def test_task_file__fault__is_named(
+    old: str, new: str, said: str, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    assert old in TASK
+    (tmp_path / "task.toml").write_text(TASK.replace(old, new, 1))
+    outcome = sealrun("task", "submit", tmp_path / "task.toml", "--node", tmp_path)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert said in outcome.err

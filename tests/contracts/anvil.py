@@ -1,0 +1,144 @@
+"""A private anvil (osaka) for the contract tests that titanoboa's py-evm cannot run.
+
+py-evm has no P256VERIFY at 0x100 and no real headers behind EIP-2935; anvil has both. One process
+serves the whole test session, on a loopback port of its own choosing, and is stopped by its process
+id whatever happens to the tests. Import the fixture from a `conftest.py`:
+
+    from tests.contracts.anvil import chain  # noqa: F401
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from vyper.cli.vyper_compile import compile_files  # type: ignore[import-untyped]
+from web3 import Web3
+from web3.contract import Contract
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+_NPM: Final = "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
+_LISTENING: Final = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
+_START_SECONDS: Final = 20  # 0.1 s when idle; generous for a busy machine
+
+
+def find_anvil() -> str:
+    """Path of the anvil binary: SEALRUN_ANVIL, PATH, or what `make` put under .build/npm."""
+    built = ROOT / ".build" / "npm" / _NPM
+    found = os.environ.get("SEALRUN_ANVIL") or shutil.which("anvil")
+    if found is None and built.is_file():
+        found = str(built)
+    if found is None:
+        raise RuntimeError("anvil not found; run `make setup` or set SEALRUN_ANVIL")
+    return found
+
+
+@contextmanager
+def running(*options: str) -> Iterator[str]:
+    """Run anvil on a port the kernel chooses; yields its URL and stops it by its process id."""
+    process = subprocess.Popen(
+        [
+            find_anvil(),
+            "--hardfork=osaka",
+            "--host=127.0.0.1",
+            "--port=0",
+            "--steps-tracing",
+            *options,
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield f"http://{_address_of(process)}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _address_of(process: subprocess.Popen[str]) -> str:
+    """Wait for the line that names the port; afterwards keep draining the pipe."""
+    assert process.stdout is not None
+    watchdog = threading.Timer(_START_SECONDS, process.kill)
+    watchdog.start()
+    try:
+        for line in process.stdout:
+            found = _LISTENING.search(line)
+            if found:
+                # a full pipe would block anvil in the middle of a test
+                drain = threading.Thread(target=process.stdout.read, daemon=True)
+                drain.start()
+                return found.group(1)
+    finally:
+        watchdog.cancel()
+    raise RuntimeError("anvil ended before it listened; run it by hand to see why")
+
+
+@cache
+def compiled(source: str) -> dict[str, Any]:
+    """Compiler output (`abi`, `bytecode`, ...) of a contract, by path from the repository root."""
+    outputs = compile_files([ROOT / source], ["abi", "bytecode"], paths=[str(ROOT)])
+    return dict(next(iter(outputs.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A running anvil and the few things that tests do with it."""
+
+    w3: Web3
+    url: str
+
+    def deploy(self, source: str, *arguments: Any) -> Contract:
+        """Compile (once per session) and deploy a contract; `source` as in `compiled`."""
+        output = compiled(source)
+        factory = self.w3.eth.contract(abi=output["abi"], bytecode=output["bytecode"])
+        sent = factory.constructor(*arguments).transact({"from": self.w3.eth.accounts[0]})
+        receipt = self.w3.eth.wait_for_transaction_receipt(sent)
+        assert receipt["contractAddress"] is not None
+        return self.w3.eth.contract(address=receipt["contractAddress"], abi=output["abi"])
+
+    def mine(self, blocks: int = 1) -> None:
+        """Mine empty blocks."""
+        self.rpc("anvil_mine", [hex(blocks)])
+
+    def rpc(self, method: str, parameters: list[Any]) -> Any:
+        """A raw call, for methods that web3 does not wrap. Errors become RuntimeError."""
+        response = self.w3.provider.make_request(method, parameters)  # type: ignore[arg-type]
+        if "error" in response:
+            raise RuntimeError(f"{method}: {response['error']}")
+        return response["result"]
+
+    def execution_gas(self, call: Any) -> int:
+        """Gas that a contract function call burns while executing, in gas.
+
+        The intrinsic part (21,000, calldata, and EIP-7623's floor, which can hide execution) is
+        left out: the figure is read from the trace of the execution itself.
+        """
+        sender = self.w3.eth.accounts[0]
+        sent = call.transact({"from": sender, "gas": 5_000_000})
+        receipt = self.w3.eth.wait_for_transaction_receipt(sent)
+        assert receipt["status"] == 1
+        steps = self.rpc("debug_traceTransaction", [Web3.to_hex(sent)])["structLogs"]
+        return int(steps[0]["gas"] - steps[-1]["gas"] + steps[-1]["gasCost"])
+
+
+@pytest.fixture(scope="session")
+def chain() -> Iterator[Chain]:
+    """One anvil for the session; tests deploy their own contracts and share nothing else."""
+    with running() as url:
+        yield Chain(Web3(Web3.HTTPProvider(url)), url)

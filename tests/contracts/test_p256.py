@@ -1,0 +1,136 @@
+"""`contracts/modules/p256.vy` by precompile (anvil osaka) and in software (py-evm has no 0x100)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import boa
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
+from web3.contract import Contract
+
+from nodeclient.core.curves import P256
+from tests.contracts.anvil import ROOT, Chain
+
+N, P = P256.n, P256.p
+PRECOMPILE: Final = "0x0000000000000000000000000000000000000100"
+KEY: Final = ec.derive_private_key(
+    int.from_bytes(hashlib.sha256(b"root key").digest(), "big") % N, ec.SECP256R1()
+)
+X, Y = KEY.public_key().public_numbers().x, KEY.public_key().public_numbers().y
+DIGEST: Final = hashlib.sha256(b"header").digest()
+R, _S = decode_dss_signature(KEY.sign(DIGEST, ec.ECDSA(Prehashed(hashes.SHA256()))))
+S: Final = min(_S, N - _S)
+
+# What both paths must refuse although the signature is fine otherwise.
+REFUSED: Final = {
+    "high_s": (DIGEST, R, N - S, X, Y),
+    "s_plus_order": (DIGEST, R, (S + N) % 2**256, X, Y),
+    "zero_r": (DIGEST, 0, S, X, Y),
+    "zero_s": (DIGEST, R, 0, X, Y),
+    "order_as_r": (DIGEST, N, S, X, Y),
+    "zero_key": (DIGEST, R, S, 0, 0),
+    "off_curve": (DIGEST, R, S, X, Y ^ 1),
+    "x_off_curve": (DIGEST, R, S, X ^ 1, Y),
+    "coordinate_not_reduced": (DIGEST, R, S, X, Y + P if Y + P < 2**256 else P),
+    "other_key": (DIGEST, R, S, X, P - Y),
+    "other_digest": (bytes(32), R, S, X, Y),
+    "other_r": (DIGEST, R ^ 1, S, X, Y),
+    "other_s": (DIGEST, R, S ^ 1, X, Y),
+}
+
+
+@pytest.fixture(scope="module")
+def software() -> Any:
+    return boa.load(str(ROOT / "contracts/mocks/P256Mock.vy"))
+
+
+@pytest.fixture(scope="module")
+def precompiled(chain: Chain) -> Contract:
+    return chain.deploy("contracts/mocks/P256Mock.vy")
+
+
+@pytest.fixture
+def answering() -> Iterator[Any]:
+    """Installs code at 0x100 that answers one fixed word, for the length of a test."""
+    with boa.env.anchor():
+
+        def install(word: int, size: int) -> None:
+            # PUSH1 word PUSH0 MSTORE PUSH1 size PUSH0 RETURN
+            code = bytes((0x60, word, 0x5F, 0x52, 0x60, size, 0x5F, 0xF3))
+            boa.env.set_code(boa.util.abi.Address(PRECOMPILE), code)
+
+        yield install
+
+
+def test_verify__valid_signature_in_software__true(software: Any) -> None:
+    assert boa.env.get_code(PRECOMPILE) == b""
+    assert software.verify(DIGEST, R, S, X, Y) is True
+
+
+def test_verify__valid_signature_by_precompile__true_and_cheap(
+    chain: Chain, precompiled: Contract
+) -> None:
+    call = precompiled.functions.verify(DIGEST, R, S, X, Y)
+    assert call.call() is True
+    assert chain.execution_gas(call) < 9_000  # software needs at least 375,000
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_verify__refused_case__false_on_both_paths(
+    software: Any, precompiled: Contract, case: str
+) -> None:
+    assert software.verify(*REFUSED[case]) is False
+    assert precompiled.functions.verify(*REFUSED[case]).call() is False
+
+
+def test_verify__high_s__is_refused_here_and_not_by_the_precompile(
+    chain: Chain, precompiled: Contract
+) -> None:
+    """EIP-7951 takes both halves; the module must not."""
+    words = b"".join(value.to_bytes(32, "big") for value in (R, N - S, X, Y))
+    answer = chain.rpc("eth_call", [{"to": PRECOMPILE, "data": "0x" + (DIGEST + words).hex()}])
+    assert int(answer, 16) == 1
+    assert precompiled.functions.verify(DIGEST, R, N - S, X, Y).call() is False
+
+
+def test_verify__empty_answer_to_a_bad_signature__is_not_taken_for_yes(
+    software: Any,
+) -> None:
+    """Without the precompile the call to 0x100 succeeds with nothing: the software must decide."""
+    assert software.verify(hashlib.sha256(b"never signed").digest(), R, S, X, Y) is False
+
+
+def test_verify__answer_of_32_bytes__decides(software: Any, answering: Any) -> None:
+    answering(word=0, size=32)
+    assert software.verify(DIGEST, R, S, X, Y) is False
+    answering(word=2, size=32)
+    assert software.verify(DIGEST, R, S, X, Y) is False
+    answering(word=1, size=32)
+    assert software.verify(bytes(32), R, S, X, Y) is True
+
+
+def test_verify__answer_of_31_bytes__software_decides(software: Any, answering: Any) -> None:
+    answering(word=1, size=31)
+    assert software.verify(bytes(32), R, S, X, Y) is False
+    assert software.verify(DIGEST, R, S, X, Y) is True
+
+
+def test_verify__reverting_precompile__software_decides(software: Any) -> None:
+    with boa.env.anchor():
+        boa.env.set_code(boa.util.abi.Address(PRECOMPILE), bytes.fromhex("5f5ffd"))
+        assert software.verify(DIGEST, R, S, X, Y) is True
+        assert software.verify(bytes(32), R, S, X, Y) is False
+
+
+def test_is_key__points_and_others__told_apart(software: Any) -> None:
+    assert software.is_key(X, Y)
+    assert software.is_key(*P256.generator)
+    small = next(point for x in range(99) if (point := P256.decompress(2, x)) is not None)
+    assert software.is_key(*small)
+    for x, y in ((0, 0), (X, Y ^ 1), (Y, X), (P, 0), (small[0] + P, small[1]), (0, P)):
+        assert not software.is_key(x % 2**256, y)
