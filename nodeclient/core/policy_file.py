@@ -19,14 +19,18 @@ from nodeclient.core.policy import (
     PermittedReceiver,
 )
 from nodeclient.core.types import Address, RootClass
+from nodeclient.errors import BadInput
 
 T = TypeVar("T")
 MAX_ENTRIES = 256
 _MAX_AMOUNT = 2**128 - 1
 
 
-class PolicyError(ValueError):
-    """A policy out of shape; the message names the field and what to write."""
+class PolicyError(BadInput):
+    """A policy out of shape; the message names the field and what it needs."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "correct the policy")
 
 
 def policy_from_dict(source: Mapping[str, object]) -> OwnerPolicy:
