@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from nodeclient.errors import BadInput
 from nodeclient.files import replace_file
 
 MAX_FILE = 256 << 10  # bytes
+NEXT = "correct it; docs/policy.md explains every key"
 
 
 class Policies:
@@ -104,20 +106,20 @@ def policy_path(folder: Path, cid: str) -> Path:
 
 
 def load_policy(path: Path) -> OwnerPolicy:
-    """Read a policy file. Raises BadInput."""
+    """Read a policy file, JSON or TOML by its ending. Raises BadInput."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE + 1)
         if len(raw) > MAX_FILE:
             raise BadInput(f"{path} exceeds {MAX_FILE >> 10} KiB", "shorten it")
-        parsed = json.loads(raw)
+        parsed = json.loads(raw) if path.suffix == ".json" else tomllib.loads(raw.decode())
         if not isinstance(parsed, dict):
-            raise BadInput(f"{path} is no JSON object", "see docs/policy.md")
+            raise BadInput(f"{path} is no JSON object", NEXT)
         return policy_from_dict(parsed)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}", "check the path") from error
     except ValueError as error:
-        raise BadInput(f"{path}: {error}", "correct it") from error
+        raise BadInput(f"{path}: {error}", NEXT) from error
 
 
 def save_policy(folder: Path, cid: str, policy: OwnerPolicy) -> None:

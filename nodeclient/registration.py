@@ -69,4 +69,3 @@ def write_registration(folder: Path, registration: dict[str, Any]) -> Path:
     path = folder / REGISTRATION
     path.write_text(json.dumps(registration, indent=2) + "\n")
     return path
-

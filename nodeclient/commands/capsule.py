@@ -20,7 +20,6 @@ from nodeclient.commands.output import NodeFolder as NodeOption
 from nodeclient.commands.permit import permit
 from nodeclient.errors import BadInput
 from nodeclient.folder import NodeFolder, open_folder
-from nodeclient.policies import load_policy, save_policy
 
 app = typer.Typer(help="Seal, permit, inspect and open capsules.", no_args_is_help=True)
 app.command("permit")(permit)
@@ -102,22 +101,6 @@ def open_(
         )
     _open(opened, cid, header, target)
     show({"cid": cid, "path": str(target), "bytes": header.size}, as_json)
-
-
-@app.command()
-def permit(
-    cid: Annotated[str, CID],
-    policy: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Policy, JSON.")],
-    node: NodeOption = NODE,
-    as_json: Json = False,
-) -> None:
-    """Set who may use a capsule of this node, for what, and how often; without one: nobody."""
-    opened = open_folder(node)
-    digest_of(cid)
-    load_key(opened.root, opened.vault, cid)  # a policy for a capsule of somebody else is a mistake
-    wanted = load_policy(policy)
-    save_policy(opened.config.folder, cid, wanted)
-    show({"cid": cid, "uses": wanted.uses, "functions": len(wanted.functions)}, as_json)
 
 
 def _header(opened: NodeFolder, cid: str) -> CapsuleHeader:

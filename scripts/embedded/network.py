@@ -114,9 +114,8 @@ class Network:
 
     def stop(self) -> None:
         """Daemons first, the chain last, so that its state is whole."""
-        with contextlib.suppress(Exception):
-            with ThreadPoolExecutor(8) as pool:
-                list(pool.map(NodeProcess.stop, self.nodes.values()))
+        with contextlib.suppress(Exception), ThreadPoolExecutor(8) as pool:
+            list(pool.map(NodeProcess.stop, self.nodes.values()))
         for node in self.workers.values():
             cut_power(node)
         self.chain.stop()

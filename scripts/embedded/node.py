@@ -18,11 +18,11 @@ from typing import Any
 from nodeclient.chain import registry
 from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.journal import SqliteJournal
+from nodeclient.chain.registration import load as load_registration
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
 from nodeclient.config import Role
 from nodeclient.control_client import ControlClient
-from nodeclient.registration import load_registration
 from nodeclient.errors import DaemonUnreachable
 from nodeclient.folder import create_folder, open_folder
 from scripts.embedded.chain import ROOT
@@ -77,9 +77,7 @@ class NodeProcess:
         try:
             keys = open_folder(self.folder).load_keys()
             journal = SqliteJournal(":memory:")
-            sender = Sender(
-                rpc, deployment, journal, keys.account, SendSettings(poll_seconds=0.05)
-            )
+            sender = Sender(rpc, deployment, journal, keys.account, SendSettings(poll_seconds=0.05))
             registration = load_registration(self.folder / "registration.json")
             order = registry.register("register", registration, deposit, join=join)
             await sender.execute(order)

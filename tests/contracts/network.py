@@ -286,9 +286,7 @@ class Network:
 
     def draw_call(self, task: Task) -> ContractFunction:
         """The call `draw` with the right header."""
-        return self.market.functions.draw(
-            task.as_tuple(), self.header_of(self.entropy_block(task))
-        )
+        return self.market.functions.draw(task.as_tuple(), self.header_of(self.entropy_block(task)))
 
     def draw(self, task: Task) -> Task:
         """Anyone draws the committee."""

@@ -31,9 +31,7 @@ def runtime(engine: docker.DockerClient) -> BuiltImage:
 
 
 @pytest.fixture
-async def pi(
-    tmp_path: Path, runtime: BuiltImage, engine: docker.DockerClient
-) -> AsyncIterator[Pi]:
+async def pi(tmp_path: Path, runtime: BuiltImage, engine: docker.DockerClient) -> AsyncIterator[Pi]:
     """A Pi with its Machine off; afterwards nothing of it may be left."""
     pi = Pi(tmp_path / "machine", runtime.image_id, runtime.path)
     yield pi

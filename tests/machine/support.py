@@ -38,9 +38,7 @@ from nodeclient.machine.process import AgentProcess
 from nodeclient.ports import Session
 
 CHAIN, MARKET, TASK, NODE = 31337, b"\x11" * 20, 7, b"\x22" * 20
-LIMITS = Limits(
-    seconds=20, memory_bytes=128 << 20, scratch_bytes=8 << 20, pids=32, cpu_milli=1000
-)
+LIMITS = Limits(seconds=20, memory_bytes=128 << 20, scratch_bytes=8 << 20, pids=32, cpu_milli=1000)
 
 
 @dataclass
@@ -220,9 +218,7 @@ class Pi:
         info = result_info(CHAIN, MARKET, TASK, name)
         key = hpke.open(job.receivers[name], info, header.sealed_key)
         sink = BytesIO()
-        open_stream(
-            cid, self.blocks.__getitem__, key, sink, expect_owner=None, expect_digest=None
-        )
+        open_stream(cid, self.blocks.__getitem__, key, sink, expect_owner=None, expect_digest=None)
         sink.seek(0)
         target = self.folder / f"result-{hashlib.sha256(cid.encode()).hexdigest()[:8]}"
         entries = unpack(sink, target)
