@@ -165,4 +165,4 @@ def cut_power(node: NodeProcess) -> None:
 
 
 # What an embedded Machine is not, as its Evidence says; this network accepts that openly.
-SIMULATED_PARTS = tuple(SIMULATED)
+SIMULATED_PARTS = ("root", *SIMULATED)

@@ -52,7 +52,9 @@ class Story:
                 self.say(f"[bold]task {task}: {state}[/bold]{self._drawn(view, names, state)}")
             for node in network.nodes.values():
                 self._tell(node, view["commitment"])
-            if state in OVER and (state != "SETTLED" or self._received(task, receivers)):
+            if state in OVER and state != "SETTLED":
+                raise RuntimeError(f"task {task} ended {state}; see the nodes' logs")
+            if state == "SETTLED" and self._received(task, receivers):
                 return
             if time.monotonic() > end:
                 raise RuntimeError(f"task {task} is still {state} after {seconds:.0f} s")
