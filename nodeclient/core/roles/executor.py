@@ -140,6 +140,13 @@ def on_brief(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Ste
     return replace(role, spec=event.spec), (answer, vet)
 
 
+def on_brief_too_early(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:
+    """The sender saw the draw before this Node did: it sends again."""
+    refusal = "this node was not drawn for the task, as far as it sees"
+    reply = do.Reply(commitment=case.commitment, request=event.request, refusal=refusal)
+    return role, (reply,)
+
+
 def on_brief_again(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:
     return role, (do.Reply(commitment=case.commitment, request=event.request),)
 
@@ -314,6 +321,8 @@ TABLE = build_table(
         (State.WATCHING, ev.BlockSeen): on_block_while_watching,
         (State.WATCHING, ev.TransactionRejected): on_claim_rejected,
         (State.LEADING, ev.BlockSeen): on_block_while_leading,
+        (State.WATCHING, ev.BriefReceived): on_brief_too_early,
+        (State.LEADING, ev.BriefReceived): on_brief_too_early,
         (State.DRAWN, ev.BriefReceived): on_brief,
         (State.DRAWN, ev.TaskVetted): on_vetted,
         (State.ACCEPTING, ev.TaskAccepted): on_accepted,
