@@ -1,4 +1,4 @@
-"""The allow-list proxy: what the task names goes through, everything else is refused and counted."""
+"""The allow-list proxy: what the task names goes through, all else is refused and counted."""
 
 from __future__ import annotations
 
@@ -115,9 +115,7 @@ async def test_connect__malformed_request__refused(
     assert (code, proxy.counts["malformed"]) == (400, 1)
 
 
-async def test_connect__more_than_the_bound__busy(
-    tmp_path: Path, proxy: Proxy, echo: int
-) -> None:
+async def test_connect__more_than_the_bound__busy(tmp_path: Path, proxy: Proxy, echo: int) -> None:
     open_ones = [
         await asyncio.open_unix_connection(str(tmp_path / "proxy.sock"))
         for _ in range(MAX_CONNECTIONS)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
+import cbor2
+
 from agent.formats import hpke
 from agent.formats.archive import pack, unpack
 from agent.formats.capsule import Kind, inspect, open_stream, seal_stream
@@ -38,9 +40,7 @@ from nodeclient.machine.process import AgentProcess
 from nodeclient.ports import Session
 
 CHAIN, MARKET, TASK, NODE = 31337, b"\x11" * 20, 7, b"\x22" * 20
-LIMITS = Limits(
-    seconds=20, memory_bytes=128 << 20, scratch_bytes=8 << 20, pids=32, cpu_milli=1000
-)
+LIMITS = Limits(seconds=20, memory_bytes=128 << 20, scratch_bytes=8 << 20, pids=32, cpu_milli=1000)
 
 
 @dataclass
@@ -80,6 +80,14 @@ class Pi:
         """Another daemon's LocalMachine over the same folder, as after a restart."""
         settings = LocalSettings(self.folder, lease_seconds=self.lease_seconds)
         return LocalMachine(settings, self.get, self.put, self.find_image)
+
+    def keep_blocks(self) -> None:
+        """Write the store to the folder, for a daemon that takes over."""
+        (self.folder / "blocks.cbor").write_bytes(cbor2.dumps(self.blocks))
+
+    def load_blocks(self) -> None:
+        """What an earlier daemon of this folder kept."""
+        self.blocks.update(cbor2.loads((self.folder / "blocks.cbor").read_bytes()))
 
     @property
     def label(self) -> str:
@@ -194,7 +202,7 @@ class Pi:
 
     async def until_done(self, seconds: float = 60.0) -> Outcome:
         async with asyncio.timeout(seconds):
-            while (status := await self.status()).state is not State.DONE:
+            while (status := await self.status()).state is not State.DONE:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert status.outcome is not None
         return status.outcome
@@ -220,9 +228,7 @@ class Pi:
         info = result_info(CHAIN, MARKET, TASK, name)
         key = hpke.open(job.receivers[name], info, header.sealed_key)
         sink = BytesIO()
-        open_stream(
-            cid, self.blocks.__getitem__, key, sink, expect_owner=None, expect_digest=None
-        )
+        open_stream(cid, self.blocks.__getitem__, key, sink, expect_owner=None, expect_digest=None)
         sink.seek(0)
         target = self.folder / f"result-{hashlib.sha256(cid.encode()).hexdigest()[:8]}"
         entries = unpack(sink, target)
