@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import docker
 import pytest
+from docker.models.containers import Container
 
 from agent.formats.messages import DURING, Ending
 from nodeclient.machine.power import LABEL
@@ -21,7 +22,8 @@ def attempt(name, act):
         found[name] = repr(act())
     except OSError as error:
         found[name] = f"errno {error.errno}"
-status = dict(l.split(":\t", 1) for l in open("/proc/self/status").read().splitlines() if ":\t" in l)
+lines = open("/proc/self/status").read().splitlines()
+status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 for field in ("Uid", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp"):
     found[field] = status[field].split()[0]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -117,15 +119,22 @@ async def start_sleeper(pi: Pi, job: Job) -> None:
     await pi.release_all(job, session, (await pi.ask(job)).root)
 
 
+async def until_running(pi: Pi, engine: docker.DockerClient) -> list[Container]:
+    """The Machine's running containers, waited for."""
+    label = {"label": f"{LABEL}={pi.label}"}
+    async with asyncio.timeout(30):
+        while not (found := engine.containers.list(filters=label)):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return found
+
+
 async def test_container__while_it_runs__inspect_and_evidence_agree(
     pi: Pi, engine: docker.DockerClient
 ) -> None:
     limits = replace(LIMITS, memory_bytes=64 << 20, pids=20, cpu_milli=500)
     job = pi.job("import time; time.sleep(60)", limits=limits)
     await start_sleeper(pi, job)
-    async with asyncio.timeout(30):
-        while not (found := engine.containers.list(filters={"label": f"{LABEL}={pi.label}"})):
-            await asyncio.sleep(0.05)
+    found = await until_running(pi, engine)
     applied = found[0].attrs["HostConfig"]
     assert found[0].attrs["Image"] == "sha256:" + pi.image_id.hex()
     assert found[0].attrs["Config"]["User"] == "65534:65534"
@@ -161,9 +170,7 @@ async def test_run__given_up_in_the_middle__container_is_gone(
 ) -> None:
     job = pi.job("import time; time.sleep(60)")
     await start_sleeper(pi, job)
+    await until_running(pi, engine)
     label = {"label": f"{LABEL}={pi.label}"}
-    async with asyncio.timeout(30):
-        while not engine.containers.list(filters=label):
-            await asyncio.sleep(0.05)
     await (pi.machine.call("stop", {}) if method == "stop" else pi.machine.power_off())
     assert engine.containers.list(all=True, filters=label) == []

@@ -1,4 +1,4 @@
-"""The allow-list proxy: what the task names goes through, everything else is refused and counted."""
+"""The allow-list proxy: what the task names goes through, all else is refused and counted."""
 
 from __future__ import annotations
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import docker
 import pytest
+from docker.errors import APIError
 
 from nodeclient.images import BuiltImage, build_runtime, ensure_engine, load_image
+from nodeclient.images.load import has_image
 from nodeclient.machine.power import LABEL
 from tests.machine.support import Pi
 
@@ -23,11 +26,15 @@ def engine() -> docker.DockerClient:
 
 
 @pytest.fixture(scope="session")
-def runtime(engine: docker.DockerClient) -> BuiltImage:
+def runtime(engine: docker.DockerClient) -> Iterator[BuiltImage]:
     """The runtime image, built once and loaded, so that most tests need not bring it."""
     image = build_runtime(_BUILD / "images", lambda _: None)
+    before = has_image(engine, image.image_id)
     load_image(image.path)
-    return image
+    yield image
+    if not before:
+        with contextlib.suppress(APIError):  # somebody else uses it by now
+            engine.images.remove("sha256:" + image.image_id.hex())
 
 
 @pytest.fixture

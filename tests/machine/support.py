@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
+import cbor2
+
 from agent.formats import hpke
 from agent.formats.archive import pack, unpack
 from agent.formats.capsule import Kind, inspect, open_stream, seal_stream
@@ -78,6 +80,14 @@ class Pi:
         """Another daemon's LocalMachine over the same folder, as after a restart."""
         settings = LocalSettings(self.folder, lease_seconds=self.lease_seconds)
         return LocalMachine(settings, self.get, self.put, self.find_image)
+
+    def keep_blocks(self) -> None:
+        """Write the store to the folder, for a daemon that takes over."""
+        (self.folder / "blocks.cbor").write_bytes(cbor2.dumps(self.blocks))
+
+    def load_blocks(self) -> None:
+        """What an earlier daemon of this folder kept."""
+        self.blocks.update(cbor2.loads((self.folder / "blocks.cbor").read_bytes()))
 
     @property
     def label(self) -> str:
@@ -192,7 +202,7 @@ class Pi:
 
     async def until_done(self, seconds: float = 60.0) -> Outcome:
         async with asyncio.timeout(seconds):
-            while (status := await self.status()).state is not State.DONE:
+            while (status := await self.status()).state is not State.DONE:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert status.outcome is not None
         return status.outcome
