@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import click
 from ape.api import AccountAPI, ProviderAPI
+from ape.cli import verbosity_option
 from ape.exceptions import ApeException
 from eth_utils.address import to_checksum_address
 from web3.exceptions import Web3Exception
@@ -109,6 +110,8 @@ deployment_option = click.option(
     type=click.Path(path_type=Path),
     help="Deployment file; by default deployments/<network>.json by chain id.",
 )
+# Ape's log goes to standard output, where a program reads our JSON.
+quiet_option = verbosity_option(default="ERROR")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 

@@ -19,6 +19,7 @@ from scripts._common import (
     execute,
     json_option,
     load_deployment,
+    quiet_option,
     receipt_fields,
     reporting,
     show,
@@ -42,6 +43,7 @@ KINDS = {kind.name.lower(): kind for kind in ImageKind}
 @click.option("--revoke", is_flag=True, help="Revoke at once instead.")
 @deployment_option
 @json_option
+@quiet_option
 @reporting
 def cli(
     account: AccountAPI,

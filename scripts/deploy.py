@@ -20,7 +20,15 @@ from nodeclient.chain.deployment import Deployed, Deployment
 from nodeclient.chain.presets import CREATIONS, PRESETS, WIRING, Preset
 from nodeclient.core.types import Address
 from nodeclient.errors import BadInput
-from scripts._common import json_option, network_name, reporting, send, show, unattended
+from scripts._common import (
+    json_option,
+    network_name,
+    quiet_option,
+    reporting,
+    send,
+    show,
+    unattended,
+)
 
 ANVIL = 31337
 
@@ -31,6 +39,7 @@ ANVIL = 31337
 @click.option("--allow-software", is_flag=True, help="Admit software roots (test networks).")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: deployments/<network>.json.")
 @json_option
+@quiet_option
 @reporting
 def cli(
     account: AccountAPI,

@@ -15,6 +15,7 @@ from scripts._common import (
     deployment_option,
     json_option,
     load_deployment,
+    quiet_option,
     receipt_fields,
     reporting,
     show,
@@ -29,6 +30,7 @@ from scripts._signer import node_option, signer_for
 @node_option
 @deployment_option
 @json_option
+@quiet_option
 @reporting
 def cli(
     account: AccountAPI,

@@ -19,6 +19,7 @@ from scripts._common import (
     deployment_option,
     json_option,
     load_deployment,
+    quiet_option,
     receipt_fields,
     reporting,
     show,
@@ -40,6 +41,7 @@ from scripts._signer import signer_for
 @click.option("--join/--no-join", default=True, help="Whether the Node may be drawn.")
 @deployment_option
 @json_option
+@quiet_option
 @reporting
 def cli(
     account: AccountAPI,

@@ -25,6 +25,7 @@ from scripts._common import (
     ether,
     json_option,
     load_deployment,
+    quiet_option,
     reporting,
     with_rpc,
 )
@@ -34,6 +35,7 @@ from scripts._common import (
 @click.option("--account", "only", type=HexBytes(20), help="Only this Node's account.")
 @deployment_option
 @json_option
+@quiet_option
 @reporting
 def cli(
     provider: ProviderAPI,

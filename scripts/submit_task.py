@@ -25,6 +25,7 @@ from scripts._common import (
     deployment_option,
     json_option,
     load_deployment,
+    quiet_option,
     receipt_fields,
     reporting,
     show,
@@ -48,6 +49,7 @@ from scripts._signer import node_option, signer_for
 @click.option("--member-fee", type=Amount(), default="0.001", show_default=True, help="Each.")
 @deployment_option
 @json_option
+@quiet_option
 @reporting
 def cli(
     account: AccountAPI,

@@ -14,6 +14,7 @@ from scripts._common import (
     deployment_option,
     json_option,
     load_deployment,
+    quiet_option,
     receipt_fields,
     reporting,
     show,
@@ -28,6 +29,7 @@ from scripts._signer import node_option, signer_for
 @click.option("--amount", type=Amount(), required=True, help="For example 1 (ether).")
 @deployment_option
 @json_option
+@quiet_option
 @reporting
 def cli(
     account: AccountAPI,

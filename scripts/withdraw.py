@@ -21,6 +21,7 @@ from scripts._common import (
     ether,
     json_option,
     load_deployment,
+    quiet_option,
     reporting,
     show,
     with_rpc,
@@ -33,6 +34,7 @@ from scripts._signer import node_option, signer_for
 @node_option
 @deployment_option
 @json_option
+@quiet_option
 @reporting
 def cli(
     account: AccountAPI,
