@@ -47,9 +47,7 @@ def test_draw__many_seeds__odds_are_the_weights(grid: Any) -> None:
         for who in grid.draws(part.to_bytes(32, "big"), 1, NOBODY, 500)
     )
     total = sum(1 << tier for tier in tiers)
-    expected = {
-        who: times * (1 << tier) / total for who, tier in zip(nodes, tiers, strict=True)
-    }
+    expected = {who: times * (1 << tier) / total for who, tier in zip(nodes, tiers, strict=True)}
     # 7 degrees of freedom: above 35 once in 100,000; the seeds are fixed
     assert chi_squared(first, expected) < 35
 

@@ -42,10 +42,7 @@ def sign_contact(network: Network, keys: NodeKeys, contact: bytes) -> tuple[int,
 
 
 def node_of(network: Network, account: str) -> dict[str, Any]:
-    names = (
-        "id status root_class root_x root_y vrf_x vrf_prefix hardware_id attestation_key "
-        "contact_digest deposit tier engaged fixed_at exit_at"
-    ).split()
+    names = ["id", "status", "root_class", "root_x", "root_y", "vrf_x", "vrf_prefix", "hardware_id", "attestation_key", "contact_digest", "deposit", "tier", "engaged", "fixed_at", "exit_at"]
     return dict(zip(names, network.registry.functions.node(account).call(), strict=True))
 
 
@@ -109,9 +106,9 @@ def test_register__signature_of_another_account_or_contact__reverts(network: Net
     stolen = register(row, contact, True, *signature)
     expected = "registry: not signed by the root key"
     assert network.reason(network.outsider, stolen, UNIT) == expected
-    assert network.reason(
-        keys.address, register(row, b"another", True, *signature), UNIT
-    ) == expected
+    assert (
+        network.reason(keys.address, register(row, b"another", True, *signature), UNIT) == expected
+    )
 
 
 def test_register__twice_or_same_hardware__reverts(network: Network) -> None:

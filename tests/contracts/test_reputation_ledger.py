@@ -57,9 +57,7 @@ def node(number: int) -> str:
 
 def settle(setting: Setting, voted: int = 0b111, fee: int = 100, member_fee: int = 7) -> None:
     with setting.as_market():
-        setting.ledger.settle(
-            1, node(0), fee, [node(1), node(2), node(3)], voted, member_fee
-        )
+        setting.ledger.settle(1, node(0), fee, [node(1), node(2), node(3)], voted, member_fee)
 
 
 def pass_blocks(number: int) -> None:

@@ -83,9 +83,7 @@ def test_claim__race_of_three__lowest_ticket_leads_and_others_are_free(network: 
     nodes = list(network.nodes.values())[:3]
     ticket_of = network.market.functions.ticket_of
     tickets = {
-        keys.address: ticket_of(
-            network.beta(task, keys), keys.address, task.posted_at
-        ).call()
+        keys.address: ticket_of(network.beta(task, keys), keys.address, task.posted_at).call()
         for keys in nodes
     }
     best, middle, worst = sorted(nodes, key=lambda keys: tickets[keys.address])
