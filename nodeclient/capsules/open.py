@@ -8,10 +8,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from agent.formats import archive
-from agent.formats.capsule import CapsuleHeader, Kind, open_stream
+from agent.formats.capsule import CapsuleHeader, Kind, Sink, open_stream
 from agent.formats.cbor import FormatError
 from nodeclient.capsules.errors import CapsuleFileError
 from nodeclient.files import FileRefused, new_file, sync_filesystem, sync_folder
@@ -103,7 +102,7 @@ def _as_file_error(target: Path) -> Iterator[None]:
 class _Counted:
     """A sink that reports what is written to it."""
 
-    def __init__(self, sink: BinaryIO, progress: Progress) -> None:
+    def __init__(self, sink: Sink, progress: Progress) -> None:
         self._sink, self._progress = sink, progress
 
     def write(self, part: bytes) -> int:

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from agent.formats.cbor import FormatError
 from agent.formats.cid import BlockMismatch, check_block, digest_of
 from nodeclient.capsules.errors import BlockCorrupt, BlockMissing, StoreError
-from nodeclient.files import replace_file, sync_filesystem
+from nodeclient.files import WriteBehind, replace_file, sync_filesystem
 
 MAX_BLOCK = 1 << 20  # bytes: a full chunk, or the largest header
 
@@ -44,7 +44,7 @@ class FolderStore:
             check_block(cid, block)
         except FormatError as error:
             raise StoreError(f"store: {cid}: bytes of another CID", "fetch it elsewhere") from error
-        self._write(cid, block, durable=True)
+        self._write(cid, block)
 
     def get(self, cid: str) -> bytes:
         """The block. Raises BlockMissing or BlockCorrupt."""
@@ -81,6 +81,7 @@ class FolderStore:
         """
         held: list[tuple[str, bytes]] = []
         written: list[str] = []
+        behind = WriteBehind()
 
         def put(cid: str, block: bytes) -> None:
             if held:
@@ -91,18 +92,20 @@ class FolderStore:
             cid, block = held.pop()
             if not self.has(cid):
                 written.append(cid)
-            self._write(cid, block, durable=False)
+            self._write(cid, block, behind)
 
         try:
             yield put
             if held:
                 if written:
                     sync_filesystem(self._folder)
-                self._write(*held.pop(), durable=True)
+                self._write(*held.pop())
         except BaseException:
             for cid in written:
                 self.remove(cid)
             raise
+        finally:
+            behind.close()
 
     def _path(self, cid: str) -> Path:
         try:
@@ -111,12 +114,12 @@ class FolderStore:
             raise StoreError("store: not a CID of this project", "copy it whole") from error
         return self._folder / cid[-3:-1] / cid
 
-    def _write(self, cid: str, block: bytes, *, durable: bool) -> None:
+    def _write(self, cid: str, block: bytes, behind: WriteBehind | None = None) -> None:
         if len(block) > MAX_BLOCK:
             raise StoreError(f"store: a block has at most {MAX_BLOCK} bytes", "split it")
         path = self._path(cid)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_file(path, block, durable=durable)
+            replace_file(path, block, behind=behind)
         except OSError as error:
             raise StoreError(f"store: {error}", "free some space or check the disk") from error
