@@ -20,10 +20,15 @@ def node(number: int) -> str:
     return to_checksum_address(f"0x{0xA0000 + number:040x}")
 
 
+@pytest.fixture(scope="module")
+def deployed() -> Any:
+    return boa.load(str(ROOT / "contracts" / "mocks" / "ClassGridMock.vy"))
+
+
 @pytest.fixture
-def grid() -> Iterator[Any]:
+def grid(deployed: Any) -> Iterator[Any]:
     with boa.env.anchor():
-        yield boa.load(str(ROOT / "contracts" / "mocks" / "ClassGridMock.vy"))
+        yield deployed
 
 
 def filled(grid: Any, tiers: list[int]) -> list[str]:
@@ -47,9 +52,7 @@ def test_draw__many_seeds__odds_are_the_weights(grid: Any) -> None:
         for who in grid.draws(part.to_bytes(32, "big"), 1, NOBODY, 500)
     )
     total = sum(1 << tier for tier in tiers)
-    expected = {
-        who: times * (1 << tier) / total for who, tier in zip(nodes, tiers, strict=True)
-    }
+    expected = {who: times * (1 << tier) / total for who, tier in zip(nodes, tiers, strict=True)}
     # 7 degrees of freedom: above 35 once in 100,000; the seeds are fixed
     assert chi_squared(first, expected) < 35
 
