@@ -20,10 +20,15 @@ def node(number: int) -> str:
     return to_checksum_address(f"0x{0xA0000 + number:040x}")
 
 
+@pytest.fixture(scope="module")
+def deployed() -> Any:
+    return boa.load(str(ROOT / "contracts" / "mocks" / "ClassGridMock.vy"))
+
+
 @pytest.fixture
-def grid() -> Iterator[Any]:
+def grid(deployed: Any) -> Iterator[Any]:
     with boa.env.anchor():
-        yield boa.load(str(ROOT / "contracts" / "mocks" / "ClassGridMock.vy"))
+        yield deployed
 
 
 def filled(grid: Any, tiers: list[int]) -> list[str]:

@@ -39,16 +39,21 @@ class Setting:
         return boa.env.prank(self.market)
 
 
+@pytest.fixture(scope="module")
+def deployed() -> Setting:
+    registry = boa.env.generate_address("registry")
+    ledger = boa.load(str(ROOT / "contracts" / "ReputationLedger.vy"), HALF_LIFE, SPAN)
+    market = boa.loads(MARKET, registry, ledger.address)
+    attestation = boa.loads(MARKET, registry, ledger.address)
+    ledger.connect(market.address, attestation.address)
+    return Setting(ledger, market.address, attestation.address, registry)
+
+
 @pytest.fixture
-def setting() -> Iterator[Setting]:
+def setting(deployed: Setting) -> Iterator[Setting]:
     with boa.env.anchor():
         boa.env.evm.patch.block_number = 1000
-        registry = boa.env.generate_address("registry")
-        ledger = boa.load(str(ROOT / "contracts" / "ReputationLedger.vy"), HALF_LIFE, SPAN)
-        market = boa.loads(MARKET, registry, ledger.address)
-        attestation = boa.loads(MARKET, registry, ledger.address)
-        ledger.connect(market.address, attestation.address)
-        yield Setting(ledger, market.address, attestation.address, registry)
+        yield deployed
 
 
 def node(number: int) -> str:

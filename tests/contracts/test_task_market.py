@@ -23,6 +23,7 @@ from tests.contracts.network import (
 )
 from tests.contracts.signing import AFTER, BEFORE, DURING
 
+pytestmark = pytest.mark.chain  # starts anvil
 VALUE = POSTING_FEE + EXECUTOR_FEE + 3 * MEMBER_FEE
 POSTED, DRAWN, ACCEPTED, ADMITTED, SETTLED, FAILED, EXPIRED = range(1, 8)
 
