@@ -52,6 +52,10 @@ class Witness:
         self._begun = time.monotonic()
         self._count = 0
 
+    def warm(self) -> None:
+        """Hash the running programs ahead: a first answer then takes as long as any other."""
+        self._programs.running()
+
     def answer(self, question: Question, facts: TaskFacts) -> Evidence:
         """Collect and sign. Blocks for some tens of milliseconds: call it from a thread."""
         self._count += 1

@@ -1,1 +1,1 @@
-"""Commands of the contracts' owner, operators and requesters: `ape run <command> --help`."""
+"""What people run: ape scripts, the demo, benchmarks, set-up."""

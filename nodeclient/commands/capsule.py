@@ -17,10 +17,12 @@ from nodeclient.capsules.open import open_folder as unpack_folder
 from nodeclient.capsules.seal import seal_path
 from nodeclient.commands.output import Json, counted, show
 from nodeclient.commands.output import NodeFolder as NodeOption
+from nodeclient.commands.permit import permit
 from nodeclient.errors import BadInput
 from nodeclient.folder import NodeFolder, open_folder
 
-app = typer.Typer(help="Seal, inspect and open capsules.", no_args_is_help=True)
+app = typer.Typer(help="Seal, permit, inspect and open capsules.", no_args_is_help=True)
+app.command("permit")(permit)
 CID = typer.Argument(help="CID of the capsule: bafkrei….")
 NODE = Path("node")
 

@@ -40,7 +40,7 @@ def init(
     )
     show(made, as_json)
     if not as_json:
-        say(f"next: fund {made['account']}, then: ape run register_node {made['registration']}")
+        say(f"next: ape run register_node --node {folder} --deposit 1 --account ALIAS")
 
 
 @app.command()

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from nodeclient.core.types import Address
+from nodeclient.policies import Policies
 from tests.cli.conftest import Sealrun
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -115,3 +117,50 @@ def test_seal__empty_file__opens_empty(node: Path, tmp_path: Path, sealrun: Seal
     cid = sealrun("capsule", "seal", tmp_path / "empty", "--node", node, "--json").json["cid"]
     assert sealrun("capsule", "open", cid, tmp_path / "again", "--node", node).code == 0
     assert (tmp_path / "again").read_bytes() == b""
+
+
+POLICY = """
+runtime_images = ["0x{hash}"]
+uses = 1
+expires_block = 100
+smallest_committee = 3
+[[functions]]
+digest = "0x{hash}"
+command = ["python3", "main.py"]
+""".format(hash="ab" * 32)
+
+
+def test_permit__policy__is_what_the_daemon_reads(
+    node: Path, cid: str, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    (tmp_path / "policy.toml").write_text(POLICY)
+    outcome = sealrun("capsule", "permit", cid, tmp_path / "policy.toml", "--node", node, "--json")
+    assert outcome.code == 0, outcome.err
+    daemon = Policies(node / "policies", Address(bytes(20)), lambda *_: 0, dict, lambda: 0)
+    policy = daemon.load(cid)
+    assert policy is not None
+    assert (policy.uses, policy.runtime_images) == (1, {b"\xab" * 32})
+    assert policy.receivers == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("uses = 1", "use = 1"), ("uses = 1", "uses = true"), ("0xab", "0xzz"), ("[[", "[")],
+)
+def test_permit__slip__sets_nothing(
+    old: str, new: str, node: Path, cid: str, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    (tmp_path / "policy.toml").write_text(POLICY.replace(old, new, 1))
+    outcome = sealrun("capsule", "permit", cid, tmp_path / "policy.toml", "--node", node)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert not (node / "policies").exists()
+
+
+def test_permit__capsule_of_nobody_here__refused(
+    node: Path, cid: str, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    (tmp_path / "policy.toml").write_text(POLICY)
+    (node / "capsules" / f"{cid}.key").unlink()
+    outcome = sealrun("capsule", "permit", cid, tmp_path / "policy.toml", "--node", node)
+    assert outcome.code == 2
+    assert not (node / "policies").exists()

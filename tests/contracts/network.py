@@ -286,9 +286,7 @@ class Network:
 
     def draw_call(self, task: Task) -> ContractFunction:
         """The call `draw` with the right header."""
-        return self.market.functions.draw(
-            task.as_tuple(), self.header_of(self.entropy_block(task))
-        )
+        return self.market.functions.draw(task.as_tuple(), self.header_of(self.entropy_block(task)))
 
     def draw(self, task: Task) -> Task:
         """Anyone draws the committee."""
@@ -365,10 +363,20 @@ class Network:
         """The call `expire`."""
         return self.market.functions.expire(task.as_tuple())
 
+    def free_node(self) -> NodeKeys:
+        """The first node that may claim."""
+        status = self.registry.functions.status
+        engaged = self.reputation.functions.engaged
+        return next(
+            keys
+            for keys in self.nodes.values()
+            if status(keys.address).call() == 2 and not engaged(keys.address).call()
+        )
+
     def reach(self, state: str, k: int = 3, class_id: int = 0) -> Task:
         """A new task in a state: posted, claimed, drawn, accepted, admitted or settled."""
         steps = {
-            "claimed": lambda task: self.claim(task, next(iter(self.nodes.values()))),
+            "claimed": lambda task: self.claim(task, self.free_node()),
             "drawn": self.draw,
             "accepted": self.accept,
             "admitted": self.admit,
