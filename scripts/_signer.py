@@ -19,7 +19,6 @@ from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender
 from nodeclient.core.types import Address
-from nodeclient.folder import open_folder
 from nodeclient.ports import Order, Receipt
 from scripts._common import address_of, execute, send, unattended, with_rpc
 
@@ -63,6 +62,8 @@ class NodeSigner:
         self, folder: Path, funder: AccountAPI, provider: ProviderAPI, deployment: Deployment
     ) -> None:
         """Raises `ConfigError`, `RootError` or `KeysError` when the folder cannot be opened."""
+        from nodeclient.folder import open_folder  # costs a second: only where needed
+
         keys = open_folder(folder).load_keys()
         self._key = keys.account
         self._funder = funder
