@@ -145,7 +145,8 @@ class LocalMachine:
             with contextlib.suppress(MachineError):
                 return await link.agent(0.5)
             if not self.alive:
-                raise MachineError(f"the Machine went off: {self._process.last_words()}")
+                words = self._process.last_words()
+                raise MachineError(f"the Machine went off ({words}); boot it again")
         raise MachineError("the Machine is not heard; cut its power and boot it again")
 
     def _parameters(self, keys: LinkKeys, port: int, boot_count: int) -> BootParameters:
