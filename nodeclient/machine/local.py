@@ -18,8 +18,8 @@ from agent.boot import BootParameters
 from agent.formats.messages import IMAGE_BLOCK
 from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
 from agent.formats.shape import as_bytes, as_int, as_list, as_text
-from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.images.engine import DEFAULT_SOCKET
+from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.process import AgentProcess
 from nodeclient.machine.resume import ResumeRecord
@@ -145,7 +145,8 @@ class LocalMachine:
             with contextlib.suppress(MachineError):
                 return await link.agent(0.5)
             if not self.alive:
-                raise MachineError(f"the Machine went off: {self._process.last_words()}", "boot it")
+                words = self._process.last_words()
+                raise MachineError(f"the Machine went off ({words})", "boot it again")
         raise MachineError("the Machine is not heard", "cut its power and boot it again")
 
     def _parameters(self, keys: LinkKeys, port: int, boot_count: int) -> BootParameters:

@@ -166,9 +166,7 @@ def test_executor__machine_lost_before_the_record__boots_again_with_the_next_att
         accepted(),
         ev.MachineLost(commitment=COMMITMENT, reason="gone"),
     )
-    assert actions == (
-        do.BootMachine(commitment=COMMITMENT, phase=Phase.BEFORE, attempt=2),
-    )
+    assert actions == (do.BootMachine(commitment=COMMITMENT, phase=Phase.BEFORE, attempt=2),)
 
 
 def test_executor__machine_lost_while_it_holds_keys__gives_up() -> None:
@@ -252,9 +250,7 @@ def test_member__nonce_before_accept__is_refused() -> None:
 
 
 def vote(verdict: Verdict, by: Address = ME, header: bytes = b"h" * 32) -> Vote:
-    return Vote(
-        TaskId(1), Phase.BEFORE, 1, header, verdict, 87, by, b"r" * 32, b"v" * 32
-    )
+    return Vote(TaskId(1), Phase.BEFORE, 1, header, verdict, 87, by, b"r" * 32, b"v" * 32)
 
 
 def appraised(verdict: Verdict, header: bytes = b"h" * 32) -> ev.EvidenceAppraised:
@@ -382,9 +378,7 @@ def test_broker__waits_for_confirmations() -> None:
     assert kinds(step(case, ev.BlockSeen(block(32)), owner())[1]) == ["QueryMachine"]
 
 
-@pytest.mark.parametrize(
-    "answer", [queried("session: another"), queried(root=b"x" * 31 + b"\0")]
-)
+@pytest.mark.parametrize("answer", [queried("session: another"), queried(root=b"x" * 31 + b"\0")])
 def test_broker__own_appraisal_fails__releases_nothing(answer: ev.MachineQueried) -> None:
     case, _ = step(confirming(), ev.BlockSeen(block(32)), owner())
     case, actions = step(case, answer, owner())
@@ -435,9 +429,7 @@ def test_requester__refused_consent__posts_nothing() -> None:
     )
     case, actions = walk(who, ordered)
     assert kinds(actions) == ["Reply", "GatherConsents"]
-    case, actions = step(
-        case, ev.ConsentRefused(commitment=COMMITMENT, reasons=("no",)), who
-    )
+    case, actions = step(case, ev.ConsentRefused(commitment=COMMITMENT, reasons=("no",)), who)
     assert actions == ()
     assert case.requester is not None
     assert case.requester.state is requester.State.REFUSED

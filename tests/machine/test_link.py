@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator
 
 import pytest
-from nodeclient.machine.errors import MachineError
+from nodeclient.errors import MachineError
 
 from agent.boot import BootParameters
 from agent.channel import Channel, PiRefused
