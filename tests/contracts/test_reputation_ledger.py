@@ -151,7 +151,7 @@ def test_factor_at__any_history__never_above_the_past_or_the_present(setting: Se
     rng = random.Random(11)
     past: dict[int, int] = {}
     tight = 0
-    for _ in range(250):
+    for _ in range(100):
         pass_blocks(rng.choice([1, 1, 2, 5, 30]))
         now = boa.env.evm.patch.block_number
         past[now] = setting.ledger.reputation(node(0))  # before this block's change
@@ -166,7 +166,7 @@ def test_factor_at__any_history__never_above_the_past_or_the_present(setting: Se
                 factor = setting.ledger.factor_at(node(0), number) - 5000
                 assert factor <= min(then, present)
                 tight += factor == min(then, present)
-    assert tight > 100  # a bound, and not just the floor
+    assert tight > 40  # a bound, and not just the floor
 
 
 def test_engage__twice__reverts_until_released(setting: Setting) -> None:
