@@ -16,7 +16,8 @@ from agent.boot import BootParameters
 from agent.engine import Engine
 from agent.formats.evidence import Evidence, build
 from agent.formats.measure import answer_ranges, measure_tree
-from agent.formats.messages import AFTER, Outcome, Question, Transcript
+from agent.formats.messages import AFTER, Question
+from agent.formats.outcome import Outcome, Transcript
 from agent.session import Session
 
 VOUCH = "PI-ONLY"
@@ -51,6 +52,10 @@ class Witness:
         self._digest = measure_tree(TREE)
         self._begun = time.monotonic()
         self._count = 0
+
+    def warm(self) -> None:
+        """Hash the running programs ahead: a first answer then takes as long as any other."""
+        self._programs.running()
 
     def answer(self, question: Question, facts: TaskFacts) -> Evidence:
         """Collect and sign. Blocks for some tens of milliseconds: call it from a thread."""

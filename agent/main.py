@@ -79,12 +79,14 @@ async def _live(boot: BootParameters) -> None:
     witness = await asyncio.to_thread(Witness, boot, session, engine)
     channel = Channel(boot, session, Service(session, witness, work).handle)
     living = asyncio.create_task(channel.run())
+    warming = asyncio.create_task(asyncio.to_thread(witness.warm))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, living.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await living
     await work.halt()
     await work.erase()
+    await warming
     session.drop()
     engine.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from agent.formats.archive import unpack
 from agent.formats.capsule import Kind, open_stream
 from agent.formats.cbor import FormatError
-from agent.formats.messages import Ending
+from agent.formats.outcome import Ending
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import TaskSpec
 from agent.keys import KeyRing
@@ -25,7 +25,9 @@ class CannotUnlock(Exception):
 
 
 def unlock_function(scratch: Scratch, spec: TaskSpec, keys: KeyRing, get: Get) -> None:
-    """Unpack the function into `scratch.function`. Raises CannotUnlock(FUNCTION_BAD)."""
+    """Unpack the function into `scratch.function`. Raises CannotUnlock (INPUT_MISSING,
+    FUNCTION_BAD).
+    """
     spool = scratch.folder / "function.tar"
     try:
         with spool.open("wb") as sink:
@@ -41,7 +43,9 @@ def unlock_function(scratch: Scratch, spec: TaskSpec, keys: KeyRing, get: Get) -
         with spool.open("rb") as source:
             unpack(source, scratch.function)
         scratch.function.chmod(0o755)
-    except (FormatError, OSError, RpcError) as error:
+    except RpcError as error:
+        raise CannotUnlock(Ending.INPUT_MISSING, str(error)) from error
+    except (FormatError, OSError) as error:
         raise CannotUnlock(Ending.FUNCTION_BAD, str(error)) from error
     finally:
         spool.unlink(missing_ok=True)

@@ -165,7 +165,7 @@ def build_services(
         find_image,
     )
     policies = Policies(
-        config.folder / "policies",
+        config.folder,
         me.address,
         store.uses,
         lambda: {peer: directory.contact(peer).hpke for peer in directory.peers()},

@@ -98,13 +98,17 @@ def read_private(path: Path) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise FileRefused(f"{path}: {error.strerror}", "run `sealrun node init` first") from error
-    with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileRefused(f"{path}: is no file", "check the path")
+        if status.st_mode & 0o077:
             raise FileRefused(f"{path}: others may read it", "run `chmod 600` on it")
         if status.st_uid != os.geteuid():
             raise FileRefused(f"{path}: belongs to another user", "run `chown` on it")
-        content = stream.read(_SMALL + 1)
+        content = os.read(handle, _SMALL + 1)
+    finally:
+        os.close(handle)
     if len(content) > _SMALL:
         raise FileRefused(f"{path}: larger than any secret here", "check the path")
     return content

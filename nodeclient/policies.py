@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.formats.taskspec import TaskSpec
 from nodeclient.core.policy import ExecutorFacts, OwnerPolicy, PolicyContext, Stage, permits
-from nodeclient.core.policy_file import PolicyError, policy_from_dict, policy_to_dict
-from nodeclient.core.reasons import Code, Reason, reason
+from nodeclient.core.policy_file import policy_from_dict, policy_to_dict
+from nodeclient.core.reasons import Code, Reason
 from nodeclient.core.types import Address, Commitment
+from nodeclient.errors import BadInput
 from nodeclient.files import replace_file
 
 MAX_FILE = 256 << 10  # bytes
+NEXT = "correct it; docs/policy.md explains every key"
 
 
 class Policies:
@@ -43,7 +46,7 @@ class Policies:
     ) -> tuple[str, ...]:
         """Why this owner does not agree to a TaskSpec; empty: it does."""
         if not cids:
-            return (str(reason(Code.CAPSULE_NOT_NAMED, "no capsule of this owner is named").text),)
+            return (f"{Code.CAPSULE_NOT_NAMED}: no capsule of this owner is named",)
         found = [
             each
             for cid in cids
@@ -69,17 +72,10 @@ class Policies:
 
     def load(self, cid: str) -> OwnerPolicy | None:
         """A Capsule's policy; None where there is none or the file is unusable."""
-        path = self._path(cid)
         try:
-            with path.open("rb") as file:
-                return policy_from_dict(json.loads(file.read(MAX_FILE)))
-        except (OSError, ValueError, PolicyError):
+            return load_policy(policy_path(self._folder, cid))
+        except BadInput:
             return None
-
-    def save(self, cid: str, policy: OwnerPolicy) -> None:
-        """Set a Capsule's policy."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(self._path(cid), json.dumps(policy_to_dict(policy), indent=1).encode())
 
     def _judge(
         self,
@@ -103,5 +99,31 @@ class Policies:
         )
         return permits(self.load(cid), spec, context)
 
-    def _path(self, cid: str) -> Path:
-        return self._folder / f"{cid}.json"
+
+def policy_path(folder: Path, cid: str) -> Path:
+    """Where the policy of a Capsule lies in a Node's folder."""
+    return folder / "policies" / f"{cid}.json"
+
+
+def load_policy(path: Path) -> OwnerPolicy:
+    """Read a policy file, JSON or TOML by its ending. Raises BadInput."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE + 1)
+        if len(raw) > MAX_FILE:
+            raise BadInput(f"{path} exceeds {MAX_FILE >> 10} KiB", "shorten it")
+        parsed = json.loads(raw) if path.suffix == ".json" else tomllib.loads(raw.decode())
+        if not isinstance(parsed, dict):
+            raise BadInput(f"{path} is no JSON object", NEXT)
+        return policy_from_dict(parsed)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}", "check the path") from error
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}", NEXT) from error
+
+
+def save_policy(folder: Path, cid: str, policy: OwnerPolicy) -> None:
+    """Set a Capsule's policy; a daemon that runs takes it at the next question."""
+    path = policy_path(folder, cid)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    replace_file(path, json.dumps(policy_to_dict(policy), indent=1).encode())

@@ -130,6 +130,11 @@ class Runner:
         except UnexpectedEvent as unexpected:
             log.error("task %s: %s", case.commitment.hex()[:12], unexpected)
             self._store.apply(None, (), closes, cursor)
+            if isinstance(event, ev.PeerEvent):
+                refusal = "this node cannot take that now"
+                self._reply(
+                    Reply(commitment=case.commitment, request=event.request, refusal=refusal)
+                )
             return
         if changed == case and not actions and closes is None and cursor is None:
             return

@@ -307,6 +307,7 @@ ENDS_WITH_TASK: tuple[type[Action], ...] = (
     actions.WatchMachine,
     actions.CleanMachine,
     actions.AppraiseEvidence,
+    actions.LearnBefore,
     actions.AskDuring,
     actions.SignDissent,
     actions.ShareVote,

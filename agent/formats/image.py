@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 MAX_JSON: Final = 256 * 1024  # a config or manifest of one layer has about 600 bytes
 MAX_MEMBERS: Final = 64
 MAX_LAYERS: Final = 16
+_MAX_BRACKETS: Final = 512  # ours have 12
 _READ: Final = 1 << 20
 _BLOBS: Final = "blobs/sha256/"
 _PLAIN: Final = ("oci-layout", "index.json", "manifest.json")
@@ -109,6 +110,9 @@ def _blob(digest: str) -> str:
 def _json(text: bytes) -> Any:
     if len(text) > MAX_JSON:
         raise ImageTarError("image tar holds an oversized description; build it again")
+    if text.count(b"[") + text.count(b"{") > _MAX_BRACKETS:
+        # Deep nesting overflows the C stack of json where the recursion limit was raised.
+        raise ImageTarError("image tar holds an absurd description; build it again")
     try:
         return json.loads(text)
     except ValueError as error:

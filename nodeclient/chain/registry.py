@@ -50,7 +50,7 @@ class NodeRegistry(Contract):
             ) from error
 
     async def exit_at(self, address: Address) -> int:
-        """The block of `exit()`; the Deposit can leave `unbonding()` blocks later."""
+        """The block from which an EXITING Node's Deposit can leave; 0 before `exit`."""
         return int((await self.view("node", address))[14])
 
     async def node_at(self, number: int) -> Address | None:

@@ -225,6 +225,14 @@ class AppraiseEvidence(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LearnBefore(Action):
+    """Fetch the Evidence behind the BEFORE record and hold it against the root on chain."""
+
+    task: Task
+    evidence_root: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskDuring(Action):
     """Put questions to the Executor's Machine at own, memoryless times."""
 

@@ -53,7 +53,7 @@ CHECKS: tuple[tuple[Check, frozenset[Phase]], ...] = (
     (task.function, _NOT_AFTER),
     (task.network, _NOT_AFTER),
     (task.devices, _NOT_AFTER),
-    (task.no_outcome_yet, _NOT_AFTER),
+    (task.early_outcome, _NOT_AFTER),
     (after.residue, _AFTER),
     (after.erasure, _AFTER),
     (after.outcome, _AFTER),

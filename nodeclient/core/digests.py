@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from agent.formats.hashes import keccak256, sha256
 from nodeclient.core.registration import RegistrationKeys
-from nodeclient.core.types import Address, Commitment, Phase, Statement, Task, TaskId, Vote
+from nodeclient.core.types import Address, Commitment, Phase, Statement, TaskId, Vote
 
 REGISTRATION_DOMAIN = keccak256(b"sealrun/registration/v1")
 CONTACT_DOMAIN = keccak256(b"sealrun/contact/v1")
 HEADER_DOMAIN = keccak256(b"sealrun/attestation-header/v1")
-ALPHA_DOMAIN = keccak256(b"sealrun/alpha/v1")
-SEED_DOMAIN = keccak256(b"sealrun/seed/v1")
 VOTE_DOMAIN_TYPE = keccak256(
     b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 )
@@ -115,39 +113,3 @@ def vote_digest(chain_id: int, ledger: Address, vote: Vote) -> bytes:
         )
     )
     return keccak256(b"\x19\x01" + domain + message)
-
-
-def alpha(chain_id: int, market: Address, task: TaskId, prevrandao: bytes) -> bytes:
-    """The input of every Node's ECVRF for one Task; `prevrandao` is that of block b+D."""
-    return keccak256(words(ALPHA_DOMAIN, chain_id, market, task, prevrandao))
-
-
-def seed(beta: bytes, prevrandao: bytes) -> bytes:
-    """What the Committee is drawn with; `prevrandao` is that of block w+D."""
-    return keccak256(words(SEED_DOMAIN, beta, prevrandao))
-
-
-def committee_hash(members: tuple[Address, ...]) -> bytes:
-    """keccak256(abi.encode(address[])): offset, length, then the members by seat."""
-    return keccak256(words(32, len(members), *members))
-
-
-def task_hash(task: Task) -> bytes:
-    """keccak256(abi.encode(Task)); the market's slot keeps its first 31 bytes and the state."""
-    return keccak256(
-        words(
-            task.id,
-            task.commitment,
-            task.requester,
-            task.posted_at,
-            task.executor_fee,
-            task.member_fee,
-            task.committee_size,
-            task.class_id,
-            task.executor,
-            task.ticket,
-            task.beta,
-            task.committee,
-            task.step_at,
-        )
-    )

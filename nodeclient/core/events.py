@@ -371,6 +371,14 @@ class EvidenceAppraised(OutcomeEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BeforeLearned(OutcomeEvent):
+    """A member that was late for BEFORE holds the Evidence that the record on chain names."""
+
+    session_key_hash: bytes
+    summary: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionDrawn(OutcomeEvent):
     """A member is about to ask this nonce: kept first, so that it knows its own questions."""
 

@@ -21,7 +21,7 @@ from nodeclient.core.types import Address, Phase, RootClass, Statement
 RangeAnswer = tuple[str, int, int, bytes]
 """(path, offset, length, sha256(nonce ‖ bytes)), as ``agent.formats.measure.answer_ranges``."""
 
-ERASED = frozenset({"containers", "image", "scratch", "keys"})
+ERASED = frozenset({"containers", "content_keys", "images", "scratch"})  # checks of agent.erase
 _MAX_REMEMBERED = 4 << 20
 
 

@@ -21,6 +21,7 @@ from nodeclient.core.types import Address, RootClass
 PI_ONLY, TPM_QUOTED = "PI-ONLY", "TPM-QUOTED"
 LEAST_COMMITTEE = 3  # TaskMarket takes no smaller one
 MOST_COMMITTEE = 11
+MOST_AMOUNT = 2**128 - 1  # wei: more than there is, so nobody has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class OwnerPolicy:
     expires_block: int | None = None
     smallest_committee: int = MOST_COMMITTEE
     least_reputation: int = 10_000
-    least_deposit: int = 0
+    least_deposit: int = MOST_AMOUNT
     root_classes: frozenset[RootClass] = frozenset()
     vouch: frozenset[str] = frozenset()
     connections: frozenset[str] = frozenset()

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from nodeclient.core.policy import (
     LEAST_COMMITTEE,
+    MOST_AMOUNT,
     MOST_COMMITTEE,
     PI_ONLY,
     TPM_QUOTED,
@@ -19,14 +20,17 @@ from nodeclient.core.policy import (
     PermittedReceiver,
 )
 from nodeclient.core.types import Address, RootClass
+from nodeclient.errors import BadInput
 
 T = TypeVar("T")
 MAX_ENTRIES = 256
-_MAX_AMOUNT = 2**128 - 1
 
 
-class PolicyError(ValueError):
-    """A policy out of shape; the message names the field and what to write."""
+class PolicyError(BadInput):
+    """A policy out of shape; the message names the field and what it needs."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "correct the policy")
 
 
 def policy_from_dict(source: Mapping[str, object]) -> OwnerPolicy:
@@ -157,7 +161,7 @@ _READERS: dict[str, Callable[[str, object], object]] = {
     "expires_block": _integer(0, 2**63),
     "smallest_committee": _integer(LEAST_COMMITTEE, MOST_COMMITTEE),
     "least_reputation": _integer(0, 10_000),
-    "least_deposit": _integer(0, _MAX_AMOUNT),
+    "least_deposit": _integer(0, MOST_AMOUNT),
     "root_classes": _set(_word({entry.name: entry for entry in RootClass})),
     "vouch": _set(_word({PI_ONLY: PI_ONLY, TPM_QUOTED: TPM_QUOTED})),
     "connections": _set(_text),

@@ -1,8 +1,8 @@
 """Effects of a key broker: consent, its own appraisal of the Machine, release.
 
-The broker trusts neither the Committee nor the Executor's Pi: the Evidence must hash to the root on
-chain *and* the Machine must answer the broker's own nonce with the same session, both appraised under
-the owner's policy.
+The broker trusts neither the Committee nor the Executor's Pi: the Evidence must hash to the root
+on chain *and* the Machine must answer the broker's own nonce with the same session, both appraised
+under the owner's policy.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from dataclasses import replace
 from agent.formats import cbor, p256
 from agent.formats.capsule import parse_header
 from agent.formats.cbor import FormatError
-from agent.formats.evidence import Evidence, fold_nonces, nonce_path
+from agent.formats.evidence import Evidence, fold_nonces, nonce_path, session_key_hash
 from agent.formats.messages import Outcome, Transcript
 from agent.formats.shape import as_bytes, as_list, as_text
 from agent.formats.taskspec import TaskSpec
@@ -28,7 +28,7 @@ from nodeclient.core.types import Address, Phase, Statement, Task, Verdict
 from nodeclient.core.votes import sign, unsigned, vote_on
 from nodeclient.duties.services import RETRY_SECONDS, Services
 from nodeclient.p2p.errors import PeerDeclined, PeerError
-from nodeclient.p2p.messages import Question, vote_message
+from nodeclient.p2p.messages import EvidenceRequest, Question, vote_message
 from nodeclient.runner import Effect, Emit
 
 SHARE_TRIES = 20
@@ -158,6 +158,24 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             held.add(cid)
         return frozenset(held)
 
+    async def learn_before(action: do.LearnBefore, emit: Emit) -> ev.OutcomeEvent:
+        """Reads only. What counts is the root on chain, which a quorum affirmed."""
+        while True:
+            try:
+                answer = await services.ask(
+                    action.task.executor, "evidence", EvidenceRequest(action.commitment)
+                )
+                evidence = Evidence.decode(answer)
+                if evidence.root == action.evidence_root:
+                    return ev.BeforeLearned(
+                        commitment=action.commitment,
+                        session_key_hash=session_key_hash(*evidence.session()),
+                        summary=remember(evidence).encode(),
+                    )
+            except (PeerError, FormatError) as error:
+                services.note(action.commitment, f"no evidence to learn from: {error}")
+            await asyncio.sleep(RETRY_SECONDS)
+
     async def ask_during(action: do.AskDuring, emit: Emit) -> None:
         """Asks until the Task is over, at times that only this member knows. After a restart it
         asks on with new nonces; the old ones are remembered as asked."""
@@ -245,6 +263,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
 
     return {
         do.AppraiseEvidence: appraise_evidence,
+        do.LearnBefore: learn_before,
         do.AskDuring: ask_during,
         do.SignDissent: sign_dissent,
         do.ShareVote: share_vote,
@@ -261,7 +280,7 @@ def as_attempt(evidence: Evidence) -> int:
 
 
 def results_summary(evidence: Evidence) -> bytes:
-    """What receivers will ask for: the results by receiver, and the session key that signed them."""
+    """What receivers will ask for: results by receiver, and the session key that signed them."""
     outcome = Outcome.from_body(evidence.claim("outcome"))
     transcript = evidence.claim("erasure")
     if not isinstance(transcript, bytes):

@@ -1,4 +1,4 @@
-"""Effects of the Executor towards its Committee: collect nonces, collect votes, announce results."""
+"""Effects of the Executor towards its Committee and the receivers: nonces, votes, notices."""
 
 from __future__ import annotations
 

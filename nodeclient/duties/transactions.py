@@ -32,7 +32,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             )
         services.note(
             action.commitment,
-            f"{function}: 0x{receipt.tx_hash.hex()} in block {receipt.block}, gas {receipt.gas_used}",
+            f"{function}: 0x{receipt.tx_hash.hex()} in block {receipt.block}, "
+            f"gas {receipt.gas_used}",
         )
         return ev.TransactionMined(commitment=action.commitment, order=function)
 

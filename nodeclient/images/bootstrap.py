@@ -31,7 +31,6 @@ def bootstrap(packages: Sequence[str], target: Path, epoch: int) -> dict[str, st
     listing = target.with_suffix(".packages")
     command = [
         program,
-        "--quiet",
         "--variant=extract",
         "--format=tar",
         f"--include={','.join(packages)}",
@@ -89,7 +88,7 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> None:
         ) from None
     if process.returncode == 0:
         return
-    if "was not found" in complaint and "Version" in complaint:
+    if "E: Version" in complaint:  # apt: a version that was asked for is not in any list
         raise ImageError(f"the mirror no longer has the locked package versions; {REFRESH}")
     lines = [line for line in complaint.splitlines() if line.startswith(("E:", "mmdebstrap"))]
     reason = (lines or complaint.splitlines() or ["no reason given"])[0][:160]

@@ -24,7 +24,11 @@ PRUNED = (
     "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/man", "var",
 )  # fmt: skip
 # Mount points, and the one account that a container runs under.
-_EMPTY_DIRS = ("capsule", "dev", "proc", "sys", "tmp", "var")
+# An engine copies the mode of /tmp in the image to the RAM disk that it mounts there.
+_EMPTY_DIRS = {
+    **dict.fromkeys(("capsule", "dev", "proc", "sys", "var"), 0o755),
+    "tmp": 0o1777,
+}
 _ACCOUNTS = {
     "etc/passwd": b"root:x:0:0:root:/:/bin/false\nnobody:x:65534:65534:nobody:/tmp:/bin/false\n",
     "etc/group": b"root:x:0:\nnogroup:x:65534:\n",
@@ -51,8 +55,8 @@ def write_layer(root: Path, layer: Path, epoch: int) -> str:
         tarfile.open(layer, "w", format=tarfile.GNU_FORMAT) as sink,
     ):
         members = {_name(item): item for item in source if _kept(_name(item))}
-        for folder in _EMPTY_DIRS:
-            members[folder] = _folder(folder)
+        for folder, mode in _EMPTY_DIRS.items():
+            members[folder] = _folder(folder, mode)
         for name, item in sorted(members.items()):
             body = source.extractfile(item) if item.isreg() else None
             sink.addfile(_normalised(item, name, epoch), body)
@@ -125,19 +129,25 @@ def _kept(name: str) -> bool:
     )
 
 
-def _folder(name: str) -> tarfile.TarInfo:
+def _folder(name: str, mode: int = 0o755) -> tarfile.TarInfo:
     item = tarfile.TarInfo(name)
-    item.type, item.mode = tarfile.DIRTYPE, 0o755
+    item.type, item.mode = tarfile.DIRTYPE, mode
     return item
 
 
 def _normalised(item: tarfile.TarInfo, name: str, epoch: int) -> tarfile.TarInfo:
     clean = tarfile.TarInfo(name)
     clean.type, clean.size = item.type, item.size if item.isreg() else 0
-    clean.mode = item.mode & 0o755 if not item.issym() else 0o777
+    clean.mode = _mode(item)
     clean.mtime = epoch
     clean.linkname = item.linkname.removeprefix("./") if item.islnk() else item.linkname
     return clean
+
+
+def _mode(item: tarfile.TarInfo) -> int:
+    if item.issym():
+        return 0o777
+    return item.mode & (0o1777 if item.isdir() else 0o755)
 
 
 def _add(sink: tarfile.TarFile, name: str, content: bytes, epoch: int) -> None:

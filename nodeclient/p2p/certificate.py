@@ -78,6 +78,8 @@ def check_certificate(der: bytes, node: bytes) -> None:
         isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1)
     )
     if not supported or constraints.ca:
-        raise ContactInvalid("contact", "certificate must be a leaf with an Ed25519 or P-256 key")
+        raise ContactInvalid(
+            "contact: certificate must be a leaf with an Ed25519 or P-256 key", "make a new one"
+        )
     if certificate.subject != subject_of(node):
         raise ContactInvalid("contact: certificate names another node", "make one for this address")

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from nodeclient.p2p.certificate import TlsPrivateKey, build_certificate, subject_of
 from nodeclient.p2p.contact import Contact
+from nodeclient.p2p.errors import ContactInvalid
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # repr would show the key
@@ -32,6 +34,17 @@ class TlsIdentity:
 
     key: TlsPrivateKey
     certificate: bytes
+
+    @classmethod
+    def from_der(cls, key: bytes, certificate: bytes) -> TlsIdentity:
+        """Identity out of the key bundle: PKCS#8 DER without password, and certificate DER.
+
+        Raises ContactInvalid for a key of another kind than certificates here may have.
+        """
+        private = serialization.load_der_private_key(key, None)
+        if not isinstance(private, ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
+            raise ContactInvalid("tls: key is neither Ed25519 nor P-256", "make the keys anew")
+        return cls(private, certificate)
 
     @classmethod
     def create(cls, key: TlsPrivateKey, node: bytes) -> TlsIdentity:

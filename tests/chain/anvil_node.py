@@ -62,7 +62,7 @@ class AnvilNode:
         request = urllib.request.Request(
             self.url, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             found = json.load(answer)
         if "error" in found:
             raise RuntimeError(f"{method}: {found['error']}")
@@ -70,7 +70,8 @@ class AnvilNode:
 
     def mine(self, blocks: int = 1) -> None:
         """Mine empty blocks."""
-        self.rpc("anvil_mine", hex(blocks))
+        for done in range(0, blocks, 250):  # a long request would outlast its timeout
+            self.rpc("anvil_mine", hex(min(250, blocks - done)))
 
     def height(self) -> int:
         """The number of the latest block."""

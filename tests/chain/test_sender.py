@@ -108,6 +108,8 @@ from nodeclient.chain.sender import Sender
 from nodeclient.core.types import Commitment
 from nodeclient.chain import market
 
+pytestmark = pytest.mark.chain
+
 url, folder, key, when = sys.argv[1:]
 rpc = Rpc(url)
 sender = Sender(rpc, load(Path(folder, "d.json")), SqliteJournal(Path(folder, "j")),
@@ -171,8 +173,8 @@ async def test_execute__nonce_taken_by_another_transaction__signed_anew(world: W
     journal = memory()
     world.node.rpc("evm_setAutomine", False)
     impatient = SendSettings(poll_seconds=0.01, stuck_seconds=0.05, replacements=0)
+    sender = Sender(world.rpc, world.deployment, journal, KEYS[1], impatient)
     with pytest.raises(Unconfirmed):
-        sender = Sender(world.rpc, world.deployment, journal, KEYS[1], impatient)
         await sender.execute(world.post(1))
     made = book.load(journal, "post/1")
     assert made is not None

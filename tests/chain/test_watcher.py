@@ -15,6 +15,8 @@ from nodeclient.core.events import BlockSeen, ChainEvent, ChainReorganised, Task
 from nodeclient.core.types import BlockRef
 from tests.chain.conftest import World
 
+pytestmark = pytest.mark.chain
+
 QUICK = WatchSettings(poll_seconds=0.05, slowest_seconds=0.2, patience=4)
 
 

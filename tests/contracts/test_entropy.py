@@ -165,7 +165,9 @@ class TestSyntheticHistory:
         "changes",
         [
             {DIFFICULTY: b"\x01"},  # proof of work: mixHash is not prevrandao
-            {EXTRA_DATA: b"\xee" * 56},  # a long string: the walk must not guess
+            {EXTRA_DATA: b"\xee" * 56},
+            # a long string in which a careless walk would land on a second "mixHash"
+            {EXTRA_DATA: bytes(55) + b"\xa0" + b"\xee" * 32},
             {MIX_HASH: b"\xab" * 31},
             {MIX_HASH: b"\xab" * 33},
             {MINER: bytes(19)},
@@ -176,6 +178,13 @@ class TestSyntheticHistory:
     ) -> None:
         with boa.env.anchor():
             header = self.header(changes)
+            self.vouch(header)
+            with boa.reverts("entropy: header layout"):
+                entropy_mock.prevrandao_of(5, header)
+
+    def test_prevrandao_of__not_a_long_list__reverts(self, entropy_mock: Any) -> None:
+        with boa.env.anchor():
+            header = b"\xb9" + self.header({})[1:]
             self.vouch(header)
             with boa.reverts("entropy: header layout"):
                 entropy_mock.prevrandao_of(5, header)

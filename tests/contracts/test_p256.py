@@ -26,17 +26,23 @@ DIGEST: Final = hashlib.sha256(b"header").digest()
 R, _S = decode_dss_signature(KEY.sign(DIGEST, ec.ECDSA(Prehashed(hashes.SHA256()))))
 S: Final = min(_S, N - _S)
 
-# What both paths must refuse although the signature is fine otherwise.
-REFUSED: Final = {
+# A point with a y so small that y + P fits a word (found as a root of x^3 - 3x + b - 25).
+SMALL_Y: Final = (0xD7325D7646CD60D80A92738CEB345F844CFFAF35841022CAB176F692DE8DE1D7, 5)
+
+# What the module refuses by itself, whatever a precompile would say.
+MALFORMED: Final = {
     "high_s": (DIGEST, R, N - S, X, Y),
-    "s_plus_order": (DIGEST, R, (S + N) % 2**256, X, Y),
     "zero_r": (DIGEST, 0, S, X, Y),
     "zero_s": (DIGEST, R, 0, X, Y),
     "order_as_r": (DIGEST, N, S, X, Y),
     "zero_key": (DIGEST, R, S, 0, 0),
     "off_curve": (DIGEST, R, S, X, Y ^ 1),
     "x_off_curve": (DIGEST, R, S, X ^ 1, Y),
-    "coordinate_not_reduced": (DIGEST, R, S, X, Y + P if Y + P < 2**256 else P),
+    "y_not_reduced": (DIGEST, R, S, SMALL_Y[0], SMALL_Y[1] + P),
+}
+
+# What both paths must refuse: these and well-formed signatures of something else.
+REFUSED: Final = MALFORMED | {
     "other_key": (DIGEST, R, S, X, P - Y),
     "other_digest": (bytes(32), R, S, X, Y),
     "other_r": (DIGEST, R ^ 1, S, X, Y),
@@ -114,6 +120,21 @@ def test_verify__answer_of_32_bytes__decides(software: Any, answering: Any) -> N
     assert software.verify(bytes(32), R, S, X, Y) is True
 
 
+@pytest.mark.parametrize("case", MALFORMED)
+def test_verify__malformed_case__false_even_if_the_precompile_says_yes(
+    software: Any, answering: Any, case: str
+) -> None:
+    answering(word=1, size=32)
+    assert software.verify(*MALFORMED[case]) is False
+
+
+def test_verify__precompile_that_reverts_with_a_word__software_decides(software: Any) -> None:
+    with boa.env.anchor():
+        code = bytes.fromhex("60015f5260205ffd")  # revert with the number 1
+        boa.env.set_code(boa.util.abi.Address(PRECOMPILE), code)
+        assert software.verify(bytes(32), R, S, X, Y) is False
+
+
 def test_verify__answer_of_31_bytes__software_decides(software: Any, answering: Any) -> None:
     answering(word=1, size=31)
     assert software.verify(bytes(32), R, S, X, Y) is False
@@ -132,5 +153,7 @@ def test_is_key__points_and_others__told_apart(software: Any) -> None:
     assert software.is_key(*P256.generator)
     small = next(point for x in range(99) if (point := P256.decompress(2, x)) is not None)
     assert software.is_key(*small)
+    assert software.is_key(*SMALL_Y)
     for x, y in ((0, 0), (X, Y ^ 1), (Y, X), (P, 0), (small[0] + P, small[1]), (0, P)):
-        assert not software.is_key(x % 2**256, y)
+        assert not software.is_key(x, y)
+    assert not software.is_key(SMALL_Y[0], SMALL_Y[1] + P)

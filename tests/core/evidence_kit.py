@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,6 +83,10 @@ CONTAINER: dict[str, Any] = {
         "log": "none",
     },
 }
+ANSWERS = tuple(
+    (member, bytes([n]) * 32, bytes([n + 9]) * 32)
+    for n, member in enumerate((MEMBER, OTHER, MEMBER), 1)
+)
 OUTCOME = Outcome(Ending.RAN, 0, {"b": RESULT_B, "c": RESULT_C}, (), (), 3)
 
 
@@ -163,7 +168,7 @@ def base_claims(phase: Phase, session: Session) -> dict[str, Any]:
         "runtime": {"image": RUNTIME if busy else None, "present": busy},
         "function": {"cid": FUNCTION_CID if busy else None, "digest": None},
         "network": {"policy": list(SPEC.connections) if busy else [], "counts": {"refused": 0}},
-        "inventory": {bus: [list(row) for row in rows] for bus, rows in INVENTORY.items()},
+        "inventory": deepcopy(INVENTORY),
         "devices": [],
         "ranges": [list(entry) for entry in RANGES],
         "counters": {"boot": count, "evidence": 1, "clock_ms": 100},
@@ -173,7 +178,7 @@ def base_claims(phase: Phase, session: Session) -> dict[str, Any]:
         "outcome": None,
     }
     if phase is Phase.DURING:
-        claims["containers"]["own"] = [{**CONTAINER, "flags": dict(CONTAINER["flags"])}]
+        claims["containers"]["own"] = [deepcopy(CONTAINER)]
         claims["function"]["digest"] = FUNCTION
         claims["counters"] |= {"evidence": 2, "clock_ms": 200}
     if phase is Phase.AFTER:

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
+import os
 import secrets
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+
+import cbor2
 
 from agent.formats import hpke
 from agent.formats.archive import pack, unpack
 from agent.formats.capsule import Kind, inspect, open_stream, seal_stream
 from agent.formats.cid import check_block
 from agent.formats.evidence import Evidence
-from agent.formats.messages import (
-    AFTER,
-    BEFORE,
-    DURING,
-    Context,
-    Outcome,
-    Prepare,
-    Question,
-    Release,
-    State,
-    Status,
-    Transcript,
-)
+from agent.formats.messages import AFTER, BEFORE, DURING, Context, Prepare, Question, Release
+from agent.formats.outcome import Outcome, State, Status, Transcript
 from agent.formats.p256 import SigningKey
 from agent.formats.protocol import release_info, result_info
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment
 from nodeclient.machine import LocalMachine, LocalSettings
+from nodeclient.machine.process import AgentProcess
 from nodeclient.ports import Session
 
 CHAIN, MARKET, TASK, NODE = 31337, b"\x11" * 20, 7, b"\x22" * 20
-LIMITS = Limits(
-    seconds=20, memory_bytes=128 << 20, scratch_bytes=8 << 20, pids=32, cpu_milli=1000
-)
+LIMITS = Limits(seconds=20, memory_bytes=128 << 20, scratch_bytes=8 << 20, pids=32, cpu_milli=1000)
 
 
 @dataclass
@@ -76,6 +69,30 @@ class Pi:
         """Another daemon's LocalMachine over the same folder, as after a restart."""
         settings = LocalSettings(self.folder, lease_seconds=self.lease_seconds)
         return LocalMachine(settings, self.get, self.put, self.find_image)
+
+    def keep_blocks(self) -> None:
+        """Write the store to the folder, for a daemon that takes over."""
+        (self.folder / "blocks.cbor").write_bytes(cbor2.dumps(self.blocks))
+
+    def load_blocks(self) -> None:
+        """What an earlier daemon of this folder kept."""
+        self.blocks.update(cbor2.loads((self.folder / "blocks.cbor").read_bytes()))
+
+    @property
+    def label(self) -> str:
+        """What marks this Machine's containers."""
+        return AgentProcess(self.folder, Path("/")).label
+
+    def processes(self) -> list[int]:
+        """Agents that run from this Machine's folder."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                arguments = (process / "cmdline").read_bytes().split(b"\0")
+                here = os.readlink(process / "cwd").startswith(str(self.folder))
+                if here and b"agent" in arguments:
+                    found.append(int(process.name))
+        return found
 
     async def get(self, cid: str) -> bytes:
         if cid not in self.blocks:
@@ -173,10 +190,8 @@ class Pi:
         return Status.from_body(await self.machine.call("status", {}))
 
     async def until_done(self, seconds: float = 60.0) -> Outcome:
-        import asyncio
-
         async with asyncio.timeout(seconds):
-            while (status := await self.status()).state is not State.DONE:
+            while (status := await self.status()).state is not State.DONE:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert status.outcome is not None
         return status.outcome
@@ -202,9 +217,7 @@ class Pi:
         info = result_info(CHAIN, MARKET, TASK, name)
         key = hpke.open(job.receivers[name], info, header.sealed_key)
         sink = BytesIO()
-        open_stream(
-            cid, self.blocks.__getitem__, key, sink, expect_owner=None, expect_digest=None
-        )
+        open_stream(cid, self.blocks.__getitem__, key, sink, expect_owner=None, expect_digest=None)
         sink.seek(0)
         target = self.folder / f"result-{hashlib.sha256(cid.encode()).hexdigest()[:8]}"
         entries = unpack(sink, target)

@@ -363,7 +363,7 @@ async def test_request__handler_refuses__its_reason_arrives(
     network: Network, requester: Node, executor: Node
 ) -> None:
     async def handler(peer: bytes, method: str, body: bytes) -> bytes:
-        raise PeerRefused("policy: this function is not permitted: ask the owner")
+        raise PeerRefused("policy: this function is not permitted", "ask the owner")
 
     await network.serve(executor, handler)
     contact = executor.publish(network.directory)

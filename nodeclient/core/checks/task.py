@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agent.formats.messages import Outcome
 from nodeclient.core import claims
 from nodeclient.core.checks.case import Case, Finding, not_checked, note
 from nodeclient.core.reasons import Code, reason
@@ -86,7 +87,7 @@ def function(case: Case) -> Iterator[Finding]:
     if cid != wanted.cid:
         yield reason(Code.FUNCTION, "another function capsule than the task's")
     own, _ = claims.containers(case.evidence)
-    if digest is None and own:
+    if digest is None and own and case.expected.phase is Phase.DURING:
         yield reason(Code.FUNCTION, "a container runs and the function's digest is not stated")
     elif digest is None:
         yield not_checked("function digest (not unpacked yet)")
@@ -112,7 +113,11 @@ def devices(case: Case) -> Iterator[Finding]:
             yield reason(Code.DEVICES, f"{node} was passed in for {asked}, which is not the task's")
 
 
-def no_outcome_yet(case: Case) -> Iterator[Finding]:
-    """Nothing can have run before the run."""
-    if case.expected.phase is Phase.BEFORE and case.evidence.claim("outcome") is not None:
+def early_outcome(case: Case) -> Iterator[Finding]:
+    """Nothing can have run before the run; while it runs, an outcome may be there already."""
+    stated = case.evidence.claim("outcome")
+    if stated is None:
+        return
+    if case.expected.phase is Phase.BEFORE:
         yield reason(Code.OUTCOME, "states an outcome before the run")
+    yield note(f"outcome {Outcome.from_body(stated).status.value}")

@@ -104,6 +104,11 @@ def on_ticket(role: Executor, event: ev.TicketEvaluated, case: Case, me: Me) -> 
     return replace(role, claim_at=event.claim_at, ticket=event.ticket), ()
 
 
+def on_claim_rejected(role: Executor, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
+    """Somebody claimed in between: look again in the next block, with the Task as it then is."""
+    return replace(role, claimed=False if event.order == "claim" else role.claimed), ()
+
+
 def on_claimed(role: Executor, event: ev.TaskClaimed, case: Case, me: Me) -> Step:
     """Lead, or fall back behind a lower ticket."""
     if event.leader == me.address:
@@ -133,6 +138,13 @@ def on_brief(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Ste
         return role, (answer,)
     vet = do.VetTask(commitment=case.commitment, spec=event.spec)
     return replace(role, spec=event.spec), (answer, vet)
+
+
+def on_brief_too_early(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:
+    """The sender saw the draw before this Node did: it sends again."""
+    refusal = "this node was not drawn for the task, as far as it sees"
+    reply = do.Reply(commitment=case.commitment, request=event.request, refusal=refusal)
+    return role, (reply,)
 
 
 def on_brief_again(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:
@@ -307,7 +319,10 @@ def on_ended(role: Executor, event: ev.TaskFailed, case: Case, me: Me) -> Step:
 TABLE = build_table(
     handled={
         (State.WATCHING, ev.BlockSeen): on_block_while_watching,
+        (State.WATCHING, ev.TransactionRejected): on_claim_rejected,
         (State.LEADING, ev.BlockSeen): on_block_while_leading,
+        (State.WATCHING, ev.BriefReceived): on_brief_too_early,
+        (State.LEADING, ev.BriefReceived): on_brief_too_early,
         (State.DRAWN, ev.BriefReceived): on_brief,
         (State.DRAWN, ev.TaskVetted): on_vetted,
         (State.ACCEPTING, ev.TaskAccepted): on_accepted,

@@ -172,18 +172,32 @@ def on_appraised(role: Member, event: ev.EvidenceAppraised, case: Case, me: Me) 
 
 
 def on_admitted(role: Member, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:
-    """Ask at own times; a member that did not appraise BEFORE has nothing to compare with."""
+    """Ask at own times. A member that was late for BEFORE learns first what the record says."""
     questioning = replace(role, state=State.QUESTIONING)
-    if not role.before:
-        return questioning, ()
-    order = do.AskDuring(
+    if role.before:
+        return questioning, (ask_during(questioning, case),)
+    if not role.spec:
+        return questioning, ()  # nobody sent the TaskSpec: there is nothing to hold answers against
+    order = do.LearnBefore(
+        commitment=case.commitment, task=case.on_chain(), evidence_root=event.evidence_root
+    )
+    return questioning, (order,)
+
+
+def on_learned(role: Member, event: ev.BeforeLearned, case: Case, me: Me) -> Step:
+    learned = replace(role, before=event.summary, session_key_hash=event.session_key_hash)
+    return learned, (ask_during(learned, case),)
+
+
+def ask_during(role: Member, case: Case) -> do.AskDuring:
+    """The order to ask until the Task is over."""
+    return do.AskDuring(
         commitment=case.commitment,
         task=case.on_chain(),
         spec=role.spec,
         before=role.before,
         session_key_hash=role.session_key_hash,
     )
-    return questioning, (order,)
 
 
 def on_question(role: Member, event: ev.QuestionDrawn, case: Case, me: Me) -> Step:
@@ -293,6 +307,7 @@ TABLE = build_table(
         (State.SEATED, ev.BriefReceived): on_brief,
         (State.SEATED, ev.NonceAsked): on_nonce_unbriefed,
         (State.SEATED, ev.AppraisalAsked): on_late_appraisal,
+        (State.QUESTIONING, ev.BeforeLearned): on_learned,
         (State.CLOSED, ev.NonceAsked): on_late_question,
         (State.CLOSED, ev.AppraisalAsked): on_late_appraisal,
         (State.CLOSED, ev.VoteReceived): on_late_question,
@@ -320,6 +335,7 @@ TABLE = build_table(
         ev.ActionDone: tuple(State),
         # An answer or an appraisal may come in after the Task has ended.
         ev.EvidenceAppraised: (State.CLOSED,),
+        ev.BeforeLearned: (State.CLOSED,),
         ev.QuestionDrawn: (State.CLOSED,),
         ev.QuestionAnswered: (State.CLOSED,),
         ev.DissentSigned: (State.CLOSED,),

@@ -1,0 +1,1 @@
+"""What people run: ape scripts, the demo, benchmarks, set-up."""

@@ -1,0 +1,104 @@
+"""Deploy all contracts, connect them, and write `deployments/<network>.json`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from ape.api import AccountAPI, ProviderAPI
+from ape.cli import ConnectedProviderCommand, account_option
+from eth_utils.address import to_checksum_address
+
+from nodeclient.chain import abi
+from nodeclient.chain import deployment as deployments
+from nodeclient.chain.calls import Call
+from nodeclient.chain.compile import compile_contracts
+from nodeclient.chain.deploy import creation_code
+from nodeclient.chain.deployment import Deployed, Deployment
+from nodeclient.chain.presets import CREATIONS, PRESETS, WIRING, Preset
+from nodeclient.core.types import Address
+from nodeclient.errors import BadInput
+from scripts._common import (
+    json_option,
+    network_name,
+    quiet_option,
+    reporting,
+    send,
+    show,
+    unattended,
+)
+
+ANVIL = 31337
+
+
+@click.command(cls=ConnectedProviderCommand)
+@account_option()
+@click.option("--preset", type=click.Choice(sorted(PRESETS)), help="Default: by chain id.")
+@click.option("--allow-software", is_flag=True, help="Admit software roots (test networks).")
+@click.option("--out", type=click.Path(path_type=Path), help="Default: deployments/<network>.json.")
+@json_option
+@quiet_option
+@reporting
+def cli(
+    account: AccountAPI,
+    provider: ProviderAPI,
+    preset: str | None,
+    allow_software: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Deploy the contracts; the account becomes their owner (images only: no money)."""
+    chain_id = provider.chain_id
+    name = network_name(chain_id)
+    chosen = PRESETS[preset or ("anvil" if chain_id == ANVIL else "mainnet")]
+    if allow_software:
+        chosen = replace(chosen, allow_software=True)
+    if chain_id == 1 and (chosen.allow_software or chosen.entropy_delay < 64):
+        raise BadInput("these parameters are not for mainnet", "leave --preset and the flags out")
+    made = _deploy(unattended(account), chosen, name, chain_id)
+    path = out or Path("deployments", f"{name}.json")
+    deployments.save(made, path)
+    addresses = {one.name: to_checksum_address(one.address) for one in made.contracts.values()}
+    fields = {"file": str(path), "chain_id": chain_id, "deploy_block": made.deploy_block}
+    show(f"Deployed to {name}", {**fields, **addresses}, as_json=as_json)
+
+
+def _deploy(account: AccountAPI, preset: Preset, network: str, chain_id: int) -> Deployment:
+    """Create and connect the contracts in the order of `presets`, one transaction each."""
+    compiled = compile_contracts()
+    addresses: dict[str, Address] = {}
+    contracts: dict[str, Deployed] = {}
+    for name, arguments in CREATIONS:
+        args = arguments(preset, addresses)
+        receipt = send(account, Call(name, b"", creation_code(compiled[name], args), 0))
+        addresses[name] = Address(bytes.fromhex(str(receipt.contract_address)[2:]))
+        contracts[name] = Deployed(
+            name=name,
+            address=addresses[name],
+            tx_hash=_hash_of(receipt),
+            block=int(receipt.block_number),
+            gas_used=int(receipt.gas_used),
+            arguments=args,
+            json_abi=compiled[name].json_abi,
+            interface=abi.parse(compiled[name].json_abi),
+        )
+    wiring = []
+    for name, function, targets in WIRING:
+        layout = contracts[name].interface.function(function, len(targets))
+        data = layout.encode([addresses[target] for target in targets])
+        receipt = send(account, Call(f"{name}.{function}", addresses[name], data, 0))
+        wiring.append((f"{name}.{function}", _hash_of(receipt)))
+    return Deployment(
+        network=network,
+        chain_id=chain_id,
+        deploy_block=min(one.block for one in contracts.values()),
+        contracts=contracts,
+        parameters=preset.to_json(),
+        wiring=tuple(wiring),
+    )
+
+
+def _hash_of(receipt: Any) -> bytes:
+    return bytes.fromhex(str(receipt.txn_hash).removeprefix("0x"))

@@ -1,0 +1,196 @@
+"""One node as an operator has it: a folder, a process, the command line and the control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodeclient.chain import registry
+from nodeclient.chain.deployment import Deployment
+from nodeclient.chain.journal import SqliteJournal
+from nodeclient.chain.registration import load as load_registration
+from nodeclient.chain.rpc import Rpc
+from nodeclient.chain.sender import Sender, SendSettings
+from nodeclient.config import Role
+from nodeclient.control_client import ControlClient
+from nodeclient.errors import DaemonUnreachable
+from nodeclient.folder import create_folder, open_folder
+from scripts.embedded.chain import ROOT
+
+START_SECONDS = 60.0
+MODULE = ("-m", "nodeclient.cli", "node", "run")
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A sealed capsule: where it is and what its payload hashes to."""
+
+    cid: str
+    digest: bytes
+
+
+class NodeProcess:
+    """A node. ``name`` is for people only and stands in no file of the node."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.account = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # ------------------------------------------------------------------------------- set-up
+
+    def create(
+        self, rpc: str, deployment: Path, roles: Sequence[Role], machine: Mapping[str, object]
+    ) -> None:
+        """Make the folder as ``sealrun node init`` does, with a free loopback port."""
+        made = create_folder(
+            self.folder,
+            rpc=rpc,
+            deployment_file=deployment,
+            endpoint=f"127.0.0.1:{free_port()}",
+            roles=frozenset(roles),
+        )
+        self.account = str(made["account"])
+        lines = [f"{key} = {json.dumps(value)}" for key, value in machine.items()]
+        with (self.folder / "config.toml").open("a") as config:
+            config.write("\n[machine]\n" + "\n".join(lines) + "\n")
+
+    def register(self, rpc_url: str, deployment: Deployment, deposit: int, join: bool) -> None:
+        """Send the registration from the node's own account."""
+        asyncio.run(self._register(rpc_url, deployment, deposit, join))
+
+    async def _register(
+        self, rpc_url: str, deployment: Deployment, deposit: int, join: bool
+    ) -> None:
+        rpc = Rpc(rpc_url)
+        try:
+            keys = open_folder(self.folder).load_keys()
+            journal = SqliteJournal(":memory:")
+            sender = Sender(rpc, deployment, journal, keys.account, SendSettings(poll_seconds=0.05))
+            registration = load_registration(self.folder / "registration.json")
+            order = registry.register("register", registration, deposit, join=join)
+            await sender.execute(order)
+        finally:
+            await rpc.close()
+
+    # ------------------------------------------------------------------------------ process
+
+    def start(self, module: Sequence[str] = MODULE, *extra: str) -> None:
+        """Start the daemon; ``wait`` tells when it answers."""
+        with (self.folder / "stderr.log").open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, *module, str(self.folder), *extra],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                cwd=ROOT,
+                start_new_session=True,
+                env=dict(os.environ),
+            )
+
+    def wait(self, seconds: float = START_SECONDS) -> dict[str, Any]:
+        """Its status, as soon as it answers."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                status: dict[str, Any] = self.get("/v1/status")
+                return status
+            except DaemonUnreachable:
+                if time.monotonic() > end or not self.running:
+                    raise RuntimeError(f"{self.name} did not start; see {self.folder}") from None
+                time.sleep(0.1)
+
+    @property
+    def running(self) -> bool:
+        """Whether the daemon's process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the daemon."""
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut of the Pi."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def signal(self, number: int) -> None:
+        """Any signal, SIGSTOP for a silent node."""
+        if self.running:
+            os.kill(self.pid, number)
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL."""
+        if self._process is None:
+            return
+        if self.running:
+            os.kill(self.pid, signal.SIGCONT)
+            self._process.terminate()
+        try:
+            self._process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    # ------------------------------------------------------------------------- what people do
+
+    def get(self, path: str) -> Any:
+        """Ask the control interface."""
+        return ControlClient(self.folder).get(path)
+
+    def submit(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """Order a task; its answer once it stands on chain."""
+        answer: dict[str, Any] = ControlClient(self.folder).post("/v1/tasks", request)
+        return answer
+
+    def cli(self, *words: str) -> Any:
+        """Run the command line with --json and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "nodeclient.cli", *words, "--json"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"sealrun {' '.join(words[:2])}: {done.stderr.strip()}")
+        return json.loads(done.stdout)
+
+    def seal(self, path: Path, kind: str) -> Sealed:
+        """Seal a file or function into this node's store."""
+        made = self.cli("capsule", "seal", str(path), "--kind", kind, "--node", str(self.folder))
+        return Sealed(made["cid"], bytes.fromhex(made["digest"][2:]))
+
+    def permit(self, cid: str, policy: Mapping[str, object]) -> None:
+        """Set a capsule's policy."""
+        file = self.folder / "policy.json"
+        file.write_text(json.dumps(policy))
+        self.cli("capsule", "permit", cid, str(file), "--node", str(self.folder))
+        file.unlink()
+
+    def log(self) -> str:
+        """The daemon's log."""
+        path = self.folder / "node.log"
+        return path.read_text() if path.exists() else ""
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

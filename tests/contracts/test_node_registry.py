@@ -1,0 +1,286 @@
+"""Registration, statuses, unbonding and slashing on anvil."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from eth_abi.abi import encode
+from web3 import Web3
+from web3.logs import DISCARD
+
+from tests.contracts.network import UNBONDING, UNIT, Network
+from tests.contracts.signing import AFTER, BEFORE, CONTRAINDICATED, NodeKeys, Vote, tagged
+
+pytestmark = pytest.mark.chain  # starts anvil
+ACTIVE, PAUSED, EXITING, EXITED, BARRED = 2, 3, 4, 5, 6
+
+
+def newcomer(network: Network, label: str = "newcomer") -> NodeKeys:
+    keys = NodeKeys.derive(label)
+    network.fund(keys.address)
+    return keys
+
+
+def register_reason(
+    network: Network, keys: NodeKeys, changed: dict[int, Any], value: int = UNIT, join: bool = True
+) -> str:
+    row, contact, _ = network.registration(keys)
+    row = tuple(changed.get(index, item) for index, item in enumerate(row))
+    signature = network.sign_registration(keys, row, contact)
+    call = network.registry.functions.register(row, contact, join, *signature)
+    return network.reason(keys.address, call, value)
+
+
+def sign_contact(network: Network, keys: NodeKeys, contact: bytes) -> tuple[int, int]:
+    values = [
+        tagged("sealrun/contact/v1"), network.chain.w3.eth.chain_id, network.registry.address,
+        keys.address, bytes(Web3.keccak(contact)),
+    ]  # fmt: skip
+    types = ["bytes32", "uint256", "address", "address", "bytes32"]
+    return keys.root_sign(hashlib.sha256(encode(types, values)).digest())
+
+
+def node_of(network: Network, account: str) -> dict[str, Any]:
+    names = (
+        "id", "status", "root_class", "root_x", "root_y", "vrf_x", "vrf_prefix", "hardware_id",
+        "attestation_key", "contact_digest", "deposit", "tier", "engaged", "fixed_at", "exit_at",
+    )  # fmt: skip
+    return dict(zip(names, network.registry.functions.node(account).call(), strict=True))
+
+
+# --- registration -------------------------------------------------------------------------------
+
+
+def test_register__join__active_in_the_draw_and_readable(network: Network) -> None:
+    weight = network.registry.functions.total_weight().call()
+    keys = network.join("newcomer", 5 * UNIT)
+    node = node_of(network, keys.address)
+    assert (node["status"], node["tier"], node["deposit"]) == (ACTIVE, 2, 5 * UNIT)
+    assert (node["root_x"], node["root_y"]) == keys.root_public
+    assert (node["vrf_x"], node["vrf_prefix"]) == keys.vrf_public
+    assert node["contact_digest"] == bytes(Web3.keccak(b"contact"))
+    assert network.registry.functions.node_at(node["id"]).call() == keys.address
+    assert network.registry.functions.total_weight().call() == weight + 4
+
+
+def test_register__without_joining__paused_and_never_drawn(network: Network) -> None:
+    drawable = network.registry.functions.drawable().call()
+    keys = network.join("passive", 0, join=False)
+    assert node_of(network, keys.address)["status"] == PAUSED
+    assert network.registry.functions.drawable().call() == drawable
+    resume = network.registry.functions.resume()
+    assert network.reason(keys.address, resume) == "registry: deposit below one unit"
+
+
+@pytest.mark.parametrize(
+    ("changed", "value", "reason"),
+    [
+        ({2: 2}, UNIT, "registry: root class needs admission"),
+        ({2: 3}, UNIT, "registry: root class needs admission"),
+        ({2: 0}, UNIT, "registry: unknown root class"),
+        ({2: 4}, UNIT, "registry: unknown root class"),
+        ({3: 0}, UNIT, "registry: VRF key out of range"),
+        ({4: 4}, UNIT, "registry: VRF key prefix"),
+        ({5: bytes(32)}, UNIT, "registry: hardware id is empty"),
+        ({}, UNIT - 1, "registry: deposit below one unit"),
+        ({0: 1}, UNIT, "registry: not signed by the root key"),
+    ],
+)
+def test_register__bad_input__reverts(
+    network: Network, changed: dict[int, Any], value: int, reason: str
+) -> None:
+    assert register_reason(network, newcomer(network), changed, value) == reason
+
+
+def test_register__software_root_where_not_allowed__reverts(network: Network) -> None:
+    strict = network.chain.deploy("contracts/NodeRegistry.vy", UNIT, UNBONDING, False)
+    row, contact, _ = network.registration(newcomer(network))
+    call = strict.functions.register(row, contact, True, 1, 1)
+    assert network.reason(NodeKeys.derive("newcomer").address, call, UNIT) == (
+        "registry: software roots not allowed"
+    )
+
+
+def test_register__signature_of_another_account_or_contact__reverts(network: Network) -> None:
+    keys = newcomer(network)
+    row, contact, signature = network.registration(keys)
+    register = network.registry.functions.register
+    stolen = register(row, contact, True, *signature)
+    expected = "registry: not signed by the root key"
+    assert network.reason(network.outsider, stolen, UNIT) == expected
+    assert (
+        network.reason(keys.address, register(row, b"another", True, *signature), UNIT) == expected
+    )
+
+
+def test_register__twice_or_same_hardware__reverts(network: Network) -> None:
+    keys = network.join("newcomer")
+    assert register_reason(network, keys, {5: b"\x01" * 32}) == (
+        "registry: account already registered"
+    )
+    hardware = node_of(network, keys.address)["hardware_id"]
+    other = newcomer(network, "other")
+    assert register_reason(network, other, {5: hardware}) == (
+        "registry: hardware id already registered"
+    )
+
+
+def test_set_contact__root_signed__published(network: Network) -> None:
+    keys = network.free_node()
+    set_contact = network.registry.functions.set_contact
+    call = set_contact(b"moved", *sign_contact(network, keys, b"moved"))
+    receipt = network.send(keys.address, call)
+    published = network.registry.events.ContactPublished().process_receipt(receipt, DISCARD)
+    assert published[0]["args"]["contact"] == b"moved"
+    assert node_of(network, keys.address)["contact_digest"] == bytes(Web3.keccak(b"moved"))
+    forged = set_contact(b"elsewhere", *sign_contact(network, keys, b"moved"))
+    assert network.reason(keys.address, forged) == "registry: not signed by the root key"
+    assert network.reason(network.outsider, call) == "registry: unknown node"
+
+
+# --- statuses and unbonding ---------------------------------------------------------------------
+
+
+def test_pause_resume__leaves_and_enters_the_draw(network: Network) -> None:
+    keys = network.free_node()
+    functions = network.registry.functions
+    drawable = functions.drawable().call()
+    network.send(keys.address, functions.pause())
+    assert functions.drawable().call() == drawable - 1
+    assert network.reason(keys.address, functions.pause()) == "registry: node not active"
+    receipt = network.send(keys.address, functions.resume())
+    assert functions.drawable().call() == drawable
+    assert node_of(network, keys.address)["fixed_at"] == receipt["blockNumber"]
+    assert network.reason(keys.address, functions.resume()) == "registry: node not paused"
+
+
+def test_exit__unbonding__deposit_leaves_only_after_it(network: Network) -> None:
+    keys = network.free_node()
+    functions = network.registry.functions
+    assert network.reason(keys.address, functions.withdraw_deposit()) == (
+        "registry: node not exiting"
+    )
+    receipt = network.send(keys.address, functions.exit())
+    exit_at = receipt["blockNumber"] + UNBONDING
+    assert node_of(network, keys.address)["exit_at"] == exit_at
+    assert network.reason(keys.address, functions.top_up(), 1) == "registry: node is exiting"
+    assert network.reason(keys.address, functions.exit()) == "registry: node is exiting"
+    network.mine_to(exit_at - 2)
+    assert network.reason(keys.address, functions.withdraw_deposit()) == (
+        "registry: still unbonding"
+    )
+    before = network.balance(keys.address)
+    network.send(keys.address, functions.withdraw_deposit())
+    assert network.balance(keys.address) > before + UNIT
+    assert node_of(network, keys.address)["status"] == EXITED
+    assert network.reason(keys.address, functions.withdraw_deposit()) == (
+        "registry: node not exiting"
+    )
+
+
+def test_exit__hardware_id__free_again_after_the_exit_only(network: Network) -> None:
+    keys = network.free_node()
+    functions = network.registry.functions
+    hardware = node_of(network, keys.address)["hardware_id"]
+    network.send(keys.address, functions.exit())
+    other = newcomer(network)
+    assert register_reason(network, other, {5: hardware}) == (
+        "registry: hardware id already registered"
+    )
+    network.chain.mine(UNBONDING)
+    network.send(keys.address, functions.withdraw_deposit())
+    row, contact, _ = network.registration(other)
+    row = (*row[:5], hardware, row[6])
+    signature = network.sign_registration(other, row, contact)
+    network.send(other.address, functions.register(row, contact, True, *signature), UNIT)
+    assert node_of(network, other.address)["status"] == ACTIVE
+
+
+def test_exit__executor_of_a_running_task__still_slashed(network: Network) -> None:
+    task = network.reach("admitted", class_id=1)
+    network.send(task.executor, network.registry.functions.exit())
+    network.mine_to(task.step_at + 10)
+    network.send(network.outsider, network.expire_call(task))
+    node = node_of(network, task.executor)
+    assert (node["status"], node["deposit"]) == (EXITING, UNIT + UNIT // 4)
+
+
+def test_withdraw_deposit__engaged__reverts(network: Network) -> None:
+    task = network.reach("claimed")
+    network.send(task.executor, network.registry.functions.exit())
+    network.chain.mine(UNBONDING)
+    assert network.reason(task.executor, network.registry.functions.withdraw_deposit()) == (
+        "registry: node is engaged"
+    )
+    network.send(network.outsider, network.expire_call(task))
+    network.send(task.executor, network.registry.functions.withdraw_deposit())
+
+
+# --- slashing -----------------------------------------------------------------------------------
+
+
+def equivocate(network: Network, keys: NodeKeys) -> None:
+    vote = Vote(77, BEFORE, b"\x01" * 32)
+    against = Vote(77, BEFORE, b"\x01" * 32, verdict=CONTRAINDICATED)
+    call = network.attestation.functions.prove_double_vote(
+        vote.as_tuple(),
+        network.sign_vote(vote, keys),
+        against.as_tuple(),
+        network.sign_vote(against, keys),
+    )
+    network.send(network.outsider, call)
+
+
+def test_slash__below_one_unit__barred_and_hardware_never_again(network: Network) -> None:
+    task = network.reach("admitted")
+    drawable = network.registry.functions.drawable().call()
+    network.send(network.outsider, network.refuse_call(task, AFTER))
+    node = node_of(network, task.executor)
+    assert (node["status"], node["deposit"]) == (BARRED, UNIT // 2)
+    assert network.registry.functions.drawable().call() == drawable - 1
+    for call in (network.registry.functions.resume(), network.registry.functions.exit()):
+        assert network.reason(task.executor, call) == "registry: node is barred"
+    network.chain.mine(UNBONDING)
+    network.send(task.executor, network.registry.functions.withdraw_deposit())
+    assert node_of(network, task.executor)["status"] == BARRED
+    other = newcomer(network)
+    assert register_reason(network, other, {5: node["hardware_id"]}) == (
+        "registry: hardware id already registered"
+    )
+    again = network.nodes[task.executor]
+    assert register_reason(network, again, {5: b"\x08" * 32}) == (
+        "registry: account already registered"
+    )
+
+
+def test_slash__while_the_draw_stands_still__goes_through_and_sync_follows(
+    network: Network,
+) -> None:
+    task = network.reach("claimed")
+    network.mine_to(network.entropy_block(task))
+    victim = network.nodes[list(network.nodes)[3]]
+    drawable = network.registry.functions.drawable().call()
+    equivocate(network, victim)
+    assert node_of(network, victim.address)["status"] == BARRED
+    assert network.registry.functions.drawable().call() == drawable
+    sync = network.registry.functions.sync(victim.address)
+    assert network.reason(network.outsider, sync) == f"registry: draw task {task.id} first"
+    network.draw(task)
+    network.send(network.outsider, sync)
+    assert network.registry.functions.drawable().call() == drawable - 1
+
+
+def test_slash__outsider__reverts(network: Network) -> None:
+    keys = network.free_node()
+    call = network.registry.functions.slash(keys.address, UNIT, network.outsider, "theft")
+    assert network.reason(network.outsider, call) == "registry: only market and ledger"
+
+
+def test_connect__again_or_by_an_outsider__reverts(network: Network) -> None:
+    functions = network.registry.functions
+    call = functions.connect(network.market.address, network.attestation.address)
+    owner = functions.owner().call()
+    assert network.reason(owner, call) == "registry: already connected"
+    assert network.reason(network.outsider, call) == "registry: only the owner"

@@ -1,0 +1,234 @@
+"""Reputation and credit on titanoboa; the market is a contract account that calls as itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import boa
+import pytest
+
+from tests.contracts.anvil import ROOT
+
+HALF_LIFE: Final = 1000
+SPAN: Final = 20
+NEWCOMER: Final = 1000
+# The views that `connect` asks a market for; the calls of a market are made in its name.
+MARKET: Final = """
+# pragma version 0.4.3
+registry: public(address)
+reputation: public(address)
+
+@deploy
+def __init__(registry: address, reputation: address):
+    self.registry = registry
+    self.reputation = reputation
+"""
+
+
+@dataclass
+class Setting:
+    ledger: Any
+    market: str
+    attestation: str
+    registry: str
+
+    def as_market(self) -> Any:
+        return boa.env.prank(self.market)
+
+
+@pytest.fixture(scope="module")
+def deployed() -> Setting:
+    registry = boa.env.generate_address("registry")
+    ledger = boa.load(str(ROOT / "contracts" / "ReputationLedger.vy"), HALF_LIFE, SPAN)
+    market = boa.loads(MARKET, registry, ledger.address)
+    attestation = boa.loads(MARKET, registry, ledger.address)
+    ledger.connect(market.address, attestation.address)
+    return Setting(ledger, market.address, attestation.address, registry)
+
+
+@pytest.fixture
+def setting(deployed: Setting) -> Iterator[Setting]:
+    with boa.env.anchor():
+        boa.env.evm.patch.block_number = 1000
+        yield deployed
+
+
+def node(number: int) -> str:
+    return f"0x{0xA0000 + number:040X}"
+
+
+def settle(setting: Setting, voted: int = 0b111, fee: int = 100, member_fee: int = 7) -> None:
+    with setting.as_market():
+        setting.ledger.settle(1, node(0), fee, [node(1), node(2), node(3)], voted, member_fee)
+
+
+def pass_blocks(number: int) -> None:
+    boa.env.evm.patch.block_number += number
+
+
+def test_reputation__newcomer__ten_percent(setting: Setting) -> None:
+    assert setting.ledger.reputation(node(0)) == NEWCOMER
+    assert setting.ledger.factor_at(node(0), 999) == 5000 + NEWCOMER
+
+
+def test_settle__all_voted__credits_and_raises(setting: Setting) -> None:
+    settle(setting)
+    assert [setting.ledger.credit(node(i)) for i in range(4)] == [100, 7, 7, 7]
+    assert setting.ledger.reputation(node(0)) == (1 + 1) * 10000 // 11
+    assert setting.ledger.reputation(node(1)) == 10000 * 5 // 41
+
+
+def test_settle__silent_member__unpaid_and_lower(setting: Setting) -> None:
+    settle(setting, voted=0b101)
+    assert setting.ledger.credit(node(2)) == 0
+    assert setting.ledger.reputation(node(2)) < NEWCOMER
+
+
+def test_settle__forty_tasks__needs_long_to_earn(setting: Setting) -> None:
+    for _ in range(8):
+        settle(setting)
+    assert setting.ledger.reputation(node(0)) == 5000
+    for _ in range(72):
+        settle(setting)
+    assert setting.ledger.reputation(node(0)) == 9000
+
+
+def test_collect__twice__second_time_nothing(setting: Setting) -> None:
+    settle(setting)
+    with setting.as_market():
+        assert setting.ledger.collect(node(0)) == 100
+        assert setting.ledger.collect(node(0)) == 0
+    assert setting.ledger.reputation(node(0)) > NEWCOMER
+
+
+def test_decay__one_half_life__evidence_is_halved(setting: Setting) -> None:
+    settle(setting)
+    pass_blocks(HALF_LIFE)
+    assert setting.ledger.reputation(node(0)) == int(1.5 * 10000 / 10.5)
+    pass_blocks(HALF_LIFE * 100)
+    assert setting.ledger.reputation(node(0)) == NEWCOMER
+
+
+def test_penalise__each_cause__lowers_by_its_weight(setting: Setting) -> None:
+    found = []
+    for cause in (3, 4, 5, 6, 7, 8, 9):
+        with setting.as_market():
+            setting.ledger.penalise(1, node(cause), cause)
+        found.append(setting.ledger.reputation(node(cause)))
+    bad = [0.25, 0.5, 1, 4, 8, 64, 0.25]
+    assert found == [int(10000 / (10 + weight)) for weight in bad]
+
+
+def test_engage__gain_after_posting__does_not_count(setting: Setting) -> None:
+    posted_at = boa.env.evm.patch.block_number
+    pass_blocks(1)
+    settle(setting)
+    with setting.as_market():
+        assert setting.ledger.engage(node(0), posted_at) == 5000 + NEWCOMER
+
+
+def test_engage__gain_before_posting__counts(setting: Setting) -> None:
+    settle(setting)
+    pass_blocks(1)
+    posted_at = boa.env.evm.patch.block_number
+    pass_blocks(3)
+    with setting.as_market():
+        assert setting.ledger.engage(node(0), posted_at) > 5000 + NEWCOMER
+
+
+def test_factor_at__loss_after_posting__counts_at_once(setting: Setting) -> None:
+    posted_at = boa.env.evm.patch.block_number
+    pass_blocks(1)
+    with setting.as_market():
+        setting.ledger.penalise(1, node(0), 8)
+    assert setting.ledger.factor_at(node(0), posted_at) < 5000 + NEWCOMER
+
+
+def test_factor_at__any_history__never_above_the_past_or_the_present(setting: Setting) -> None:
+    rng = random.Random(11)
+    past: dict[int, int] = {}
+    tight = 0
+    for _ in range(100):
+        pass_blocks(rng.choice([1, 1, 2, 5, 30]))
+        now = boa.env.evm.patch.block_number
+        past[now] = setting.ledger.reputation(node(0))  # before this block's change
+        with setting.as_market():
+            if rng.random() < 0.7:
+                setting.ledger.settle(1, node(0), 1, [], 0, 1)
+            else:
+                setting.ledger.penalise(1, node(0), rng.choice([3, 4, 5, 6]))
+        present = setting.ledger.reputation(node(0))
+        for number, then in past.items():
+            if now - number <= SPAN:
+                factor = setting.ledger.factor_at(node(0), number) - 5000
+                assert factor <= min(then, present)
+                tight += factor == min(then, present)
+    assert tight > 40  # a bound, and not just the floor
+
+
+def test_engage__twice__reverts_until_released(setting: Setting) -> None:
+    with setting.as_market():
+        setting.ledger.engage(node(0), 999)
+        with boa.reverts("reputation: node is engaged"):
+            setting.ledger.engage(node(0), 999)
+        setting.ledger.release(node(0))
+        assert not setting.ledger.engaged(node(0))
+        setting.ledger.engage(node(0), 999)
+
+
+def test_settle__executor_engaged_member_engaged__only_the_executor_is_released(
+    setting: Setting,
+) -> None:
+    with setting.as_market():
+        setting.ledger.engage(node(0), 999)
+        setting.ledger.engage(node(1), 999)
+    settle(setting)
+    assert not setting.ledger.engaged(node(0))
+    assert setting.ledger.engaged(node(1))
+
+
+def test_open__again_by_a_known_node__keeps_the_history(setting: Setting) -> None:
+    settle(setting)
+    before = setting.ledger.history(node(0))
+    with boa.env.prank(setting.registry):
+        setting.ledger.open(node(0))
+        setting.ledger.open(node(9))
+    assert setting.ledger.history(node(0)) == before
+    assert setting.ledger.reputation(node(9)) == NEWCOMER
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "reason"),
+    [
+        ("settle", (1, "0x" + "11" * 20, 1, [], 0, 1), "reputation: only the market"),
+        ("penalise", (1, "0x" + "11" * 20, 4), "reputation: only market and ledger"),
+        ("collect", ("0x" + "11" * 20,), "reputation: only the market"),
+        ("engage", ("0x" + "11" * 20, 1), "reputation: only the market"),
+        ("release", ("0x" + "11" * 20,), "reputation: only the market"),
+        ("open", ("0x" + "11" * 20,), "reputation: only the registry"),
+    ],
+)
+def test_call__outsider__reverts(
+    setting: Setting, call: str, arguments: tuple[Any, ...], reason: str
+) -> None:
+    with boa.env.prank(boa.env.generate_address("outsider")), boa.reverts(reason):
+        getattr(setting.ledger, call)(*arguments)
+
+
+@pytest.mark.parametrize("cause", [0, 1, 2, 10])
+def test_penalise__not_a_fault__reverts(setting: Setting, cause: int) -> None:
+    with setting.as_market(), boa.reverts("reputation: not a fault"):
+        setting.ledger.penalise(1, node(0), cause)
+
+
+def test_connect__twice_or_by_an_outsider__reverts(setting: Setting) -> None:
+    with boa.reverts("reputation: already connected"):
+        setting.ledger.connect(setting.market, setting.attestation)
+    fresh = boa.load(str(ROOT / "contracts" / "ReputationLedger.vy"), HALF_LIFE, SPAN)
+    with boa.reverts("reputation: market of another ledger"):
+        fresh.connect(setting.market, setting.attestation)
+    with boa.env.prank(node(1)), boa.reverts("reputation: only the owner"):
+        fresh.connect(setting.market, setting.attestation)

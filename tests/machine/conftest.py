@@ -1,0 +1,5 @@
+"""The shared fixtures of the tests that use the real engine."""
+
+from tests.machine.fixtures import engine, pi, runtime
+
+__all__ = ["engine", "pi", "runtime"]
