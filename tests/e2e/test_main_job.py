@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import docker
 import pytest
 
+from agent.engine import LABEL
+from nodeclient.images.engine import DEFAULT_SOCKET
+from nodeclient.machine.process import AgentProcess
 from scripts.embedded.chain import ROOT
 from tests.e2e.conftest import Driver
 
@@ -30,9 +34,11 @@ def test_common_names__posted_by_anyone__both_owners_hold_the_same_right_answer(
 
 
 def test_machine_is_clean_afterwards(driver: Driver, lists: tuple[Path, Path]) -> None:
-    import docker
-
     task = driver.post(FUNCTION, lists)
     driver.until(task, "SETTLED")
-    engine = docker.from_env()
-    assert engine.containers.list(all=True, filters={"label": "sealrun.machine"}) == []
+    ours = {
+        AgentProcess(node.folder / "machine", DEFAULT_SOCKET).label
+        for node in driver.network.workers.values()
+    }
+    left = docker.from_env().containers.list(all=True, filters={"label": LABEL})
+    assert [each for each in left if each.labels[LABEL] in ours] == []
