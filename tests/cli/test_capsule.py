@@ -136,7 +136,7 @@ def test_permit__policy__is_what_the_daemon_reads(
     (tmp_path / "policy.toml").write_text(POLICY)
     outcome = sealrun("capsule", "permit", cid, tmp_path / "policy.toml", "--node", node, "--json")
     assert outcome.code == 0, outcome.err
-    daemon = Policies(node / "policies", Address(bytes(20)), lambda *_: 0, dict, lambda: 0)
+    daemon = Policies(node, Address(bytes(20)), lambda *_: 0, dict, lambda: 0)
     policy = daemon.load(cid)
     assert policy is not None
     assert (policy.uses, policy.runtime_images) == (1, {b"\xab" * 32})
