@@ -8,11 +8,13 @@ from enum import StrEnum
 
 from agent.formats import cbor, p256
 from agent.formats.cbor import FormatError
+from agent.formats.context import Context
 from agent.formats.hashes import sha256
-from agent.formats.messages import MAX_ANSWERS, MAX_TRANSCRIPT, Context
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 from agent.formats.taskspec import MAX_RECEIVERS
 
+MAX_ANSWERS = 1024
+MAX_TRANSCRIPT = 1 << 20  # bytes
 _WORD = (1 << 256) - 1
 
 

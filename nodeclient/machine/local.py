@@ -19,8 +19,8 @@ from agent.formats.cid import check_block
 from agent.formats.messages import IMAGE_BLOCK
 from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
 from agent.formats.shape import as_bytes, as_int, as_list, as_text
-from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.errors import MachineError, MachineRefused
+from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.process import AgentProcess
 from nodeclient.machine.resume import ResumeRecord

@@ -20,6 +20,8 @@ from nodeclient.chain.sender import Sender, SendSettings
 from tests.chain.anvil_node import KEYS
 from tests.chain.conftest import FAST, World
 
+pytestmark = pytest.mark.chain
+
 
 def sent(world: World, who: int = 1) -> int:
     """How many transactions of an account were mined."""
@@ -107,8 +109,6 @@ from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender
 from nodeclient.core.types import Commitment
 from nodeclient.chain import market
-
-pytestmark = pytest.mark.chain
 
 url, folder, key, when = sys.argv[1:]
 rpc = Rpc(url)

@@ -192,6 +192,7 @@ async def test_events__reorganised_while_down__noticed_by_known_blocks(world: Wo
     known = [one.block for one in listener.items if isinstance(one, BlockSeen | ChainEvent)]
     world.node.rpc("evm_revert", snapshot)
     await post(world, 3, 4, 5)
+    world.node.mine(5)  # the head is no neighbour of what is known
     restarted = listen(world, known[-1].number, known=known)
     assert (await restarted.until_reorganised()).to_block == known[0].number
     assert commitments(await restarted.until_block(world.node.height())) == [3, 4, 5]

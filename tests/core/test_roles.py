@@ -159,7 +159,7 @@ def test_executor__somebody_claimed_in_between__claims_against_the_new_leader() 
 
 def test_executor__machine_lost_before_the_record__boots_again_with_the_next_attempt() -> None:
     who = me(ME, Role.EXECUTOR)
-    case, actions = walk(
+    _, actions = walk(
         who,
         *(posted(), claimed(ME), drawn(ME, (OTHER, THIRD, OWNER)), brief()),
         ev.TaskVetted(commitment=COMMITMENT, reasons=()),
