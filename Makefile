@@ -42,7 +42,7 @@ gates:
 
 gas: ## what each step costs, into var/gas.json
 	@$(SETUP) python anvil
-	@python scripts/gas.py
+	@python -m scripts.gas_report
 
 bench: setup ## speeds and memory, into var/bench.json
 	@python scripts/bench.py

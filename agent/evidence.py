@@ -16,7 +16,8 @@ from agent.boot import BootParameters
 from agent.engine import Engine
 from agent.formats.evidence import Evidence, build
 from agent.formats.measure import answer_ranges, measure_tree
-from agent.formats.messages import AFTER, Outcome, Question, Transcript
+from agent.formats.messages import AFTER, Question
+from agent.formats.outcome import Outcome, Transcript
 from agent.session import Session
 
 VOUCH = "PI-ONLY"

@@ -18,7 +18,7 @@ from docker.models.containers import Container
 from requests.exceptions import RequestException
 
 from agent.engine import Engine, EngineFailed
-from agent.formats.messages import Ending
+from agent.formats.outcome import Ending
 from agent.formats.taskspec import TaskSpec
 
 _KILL_SECONDS = 20.0

@@ -19,10 +19,8 @@ from agent.formats.messages import (
     Prepare,
     Question,
     Release,
-    State,
-    Status,
-    Transcript,
 )
+from agent.formats.outcome import State, Status, Transcript
 from agent.formats.rpc import RpcError
 from agent.scratch import ScratchError
 from agent.session import Session, SessionGone

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from agent.formats.archive import unpack
 from agent.formats.capsule import Kind, open_stream
 from agent.formats.cbor import FormatError
-from agent.formats.messages import Ending
+from agent.formats.outcome import Ending
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import TaskSpec
 from agent.keys import KeyRing

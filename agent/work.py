@@ -16,7 +16,8 @@ from agent.devices import DeviceMissing, PassedDevice, find_devices
 from agent.engine import Engine
 from agent.erase import Erased, erase_task
 from agent.evidence import TaskFacts
-from agent.formats.messages import Context, Ending, Outcome, Prepare, Release, State
+from agent.formats.messages import Context, Prepare, Release
+from agent.formats.outcome import Ending, Outcome, State
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import TaskSpec, open_commitment
 from agent.hardening import container_settings
@@ -63,16 +64,15 @@ class Work:
             return
         spec = open_commitment(order.spec, order.context.commitment)
         try:
-            self.facts.devices = _named(find_devices(spec.devices))
+            devices = find_devices(spec.devices)
             await asyncio.to_thread(self._set_up, spec)
         except DeviceMissing as error:
             raise RpcError("device_missing", str(error)) from error
         except ImageRefused as error:
-            await asyncio.to_thread(self._scratch.erase)
             raise RpcError("image_refused", str(error)) from error
         except ScratchError as error:
-            await asyncio.to_thread(self._scratch.erase)
             raise RpcError("no_scratch", str(error)) from error
+        self.facts.devices = tuple((device.asked, device.node) for device in devices)
         self.facts.image_id, self.facts.image_present = spec.runtime_image, True
         self.facts.function_cid, self.facts.connections = spec.function.cid, spec.connections
         self.spec, self.context, self.min_answers = spec, order.context, order.min_answers
@@ -81,11 +81,16 @@ class Work:
 
     def _set_up(self, spec: TaskSpec) -> None:
         names = [receiver.name for receiver in spec.receivers]
-        self._scratch.mount(self._boot.work_bytes, spec.limits.scratch_bytes, names)
-        if bring_image(self._engine, spec.runtime_image, self._image_block, self._scratch.image):
-            self._brought = spec.runtime_image
-            # For the power cut of a simulated Machine, whose engine outlives it.
-            self._scratch.brought.write_text(spec.runtime_image.hex())
+        scratch, image = self._scratch, spec.runtime_image
+        try:
+            scratch.mount(self._boot.work_bytes, spec.limits.scratch_bytes, names)
+            if bring_image(self._engine, image, self._image_block, scratch.image):
+                self._brought = image
+                # For the power cut of a simulated Machine, whose engine outlives it.
+                scratch.brought.write_text(image.hex())
+        except BaseException:
+            scratch.erase()
+            raise
 
     def take_key(self, release: Release) -> None:
         """Keep a released key; the run begins with the last one. Raises as KeyRing.take."""
@@ -199,7 +204,3 @@ def _bytes(answer: object) -> bytes:
     if not isinstance(answer, bytes):
         raise RpcError("bad_answer", "the Pi answered something else than bytes")
     return answer
-
-
-def _named(devices: list[PassedDevice]) -> tuple[tuple[str, str], ...]:
-    return tuple((device.asked, device.node) for device in devices)

@@ -77,6 +77,9 @@ class ChainReader(Protocol):
     async def claim_weight(self, address: Address, posted_at: int) -> int:
         """Weight of a ticket; 0 when the Node is not eligible."""
 
+    async def ticket_of(self, beta: bytes, address: Address, posted_at: int) -> int:
+        """The Ticket that the market would compute for an ECVRF output; the lowest leads."""
+
     async def total_weight(self) -> int: ...
     async def reputation(self, address: Address) -> int: ...
     async def is_approved(self, image: bytes) -> bool: ...

@@ -132,7 +132,9 @@ class Runner:
             self._store.apply(None, (), closes, cursor)
             if isinstance(event, ev.PeerEvent):
                 refusal = "this node cannot take that now"
-                self._reply(Reply(commitment=case.commitment, request=event.request, refusal=refusal))
+                self._reply(
+                    Reply(commitment=case.commitment, request=event.request, refusal=refusal)
+                )
             return
         if changed == case and not actions and closes is None and cursor is None:
             return

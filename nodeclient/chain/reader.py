@@ -70,6 +70,10 @@ class Reader:
         except CallReverted:
             return 0
 
+    async def ticket_of(self, beta: bytes, address: Address, posted_at: int) -> int:
+        """The Ticket of an ECVRF output as the market computes it."""
+        return await self.market.ticket_of(beta, address, posted_at)
+
     async def total_weight(self) -> int:
         """Weight of all ACTIVE Nodes."""
         return await self.registry.total_weight()

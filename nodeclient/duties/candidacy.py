@@ -10,6 +10,8 @@ from nodeclient.core.ecvrf import SECP256K1_TAI
 from nodeclient.duties.services import Services
 from nodeclient.runner import Effect, Emit
 
+FACTOR_ONE = 10_000  # basis points: the reputation factor that changes nothing
+
 
 def effects(services: Services) -> dict[type[do.Action], Effect]:
     """The table of this module."""
@@ -18,17 +20,16 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def evaluate_ticket(action: do.EvaluateTicket, emit: Emit) -> ev.OutcomeEvent:
         """Pure in its inputs: the ECVRF output is the same every time."""
         task, parameters = action.task, me.parameters
-        weight = await chain.claim_weight(me.address, task.posted_at)
-        if weight == 0:
+        if await chain.claim_weight(me.address, task.posted_at) == 0:
             return ev.TicketEvaluated(commitment=action.commitment, ticket=0, claim_at=None)
         _, prevrandao = await chain.block_header(parameters.entropy_block(task))
         point = sortition.task_alpha(parameters.chain_id, parameters.market, task.id, prevrandao)
         proof = ecvrf.prove(SECP256K1_TAI, services.keys.vrf, point)
         beta = ecvrf.proof_to_hash(SECP256K1_TAI, proof)
-        ticket = sortition.ticket_of(beta, weight)
-        delay = sortition.claim_delay_blocks(
-            ticket, await chain.total_weight(), parameters.claim_window
-        )
+        ticket = await chain.ticket_of(beta, me.address, task.posted_at)
+        # A ticket is divided by weight and reputation factor; the average factor is about one.
+        total = await chain.total_weight() * FACTOR_ONE
+        delay = sortition.claim_delay_blocks(ticket, total, parameters.claim_window)
         first = parameters.entropy_block(task) + 1
         return ev.TicketEvaluated(
             commitment=action.commitment, ticket=ticket, claim_at=first + delay

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.boot import BootParameters
+from agent.formats.cid import check_block
 from agent.formats.messages import IMAGE_BLOCK
 from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
 from agent.formats.shape import as_bytes, as_int, as_list, as_text
@@ -145,7 +146,8 @@ class LocalMachine:
             with contextlib.suppress(MachineError):
                 return await link.agent(0.5)
             if not self.alive:
-                raise MachineError(f"the Machine went off: {self._process.last_words()}", "boot it")
+                words = self._process.last_words()
+                raise MachineError(f"the Machine went off ({words})", "boot it again")
         raise MachineError("the Machine is not heard", "cut its power and boot it again")
 
     def _parameters(self, keys: LinkKeys, port: int, boot_count: int) -> BootParameters:
@@ -170,9 +172,10 @@ class LocalMachine:
             return await self._get_block(as_text(body, 1, 128, "cid"))
         if method == "put_block":
             cid, block = as_list(body, 2, 2, "put_block")
-            await self._put_block(
-                as_text(cid, 1, 128, "cid"), as_bytes(block, 0, "block", IMAGE_BLOCK)
-            )
+            name = as_text(cid, 1, 128, "cid")
+            content = as_bytes(block, 0, "block", IMAGE_BLOCK)
+            check_block(name, content)
+            await self._put_block(name, content)
             return None
         if method == "image_block":
             image, index = as_list(body, 2, 2, "image_block")

@@ -24,14 +24,15 @@ class Limits:
     body_seconds: float = 30.0
     handler_seconds: float = 120.0
     idle_seconds: float = 30.0
-    handshakes: int = 24
-    handshakes_per_source: int = 12
+    handshakes: int = 48
+    handshakes_per_source: int = 32  # a whole test network lives on one address
     connections: int = 64
     connections_per_peer: int = 6
+    requests: int = 24
     requests_per_peer: int = 6
     rate_per_second: float = 100.0  # a block fetch moves 1 MiB per request
     burst: int = 200
-    body_budget: int = 16 * 1024 * 1024  # bytes of request bodies held at one time
+    body_budget: int = 8 * 1024 * 1024  # bytes of request bodies held at one time
 
 
 class OverLimit(Exception):

@@ -54,16 +54,14 @@ class PeerServer:
         self._directory = directory
         self._trust = trust
         self._limits = limits or Limits()
-        self._clock = clock
         limit = self._limits
         self._handshakes = Slots(limit.handshakes, limit.handshakes_per_source)
         self._connections = Slots(limit.connections, limit.connections_per_peer)
-        self._requests = Slots(limit.connections, limit.requests_per_peer)
+        self._requests = Slots(limit.requests, limit.requests_per_peer)
         self._rate = RateLimiter(limit.rate_per_second, limit.burst, clock)
         self.refusals: Counter[str] = Counter()  # connections turned away, by cause
         self._context: tuple[int, ssl.SSLContext] | None = None
         self._workers: set[asyncio.Task[None]] = set()
-        self._seen: dict[RequestHandler, float] = {}
         self._peers: dict[RequestHandler, bytes] = {}
 
     async def start(self, host: str, port: int) -> int:
@@ -76,13 +74,12 @@ class PeerServer:
             on_close=self._forget,
             access_log=None,
             auto_decompress=False,  # a small compressed body must not become a large one
-            keepalive_timeout=self._limits.idle_seconds,
+            keepalive_timeout=self._limits.idle_seconds,  # before a first request, too
             logger=log,
         )
         self._socket = socket.create_server((host, port), backlog=64)
         self._socket.setblocking(False)
         self._spawn(self._accept())
-        self._spawn(self._close_idle())
         return int(self._socket.getsockname()[1])
 
     async def close(self) -> None:
@@ -143,7 +140,6 @@ class PeerServer:
             self._turn_away(transport, "connections")
             return
         self._peers[protocol] = peer
-        self._seen[protocol] = self._clock()
         if transport.is_closing():  # it closed before we had noted it
             self._forget(protocol)
 
@@ -162,35 +158,20 @@ class PeerServer:
         return self._directory.find(certificate) if certificate is not None else None
 
     def _forget(self, protocol: RequestHandler) -> None:
-        self._seen.pop(protocol, None)
         peer = self._peers.pop(protocol, None)
         if peer is not None:
             self._connections.give(peer)
 
-    async def _close_idle(self) -> None:
-        """End connections that ask nothing: aiohttp does so only after a first request."""
-        while True:
-            await asyncio.sleep(self._limits.idle_seconds / 4)
-            oldest = self._clock() - self._limits.idle_seconds
-            for protocol in [p for p, seen in self._seen.items() if seen < oldest]:
-                if protocol.transport is not None:
-                    protocol.transport.abort()
-
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        protocol = request.protocol
         peer = self._peer_of(request.transport)
         if peer is None:
             return _refuse(403, "not a peer any more: register or publish the contact anew")
-        self._seen[protocol] = float("inf")  # busy, thus not idle
         try:
             with self._requests.hold(peer):
                 self._rate.spend(peer)
                 return await self._answer(peer, request)
         except OverLimit:
             return _refuse(429, "over the limit: send again later")
-        finally:
-            if protocol in self._peers:
-                self._seen[protocol] = self._clock()
 
     async def _answer(self, peer: bytes, request: web.BaseRequest) -> web.StreamResponse:
         path = _PATH.fullmatch(request.path_qs)

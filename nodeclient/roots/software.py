@@ -97,9 +97,9 @@ class SoftwareRoot:
         return os.urandom(size)
 
     def seal(self, plain: bytes, label: str) -> bytes:
-        """salt ‖ ciphertext. A key of its own for each call: no nonce can ever repeat."""
+        """salt ‖ ciphertext. A key of its own for each call and label: no nonce can ever repeat."""
         salt = os.urandom(_SALT)
-        return salt + self._cipher(salt, label).encrypt(bytes(12), plain, label.encode())
+        return salt + self._cipher(salt, label).encrypt(bytes(12), plain, None)
 
     def unseal(self, sealed: bytes, label: str) -> bytes:
         """Open what `seal` made under the same label. Raises UnsealError."""
@@ -107,7 +107,7 @@ class SoftwareRoot:
         try:
             if len(ciphertext) < _TAG:
                 raise InvalidTag
-            return self._cipher(salt, label).decrypt(bytes(12), ciphertext, label.encode())
+            return self._cipher(salt, label).decrypt(bytes(12), ciphertext, None)
         except InvalidTag as error:
             raise UnsealError(
                 f"root: sealed bytes for {label!r} do not open", "restore them from a backup"

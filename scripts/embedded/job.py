@@ -88,6 +88,7 @@ def policy(
         "expires_at": int(time.time()) + DAY,
         "smallest_committee": 3,
         "least_reputation": 0,
+        "least_deposit": "0",
         "root_classes": ["SOFTWARE"],
         "vouch": ["PI-ONLY"],
         "simulated": [*SIMULATED_PARTS],

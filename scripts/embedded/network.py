@@ -90,7 +90,7 @@ class Network:
         """Engine, image, chain, contracts, folders, registrations; no daemon yet."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        ensure_engine(ROOT / ".build" / "docker", self._say)
+        ensure_engine(ROOT / ".build" / "engine", self._say)
         self.image = build_runtime(ROOT / ".build" / "images", self._say)
         self.chain.start()
         self._say(f"chain at {self.chain.url}")

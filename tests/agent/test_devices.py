@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.devices import DeviceMissing, find_devices
-from agent.formats.messages import DURING, Ending
+from agent.formats.messages import DURING
+from agent.formats.outcome import Ending
 from nodeclient.machine import MachineRefused
 from tests.machine.support import Pi
 

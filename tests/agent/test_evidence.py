@@ -10,7 +10,8 @@ import pytest
 
 from agent.formats.evidence import Evidence, EvidenceError
 from agent.formats.measure import answer_ranges, measure_tree
-from agent.formats.messages import AFTER, BEFORE, DURING, Question, Transcript
+from agent.formats.messages import AFTER, BEFORE, DURING, Question
+from agent.formats.outcome import Transcript
 from nodeclient.machine import MachineRefused, agent_folder, measure_agent
 from nodeclient.machine.local import SIMULATED
 from tests.machine.support import NODE, Pi

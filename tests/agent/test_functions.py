@@ -10,7 +10,7 @@ import pytest
 
 from agent.formats.archive import pack
 from agent.formats.capsule import Kind
-from agent.formats.messages import Ending
+from agent.formats.outcome import Ending
 from agent.formats.taskspec import FunctionRef
 from tests.machine.support import LIMITS, Pi
 

@@ -10,7 +10,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from agent.formats.messages import DURING, Ending
+from agent.formats.messages import DURING
+from agent.formats.outcome import Ending
 from nodeclient.machine.power import LABEL
 from tests.machine.support import LIMITS, Job, Pi
 

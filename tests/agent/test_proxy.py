@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.formats.messages import DURING, Ending
+from agent.formats.messages import DURING
+from agent.formats.outcome import Ending
 from agent.proxy import MAX_CONNECTIONS, MAX_HEAD, Proxy
 from tests.machine.support import Pi
 

@@ -46,7 +46,7 @@ def test_wipe__content_is_overwritten_before_it_is_unlinked(tmp_path: Path) -> N
 
 def test_wipe__folders_nested_beyond_any_path__removed(tmp_path: Path) -> None:
     here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(3000):  # beyond Python's recursion and, by name, beyond PATH_MAX
+    for _ in range(1500):  # beyond Python's recursion and, by name, beyond PATH_MAX
         os.mkdir("nested-folder", dir_fd=here)
         inner = os.open("nested-folder", os.O_RDONLY, dir_fd=here)
         os.close(here)

@@ -15,15 +15,8 @@ from agent.channel import Channel
 from agent.engine import Engine
 from agent.erase import erase_task
 from agent.formats import hpke
-from agent.formats.messages import (
-    DURING,
-    Context,
-    Prepare,
-    Question,
-    Release,
-    State,
-    Transcript,
-)
+from agent.formats.messages import DURING, Context, Prepare, Question, Release
+from agent.formats.outcome import State, Transcript
 from agent.formats.p256 import SigningKey
 from agent.formats.protocol import release_info
 from agent.scratch import Scratch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import rlp
+import rlp  # type: ignore[import-untyped]
 from web3 import Web3
 
 # Yellow paper order, then EIP-1559, 4895, 4844 (two), 4788 and 7685.

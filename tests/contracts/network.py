@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
-from eth_abi import encode
+from eth_abi.abi import encode
 from web3 import Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractFunction
@@ -120,7 +120,7 @@ class Network:
             attestation.address,
             *parameters.values(),
         )
-        accounts = chain.w3.eth.accounts
+        accounts: Sequence[str] = chain.w3.eth.accounts
         network = cls(
             chain, registry, reputation, images, attestation, market, accounts[1], accounts[2]
         )
@@ -136,7 +136,8 @@ class Network:
     def send(self, sender: str, call: ContractFunction, value: int = 0) -> TxReceipt:
         """Send and mine; raises `Refused` with the reason string if it reverts."""
         # a fixed gas limit: an estimate would run in another block than the transaction
-        sent = call.transact({"from": sender, "value": value, "gas": GAS})
+        options: Any = {"from": sender, "value": value, "gas": GAS}
+        sent = call.transact(options)
         receipt = self.chain.w3.eth.wait_for_transaction_receipt(sent)
         if receipt["status"] != 1:
             raise Refused(self._reason(Web3.to_hex(sent)))

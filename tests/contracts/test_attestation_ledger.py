@@ -22,6 +22,8 @@ from tests.contracts.signing import (
     Vote,
 )
 
+pytestmark = pytest.mark.chain  # starts anvil
+
 
 def admit_call(
     network: Network,

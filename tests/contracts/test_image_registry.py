@@ -92,9 +92,7 @@ def test_approve__twice__reverts(images: Any) -> None:
         ((IMAGE, BOOT, COMMIT, 0, 1), "images: window is over"),
     ],
 )
-def test_approve__bad_input__reverts(
-    images: Any, arguments: tuple[Any, ...], reason: str
-) -> None:
+def test_approve__bad_input__reverts(images: Any, arguments: tuple[Any, ...], reason: str) -> None:
     with boa.reverts(reason):
         images.approve(*arguments)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.contracts.network import EXECUTOR_FEE, MEMBER_FEE, POSTING_FEE, Network
+
+pytestmark = pytest.mark.chain  # starts anvil
 
 
 def test_task__all_honest__settles_and_pays(network: Network) -> None:

@@ -6,13 +6,14 @@ import hashlib
 from typing import Any
 
 import pytest
-from eth_abi import encode
+from eth_abi.abi import encode
 from web3 import Web3
 from web3.logs import DISCARD
 
 from tests.contracts.network import UNBONDING, UNIT, Network
 from tests.contracts.signing import AFTER, BEFORE, CONTRAINDICATED, NodeKeys, Vote, tagged
 
+pytestmark = pytest.mark.chain  # starts anvil
 ACTIVE, PAUSED, EXITING, EXITED, BARRED = 2, 3, 4, 5, 6
 
 
@@ -43,9 +44,9 @@ def sign_contact(network: Network, keys: NodeKeys, contact: bytes) -> tuple[int,
 
 def node_of(network: Network, account: str) -> dict[str, Any]:
     names = (
-        "id status root_class root_x root_y vrf_x vrf_prefix hardware_id attestation_key "
-        "contact_digest deposit tier engaged fixed_at exit_at"
-    ).split()
+        "id", "status", "root_class", "root_x", "root_y", "vrf_x", "vrf_prefix", "hardware_id",
+        "attestation_key", "contact_digest", "deposit", "tier", "engaged", "fixed_at", "exit_at",
+    )  # fmt: skip
     return dict(zip(names, network.registry.functions.node(account).call(), strict=True))
 
 
@@ -109,9 +110,9 @@ def test_register__signature_of_another_account_or_contact__reverts(network: Net
     stolen = register(row, contact, True, *signature)
     expected = "registry: not signed by the root key"
     assert network.reason(network.outsider, stolen, UNIT) == expected
-    assert network.reason(
-        keys.address, register(row, b"another", True, *signature), UNIT
-    ) == expected
+    assert (
+        network.reason(keys.address, register(row, b"another", True, *signature), UNIT) == expected
+    )
 
 
 def test_register__twice_or_same_hardware__reverts(network: Network) -> None:

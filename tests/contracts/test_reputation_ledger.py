@@ -39,16 +39,21 @@ class Setting:
         return boa.env.prank(self.market)
 
 
+@pytest.fixture(scope="module")
+def deployed() -> Setting:
+    registry = boa.env.generate_address("registry")
+    ledger = boa.load(str(ROOT / "contracts" / "ReputationLedger.vy"), HALF_LIFE, SPAN)
+    market = boa.loads(MARKET, registry, ledger.address)
+    attestation = boa.loads(MARKET, registry, ledger.address)
+    ledger.connect(market.address, attestation.address)
+    return Setting(ledger, market.address, attestation.address, registry)
+
+
 @pytest.fixture
-def setting() -> Iterator[Setting]:
+def setting(deployed: Setting) -> Iterator[Setting]:
     with boa.env.anchor():
         boa.env.evm.patch.block_number = 1000
-        registry = boa.env.generate_address("registry")
-        ledger = boa.load(str(ROOT / "contracts" / "ReputationLedger.vy"), HALF_LIFE, SPAN)
-        market = boa.loads(MARKET, registry, ledger.address)
-        attestation = boa.loads(MARKET, registry, ledger.address)
-        ledger.connect(market.address, attestation.address)
-        yield Setting(ledger, market.address, attestation.address, registry)
+        yield deployed
 
 
 def node(number: int) -> str:
@@ -57,9 +62,7 @@ def node(number: int) -> str:
 
 def settle(setting: Setting, voted: int = 0b111, fee: int = 100, member_fee: int = 7) -> None:
     with setting.as_market():
-        setting.ledger.settle(
-            1, node(0), fee, [node(1), node(2), node(3)], voted, member_fee
-        )
+        setting.ledger.settle(1, node(0), fee, [node(1), node(2), node(3)], voted, member_fee)
 
 
 def pass_blocks(number: int) -> None:
@@ -148,7 +151,7 @@ def test_factor_at__any_history__never_above_the_past_or_the_present(setting: Se
     rng = random.Random(11)
     past: dict[int, int] = {}
     tight = 0
-    for _ in range(250):
+    for _ in range(100):
         pass_blocks(rng.choice([1, 1, 2, 5, 30]))
         now = boa.env.evm.patch.block_number
         past[now] = setting.ledger.reputation(node(0))  # before this block's change
@@ -163,7 +166,7 @@ def test_factor_at__any_history__never_above_the_past_or_the_present(setting: Se
                 factor = setting.ledger.factor_at(node(0), number) - 5000
                 assert factor <= min(then, present)
                 tight += factor == min(then, present)
-    assert tight > 100  # a bound, and not just the floor
+    assert tight > 40  # a bound, and not just the floor
 
 
 def test_engage__twice__reverts_until_released(setting: Setting) -> None:

@@ -23,6 +23,7 @@ from tests.contracts.network import (
 )
 from tests.contracts.signing import AFTER, BEFORE, DURING
 
+pytestmark = pytest.mark.chain  # starts anvil
 VALUE = POSTING_FEE + EXECUTOR_FEE + 3 * MEMBER_FEE
 POSTED, DRAWN, ACCEPTED, ADMITTED, SETTLED, FAILED, EXPIRED = range(1, 8)
 
@@ -83,9 +84,7 @@ def test_claim__race_of_three__lowest_ticket_leads_and_others_are_free(network: 
     nodes = list(network.nodes.values())[:3]
     ticket_of = network.market.functions.ticket_of
     tickets = {
-        keys.address: ticket_of(
-            network.beta(task, keys), keys.address, task.posted_at
-        ).call()
+        keys.address: ticket_of(network.beta(task, keys), keys.address, task.posted_at).call()
         for keys in nodes
     }
     best, middle, worst = sorted(nodes, key=lambda keys: tickets[keys.address])

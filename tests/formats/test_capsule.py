@@ -94,9 +94,11 @@ def test_seal__header__is_put_last():
 
 def test_seal__same_payload_twice__shares_no_block():
     first, second = {}, {}
-    seal(b"x" * 100, first)
-    seal(b"x" * 100, second)
+    one = seal(b"x" * 100, first)
+    two = seal(b"x" * 100, second, key=os.urandom(32))
     assert not set(first) & set(second)
+    headers = capsule.parse_header(first[one.cid]), capsule.parse_header(second[two.cid])
+    assert headers[0].salted_digest != headers[1].salted_digest  # says nothing without the key
 
 
 def test_inspect__blocks__show_nothing_of_the_payload(three):

@@ -18,19 +18,8 @@ from agent.formats.archive import pack, unpack
 from agent.formats.capsule import Kind, inspect, open_stream, seal_stream
 from agent.formats.cid import check_block
 from agent.formats.evidence import Evidence
-from agent.formats.messages import (
-    AFTER,
-    BEFORE,
-    DURING,
-    Context,
-    Outcome,
-    Prepare,
-    Question,
-    Release,
-    State,
-    Status,
-    Transcript,
-)
+from agent.formats.messages import AFTER, BEFORE, DURING, Context, Prepare, Question, Release
+from agent.formats.outcome import Outcome, State, Status, Transcript
 from agent.formats.p256 import SigningKey
 from agent.formats.protocol import release_info, result_info
 from agent.formats.rpc import RpcError

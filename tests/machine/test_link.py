@@ -17,7 +17,7 @@ from agent.channel import Channel, PiRefused
 from agent.formats.link import HELLO, PREAMBLE, hello_mac, new_certificate, tls_context
 from agent.formats.rpc import RpcConnection, RpcError, refuse_all
 from agent.session import Session
-from nodeclient.machine.errors import MachineError
+from nodeclient.errors import MachineError
 from nodeclient.machine.link import Link, LinkKeys
 from tests.agent.test_session import _parameters
 

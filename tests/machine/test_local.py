@@ -14,7 +14,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from agent.formats.messages import Ending
+from agent.formats.outcome import Ending
 from agent.formats.taskspec import TaskSpec
 from nodeclient.machine import LocalMachine, LocalSettings, MachineError
 from nodeclient.machine.power import LABEL, kill_process, started_at

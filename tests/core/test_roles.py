@@ -1,0 +1,463 @@
+"""The rules, one step at a time: what each role orders, and what it never orders twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment
+from nodeclient.core import actions as do
+from nodeclient.core import events as ev
+from nodeclient.core.case import Case, Me, Role
+from nodeclient.core.roles import broker, executor, member, requester
+from nodeclient.core.roles.table import UnexpectedEvent
+from nodeclient.core.task import TABLES, step
+from nodeclient.core.types import (
+    ZERO_HASH,
+    Address,
+    BlockRef,
+    Commitment,
+    DeadlineClass,
+    Parameters,
+    Phase,
+    Statement,
+    TaskId,
+    TaskState,
+    Verdict,
+    Vote,
+)
+
+CID = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
+ME, OTHER, THIRD, OWNER, ASKER = (Address(bytes([n]) * 20) for n in (1, 2, 3, 4, 5))
+MEMBERS = (ME, OTHER, THIRD)
+PARAMETERS = Parameters(
+    chain_id=31337,
+    market=Address(b"m" * 20),
+    ledger=Address(b"l" * 20),
+    entropy_delay=2,
+    claim_window=10,
+    draw_window=20,
+    posting_fee=1,
+    classes=(DeadlineClass(30, 60, 90),) * 4,
+)
+SPEC = TaskSpec(
+    salt=b"s" * 32,
+    requester=ASKER,
+    function=FunctionRef(CID, ASKER, b"d" * 32),
+    command=("/usr/bin/python3", "/capsule/function/main.py"),
+    runtime_image=b"i" * 32,
+    inputs=(Input("list", CID, OWNER),),
+    receivers=(Receiver("owner", OWNER, b"k" * 32),),
+    connections=(),
+    devices=(),
+    limits=Limits(60, 256 << 20, 64 << 20, 32, 1000),
+).encode()
+COMMITMENT = Commitment(commitment(SPEC))
+STATEMENT = Statement(1, b"n" * 32, b"e" * 31 + b"\0", b"k" * 32, 1, 2)
+
+
+def me(address: Address = ME, *roles: Role) -> Me:
+    return Me(address=address, roles=frozenset(roles or Role), parameters=PARAMETERS)
+
+
+def block(number: int) -> BlockRef:
+    return BlockRef(number, number.to_bytes(32, "big"))
+
+
+def at(number: int) -> dict[str, object]:
+    return {"block": block(number), "log_index": 0, "tx_hash": ZERO_HASH, "task": TaskId(1)}
+
+
+def posted(number: int = 10) -> ev.TaskPosted:
+    return ev.TaskPosted(
+        **at(number),  # type: ignore[arg-type]
+        requester=ASKER,
+        commitment=COMMITMENT,
+        executor_fee=1,
+        member_fee=1,
+        committee_size=3,
+        class_id=0,
+    )
+
+
+def drawn(executor_: Address, members: tuple[Address, ...] = MEMBERS) -> ev.CommitteeDrawn:
+    return ev.CommitteeDrawn(**at(25), executor=executor_, members=members)  # type: ignore[arg-type]
+
+
+def claimed(leader: Address, ticket: int = 5) -> ev.TaskClaimed:
+    return ev.TaskClaimed(**at(14), leader=leader, ticket=ticket, beta=b"b" * 32)  # type: ignore[arg-type]
+
+
+def walk(who: Me, *events: ev.Event) -> tuple[Case, tuple[do.Action, ...]]:
+    """Apply events in order; the Case and the actions of the last one."""
+    case, actions = Case(COMMITMENT), ()
+    for event in events:
+        case, actions = step(case, event, who)
+    return case, actions
+
+
+def brief(sender: Address = ASKER, request: int = 1) -> ev.BriefReceived:
+    return ev.BriefReceived(
+        sender=sender, request=request, commitment=COMMITMENT, spec=SPEC, consents=()
+    )
+
+
+def kinds(actions: tuple[do.Action, ...]) -> list[str]:
+    return [type(action).__name__ for action in actions]
+
+
+def seated_member() -> tuple[Me, list[ev.Event]]:
+    who = me(ME, Role.MEMBER)
+    events: list[ev.Event] = [posted(), claimed(OTHER), drawn(OTHER, (ME, THIRD, OWNER)), brief()]
+    return who, events
+
+
+def accepted() -> ev.TaskAccepted:
+    return ev.TaskAccepted(**at(27))  # type: ignore[arg-type]
+
+
+def admitted() -> ev.TaskAdmitted:
+    return ev.TaskAdmitted(**at(30), evidence_root=STATEMENT.evidence_root)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------- executor
+
+
+def test_executor__evaluates_once_entropy_is_known__and_claims_in_its_block() -> None:
+    who = me(ME, Role.EXECUTOR)
+    case, actions = walk(who, posted(10), ev.BlockSeen(block(12)))
+    assert actions == ()
+    case, actions = step(case, ev.BlockSeen(block(13)), who)
+    assert kinds(actions) == ["EvaluateTicket"]
+    ticket = ev.TicketEvaluated(commitment=COMMITMENT, ticket=5, claim_at=15)
+    case, _ = step(case, ticket, who)
+    assert step(case, ev.BlockSeen(block(14)), who)[1] == ()
+    case, actions = step(case, ev.BlockSeen(block(15)), who)
+    assert kinds(actions) == ["SubmitClaim"]
+    assert step(case, ev.BlockSeen(block(16)), who)[1] == ()
+
+
+def test_executor__lower_ticket_leads_already__never_claims() -> None:
+    who = me(ME, Role.EXECUTOR)
+    ticket = ev.TicketEvaluated(commitment=COMMITMENT, ticket=9, claim_at=14)
+    case, _ = walk(who, posted(10), ev.BlockSeen(block(13)), ticket, claimed(OTHER, 5))
+    assert step(case, ev.BlockSeen(block(15)), who)[1] == ()
+
+
+def test_executor__somebody_claimed_in_between__claims_against_the_new_leader() -> None:
+    who = me(ME, Role.EXECUTOR)
+    ticket = ev.TicketEvaluated(commitment=COMMITMENT, ticket=3, claim_at=14)
+    case, _ = walk(who, posted(10), ev.BlockSeen(block(13)), ticket, ev.BlockSeen(block(14)))
+    lost = ev.TransactionRejected(commitment=COMMITMENT, order="claim", reason="market: stale")
+    case, _ = step(case, claimed(OTHER, 5), who)
+    case, _ = step(case, lost, who)
+    case, actions = step(case, ev.BlockSeen(block(15)), who)
+    assert isinstance(actions[0], do.SubmitClaim)
+    assert actions[0].task.executor == OTHER
+
+
+def test_executor__machine_lost_before_the_record__boots_again_with_the_next_attempt() -> None:
+    who = me(ME, Role.EXECUTOR)
+    _, actions = walk(
+        who,
+        *(posted(), claimed(ME), drawn(ME, (OTHER, THIRD, OWNER)), brief()),
+        ev.TaskVetted(commitment=COMMITMENT, reasons=()),
+        accepted(),
+        ev.MachineLost(commitment=COMMITMENT, reason="gone"),
+    )
+    assert actions == (do.BootMachine(commitment=COMMITMENT, phase=Phase.BEFORE, attempt=2),)
+
+
+def test_executor__machine_lost_while_it_holds_keys__gives_up() -> None:
+    case, _ = running()
+    case, actions = step(case, ev.MachineLost(commitment=COMMITMENT, reason="gone"), me())
+    assert case.executor is not None
+    assert case.executor.state is executor.State.GAVE_UP
+    assert kinds(actions) == ["PowerOff"]
+
+
+def running() -> tuple[Case, Me]:
+    """A Case whose Executor waits for keys."""
+    role = executor.Executor(state=executor.State.RUNNING, spec=SPEC, resume=b"r", attempt=1)
+    case, _ = walk(me(), posted(), claimed(ME))
+    return replace(case, executor=role, state=TaskState.ADMITTED), me()
+
+
+def test_executor__same_key_twice__is_delivered_once() -> None:
+    case, who = running()
+    offer = ev.KeyOffered(sender=OWNER, request=1, commitment=COMMITMENT, cid=CID, sealed=b"k")
+    case, first = step(case, offer, who)
+    case, second = step(case, replace(offer, request=2, sealed=b"other"), who)
+    assert kinds(first) == ["Reply", "DeliverKey"]
+    assert kinds(second) == ["Reply"]
+
+
+def test_executor__key_before_the_record__is_refused() -> None:
+    who = me(ME, Role.EXECUTOR)
+    case, _ = walk(who, posted(), claimed(ME), drawn(ME, (OTHER, THIRD, OWNER)))
+    offer = ev.KeyOffered(sender=OWNER, request=1, commitment=COMMITMENT, cid=CID, sealed=b"k")
+    _, actions = step(case, offer, who)
+    assert isinstance(actions[0], do.Reply)
+    assert actions[0].refusal
+
+
+def test_executor__brief_before_it_saw_the_draw__asks_to_send_again() -> None:
+    who = me(ME, Role.EXECUTOR)
+    _, actions = walk(who, posted(), claimed(ME), brief())
+    assert isinstance(actions[0], do.Reply)
+    assert actions[0].refusal
+
+
+# ------------------------------------------------------------------------------------ member
+
+
+def nonce_asked(request: int, fresh: bytes, sender: Address = OTHER) -> ev.NonceAsked:
+    return ev.NonceAsked(
+        sender=sender,
+        request=request,
+        commitment=COMMITMENT,
+        phase=Phase.BEFORE,
+        attempt=1,
+        fresh=fresh,
+    )
+
+
+def reply_of(actions: tuple[do.Action, ...]) -> do.Reply:
+    return next(action for action in actions if isinstance(action, do.Reply))
+
+
+def test_member__asked_twice__gives_the_first_nonce_again() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted())
+    case, first = step(case, nonce_asked(1, b"x" * 32), who)
+    case, second = step(case, nonce_asked(2, b"y" * 32), who)
+    assert reply_of(first).body == reply_of(second).body == b"x" * 32
+
+
+def test_member__nonce_for_somebody_else_than_the_executor__is_refused() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted())
+    _, actions = step(case, nonce_asked(1, b"x" * 32, sender=THIRD), who)
+    assert reply_of(actions).refusal
+
+
+def test_member__nonce_before_accept__is_refused() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events)
+    _, actions = step(case, nonce_asked(1, b"x" * 32), who)
+    assert reply_of(actions).refusal
+
+
+def vote(verdict: Verdict, by: Address = ME, header: bytes = b"h" * 32) -> Vote:
+    return Vote(TaskId(1), Phase.BEFORE, 1, header, verdict, 87, by, b"r" * 32, b"v" * 32)
+
+
+def appraised(verdict: Verdict, header: bytes = b"h" * 32) -> ev.EvidenceAppraised:
+    return ev.EvidenceAppraised(
+        commitment=COMMITMENT,
+        phase=Phase.BEFORE,
+        vote=vote(verdict, header=header),
+        session_key_hash=b"k" * 32,
+        reasons=() if verdict is Verdict.AFFIRMING else ("nonce: old",),
+        summary=b"before",
+    )
+
+
+def test_member__two_appraisals_of_one_attempt__keeps_the_first_vote() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), appraised(Verdict.AFFIRMING))
+    case, _ = step(case, appraised(Verdict.CONTRAINDICATED, header=b"o" * 32), who)
+    assert case.member is not None
+    assert [v.verdict for v in case.member.votes] == [Verdict.AFFIRMING]
+
+
+def test_member__finding_during_the_run__is_voted_once_and_never_forgotten() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), appraised(Verdict.AFFIRMING), admitted())
+    bad = ev.QuestionAnswered(
+        commitment=COMMITMENT, nonce=b"q" * 32, evidence_root=b"", reasons=("silence",)
+    )
+    good = replace(bad, nonce=b"w" * 32, evidence_root=b"e" * 32, reasons=())
+    case, first = step(case, bad, who)
+    case, second = step(case, good, who)
+    case, third = step(case, replace(bad, reasons=("silence again",)), who)
+    assert kinds(first) == ["SignDissent"]
+    assert second == third == ()
+    assert case.member is not None
+    assert case.member.findings == ("silence", "silence again")
+
+
+def test_member__quorum_of_dissent_over_one_digest__refuses_once() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted())
+    case, _ = step(case, appraised(Verdict.CONTRAINDICATED), who)
+    fellow = ev.VoteReceived(
+        sender=THIRD, request=1, commitment=COMMITMENT, vote=vote(Verdict.CONTRAINDICATED, THIRD)
+    )
+    case, actions = step(case, fellow, who)
+    assert "SubmitRefuse" in kinds(actions)
+    third = replace(fellow, request=2, vote=vote(Verdict.CONTRAINDICATED, OWNER))
+    _, again = step(case, third, who)
+    assert "SubmitRefuse" not in kinds(again)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        vote(Verdict.CONTRAINDICATED, OTHER),  # no member: the Executor itself
+        vote(Verdict.AFFIRMING, THIRD),
+        vote(Verdict.CONTRAINDICATED, THIRD, header=b"x" * 32),
+        vote(Verdict.CONTRAINDICATED, ME),
+    ],
+)
+def test_member__votes_that_do_not_add_up__refuse_nothing(other: Vote) -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), appraised(Verdict.CONTRAINDICATED))
+    fellow = ev.VoteReceived(sender=THIRD, request=1, commitment=COMMITMENT, vote=other)
+    _, actions = step(case, fellow, who)
+    assert "SubmitRefuse" not in kinds(actions)
+
+
+def test_member__late_for_before__learns_it_from_the_record_first() -> None:
+    who, events = seated_member()
+    case, actions = walk(who, *events, accepted(), admitted())
+    assert kinds(actions) == ["LearnBefore"]
+    learned = ev.BeforeLearned(commitment=COMMITMENT, session_key_hash=b"k" * 32, summary=b"s")
+    _, actions = step(case, learned, who)
+    assert kinds(actions) == ["AskDuring"]
+
+
+def test_member__deadline_long_over__ends_the_task() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events)
+    assert step(case, ev.BlockSeen(block(55)), who)[1] == ()
+    _, actions = step(case, ev.BlockSeen(block(60)), who)
+    assert kinds(actions) == ["SubmitExpire"]
+
+
+# ------------------------------------------------------------------------------------ broker
+
+
+def consent_asked(request: int = 1, *reasons: str) -> ev.ConsentAsked:
+    return ev.ConsentAsked(
+        sender=ASKER, request=request, commitment=COMMITMENT, spec=SPEC, reasons=reasons
+    )
+
+
+def owner() -> Me:
+    return me(OWNER, Role.BROKER, Role.RECEIVER)
+
+
+def confirming() -> Case:
+    case, _ = walk(owner(), consent_asked(), posted(), claimed(OTHER), drawn(OTHER), admitted())
+    return case
+
+
+def queried(*reasons: str, root: bytes = STATEMENT.evidence_root) -> ev.MachineQueried:
+    return ev.MachineQueried(
+        commitment=COMMITMENT, session_hpke=b"h" * 32, evidence_root=root, reasons=reasons
+    )
+
+
+def test_broker__policy_says_no__no_role_begins() -> None:
+    case, actions = walk(owner(), consent_asked(1, "uses-spent: 1 of 1"))
+    assert case.broker is None
+    assert reply_of(actions).refusal == "uses-spent: 1 of 1"
+
+
+def test_broker__asked_again_after_posting__is_a_second_use() -> None:
+    case, _ = walk(owner(), consent_asked(), posted())
+    _, actions = step(case, consent_asked(2), owner())
+    assert reply_of(actions).refusal
+
+
+def test_broker__waits_for_confirmations() -> None:
+    case = confirming()
+    assert step(case, ev.BlockSeen(block(31)), owner())[1] == ()
+    assert kinds(step(case, ev.BlockSeen(block(32)), owner())[1]) == ["QueryMachine"]
+
+
+@pytest.mark.parametrize("answer", [queried("session: another"), queried(root=b"x" * 31 + b"\0")])
+def test_broker__own_appraisal_fails__releases_nothing(answer: ev.MachineQueried) -> None:
+    case, _ = step(confirming(), ev.BlockSeen(block(32)), owner())
+    case, actions = step(case, answer, owner())
+    assert actions == ()
+    assert case.broker is not None
+    assert case.broker.state is broker.State.REFUSED
+    with pytest.raises(UnexpectedEvent):
+        step(case, queried(), owner())
+
+
+def test_broker__no_edge_leads_back_to_sealing() -> None:
+    case, _ = step(confirming(), ev.BlockSeen(block(32)), owner())
+    case, first = step(case, queried(), owner())
+    sealed = ev.KeysSealed(commitment=COMMITMENT, keys=((CID, b"sealed"),))
+    case, second = step(case, sealed, owner())
+    assert kinds(first) == ["SealKeys"]
+    assert kinds(second) == ["SendKeys"]
+    with pytest.raises(UnexpectedEvent):
+        step(case, replace(sealed, keys=((CID, b"another"),)), owner())
+    with pytest.raises(UnexpectedEvent):
+        step(case, queried(), owner())
+
+
+def test_broker__task_fails_after_release__warns_the_owner() -> None:
+    case, _ = step(confirming(), ev.BlockSeen(block(32)), owner())
+    case, _ = step(case, queried(), owner())
+    case, _ = step(case, ev.KeysSealed(commitment=COMMITMENT, keys=((CID, b"s"),)), owner())
+    case, actions = step(case, ev.TaskFailed(**at(90), cause=7), owner())  # type: ignore[arg-type]
+    assert kinds(actions) == ["WarnOwner"]
+    assert case.broker is not None
+    assert case.broker.state is broker.State.EXPOSED
+
+
+# --------------------------------------------------------------------------------- requester
+
+
+def test_requester__refused_consent__posts_nothing() -> None:
+    who = me(ASKER, Role.REQUESTER, Role.BROKER)
+    ordered = ev.TaskOrdered(
+        sender=ASKER,
+        request=1,
+        commitment=COMMITMENT,
+        spec=SPEC,
+        committee_size=3,
+        class_id=0,
+        executor_fee=1,
+        member_fee=1,
+    )
+    case, actions = walk(who, ordered)
+    assert kinds(actions) == ["Reply", "GatherConsents"]
+    case, actions = step(case, ev.ConsentRefused(commitment=COMMITMENT, reasons=("no",)), who)
+    assert actions == ()
+    assert case.requester is not None
+    assert case.requester.state is requester.State.REFUSED
+
+
+# ------------------------------------------------------------------------------------ tables
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_every_state_of_a_role__stands_in_its_table(role: Role) -> None:
+    table = TABLES[role]
+    states = {state for state, _ in table}
+    assert states == set(type(next(iter(states))))
+
+
+def test_event_that_no_table_expects__raises() -> None:
+    case, who = running()
+    with pytest.raises(UnexpectedEvent):
+        step(case, ev.TaskPrepared(commitment=COMMITMENT), who)
+
+
+def test_peer_without_any_role_to_ask__is_refused() -> None:
+    case, _ = walk(me(ME, Role.EXECUTOR), posted())
+    _, actions = step(case, nonce_asked(1, b"x" * 32), me(ME, Role.EXECUTOR))
+    assert reply_of(actions).refusal
+
+
+def test_member_of_a_task__is_told_apart_by_seat() -> None:
+    case, _ = walk(me(OWNER, Role.MEMBER), posted(), claimed(OTHER), drawn(OTHER))
+    assert case.member is None
+    assert isinstance(member.Member(), member.Member)
