@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from nodeclient.chain.deployment import save
 from nodeclient.chain.errors import ChainUnavailable, FeeTooHigh, OrderReverted, Unconfirmed
 from nodeclient.chain.fees import FeeSettings
 from nodeclient.chain.journal import SqliteJournal
+from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
 from tests.chain.anvil_node import KEYS
 from tests.chain.conftest import FAST, World
@@ -251,3 +254,58 @@ async def test_execute__mined_but_failed__reverted_with_the_transaction(world: W
     assert len(failed) == 1
     assert failed[0].tx_hash is not None
     assert failed[0].reason.startswith("market: ")
+
+
+async def test_execute__restart_while_it_waits_in_the_mempool__waits_for_it(world: World) -> None:
+    journal = memory()
+    world.node.rpc("evm_setAutomine", False)
+    impatient = SendSettings(poll_seconds=0.01, stuck_seconds=0.05, replacements=0)
+    sender = Sender(world.rpc, world.deployment, journal, KEYS[1], impatient)
+    with pytest.raises(Unconfirmed):
+        await sender.execute(world.post(1))
+    made = book.load(journal, "post/1")
+    assert made is not None
+    # On the pending state the order would revert now: its own transaction has been there.
+    worker = asyncio.create_task(world.sender(journal).execute(world.post(1)))
+    await asyncio.sleep(0.3)
+    world.node.mine()
+    assert (await worker).tx_hash == made.hashes[0]
+    assert sent(world) == 1
+
+
+class _Lagging(Rpc):
+    """A real endpoint whose transaction index is behind for the first questions."""
+
+    left = 2
+
+    async def request(self, method: str, params: Sequence[Any] = ()) -> Any:
+        if self.left and method in ("eth_getTransactionReceipt", "eth_getTransactionByHash"):
+            self.left -= 1
+            return None
+        return await super().request(method, params)
+
+
+async def test_execute__receipt_lags_behind_the_nonce__not_taken_for_lost(world: World) -> None:
+    journal = memory()
+    first = await world.sender(journal).execute(world.post(1))
+    rpc = _Lagging(world.node.url)
+    restarted = Sender(rpc, world.deployment, journal, KEYS[1], FAST)
+    assert await restarted.execute(world.post(1)) == first
+    await rpc.close()
+    assert sent(world) == 1
+
+
+async def test_execute__account_cannot_pay__refused_and_the_nonce_is_free_again(
+    world: World,
+) -> None:
+    journal = memory()
+    sender = world.sender(journal)
+    order = world.post(1)
+    address = "0x" + sender.address.hex()
+    world.node.rpc("anvil_setBalance", address, hex(order.value + 1000))
+    with pytest.raises(ChainUnavailable, match="nsufficient funds"):
+        await sender.execute(order)
+    assert journal.next_nonce(0) == 0
+    world.node.rpc("anvil_setBalance", address, hex(10**18))
+    assert (await sender.execute(order)).order == "post/1"
+    assert sent(world) == 1
