@@ -110,6 +110,8 @@ async def node(
             config, folder, me, chain, rpc, store, directory, peers, runner_box
         )
         runner = Runner(store, me, build_effects(services), book.on_event, on_commit)
+        # Until the first new block: a policy that ended while the Node was down stays ended.
+        runner.head = (await chain.head()).number
         runner_box.append(runner)
         trust = TrustFolder(config.folder / "peers")
         await book.load(rpc, deployed)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -57,7 +58,9 @@ class Runner:
         self._on_commit = on_commit
         self._workers: dict[bytes, tuple[Commitment, asyncio.Task[None]]] = {}
         self._waiting: dict[int, asyncio.Future[object]] = {}
-        self._requests = itertools.count(1)
+        # Numbers of an earlier life must not come again: an answer that was still owed then would
+        # go to whoever asks now, and an order that names the number would count as done already.
+        self._requests = itertools.count(secrets.randbits(62))
 
     # ------------------------------------------------------------------------------- sources
 

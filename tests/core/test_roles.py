@@ -145,16 +145,32 @@ def test_executor__lower_ticket_leads_already__never_claims() -> None:
     assert step(case, ev.BlockSeen(block(15)), who)[1] == ()
 
 
+def rejected(order: str) -> ev.TransactionRejected:
+    return ev.TransactionRejected(commitment=COMMITMENT, order=order, reason="market: stale")
+
+
 def test_executor__somebody_claimed_in_between__claims_against_the_new_leader() -> None:
     who = me(ME, Role.EXECUTOR)
     ticket = ev.TicketEvaluated(commitment=COMMITMENT, ticket=3, claim_at=14)
     case, _ = walk(who, posted(10), ev.BlockSeen(block(13)), ticket, ev.BlockSeen(block(14)))
-    lost = ev.TransactionRejected(commitment=COMMITMENT, order="claim", reason="market: stale")
     case, _ = step(case, claimed(OTHER, 5), who)
-    case, _ = step(case, lost, who)
+    case, _ = step(case, rejected("claim"), who)
     case, actions = step(case, ev.BlockSeen(block(15)), who)
     assert isinstance(actions[0], do.SubmitClaim)
     assert actions[0].task.executor == OTHER
+
+
+def test_executor__blocks_pass_while_its_draw_is_out__draws_again_only_when_it_was_rejected() -> (
+    None
+):
+    who = me(ME, Role.EXECUTOR)
+    case, actions = walk(who, posted(10), claimed(ME), ev.BlockSeen(block(25)))
+    assert kinds(actions) == ["SubmitDraw"]
+    for number in range(26, 40):
+        case, actions = step(case, ev.BlockSeen(block(number)), who)
+        assert actions == ()
+    case, _ = step(case, rejected("draw"), who)
+    assert kinds(step(case, ev.BlockSeen(block(40)), who)[1]) == ["SubmitDraw"]
 
 
 def test_executor__machine_lost_before_the_record__boots_again_with_the_next_attempt() -> None:
@@ -332,8 +348,11 @@ def test_member__deadline_long_over__ends_the_task() -> None:
     who, events = seated_member()
     case, _ = walk(who, *events)
     assert step(case, ev.BlockSeen(block(55)), who)[1] == ()
-    _, actions = step(case, ev.BlockSeen(block(60)), who)
+    case, actions = step(case, ev.BlockSeen(block(60)), who)
     assert kinds(actions) == ["SubmitExpire"]
+    assert step(case, ev.BlockSeen(block(90)), who)[1] == ()
+    case, _ = step(case, rejected("expire"), who)
+    assert kinds(step(case, ev.BlockSeen(block(91)), who)[1]) == ["SubmitExpire"]
 
 
 # ------------------------------------------------------------------------------------ broker

@@ -67,7 +67,7 @@ class Executor:
     claim_at: int | None = None
     ticket: int = 0
     claimed: bool = False
-    tried_draw_at: int = 0
+    drawing: bool = False
     spec: bytes = b""
     phase: Phase = Phase.BEFORE
     attempt: int = 0
@@ -112,18 +112,23 @@ def on_claim_rejected(role: Executor, event: ev.TransactionRejected, case: Case,
 def on_claimed(role: Executor, event: ev.TaskClaimed, case: Case, me: Me) -> Step:
     """Lead, or fall back behind a lower ticket."""
     if event.leader == me.address:
-        return replace(role, state=State.LEADING), ()
+        return replace(role, state=State.LEADING, drawing=False), ()
     return replace(role, state=State.WATCHING), ()
 
 
 def on_block_while_leading(role: Executor, event: ev.BlockSeen, case: Case, me: Me) -> Step:
-    """The leader draws; a draw that was rejected is tried again while the window lasts."""
+    """The leader draws, once: the order outlives a restart, and blocks pass while it waits."""
     task, number = case.on_chain(), event.block.number
     opens = me.parameters.draw_entropy_block(task)
-    if not opens < number <= me.parameters.draw_end(task) or number < role.tried_draw_at + 2:
+    if not opens < number <= me.parameters.draw_end(task) or role.drawing:
         return role, ()
     draw = do.SubmitDraw(commitment=case.commitment, task=task, at=number)
-    return replace(role, tried_draw_at=number), (draw,)
+    return replace(role, drawing=True), (draw,)
+
+
+def on_draw_rejected(role: Executor, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
+    """Tried again in the next block while the window lasts."""
+    return replace(role, drawing=False if event.order == "draw" else role.drawing), ()
 
 
 def on_drawn(role: Executor, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
@@ -321,6 +326,7 @@ TABLE = build_table(
         (State.WATCHING, ev.BlockSeen): on_block_while_watching,
         (State.WATCHING, ev.TransactionRejected): on_claim_rejected,
         (State.LEADING, ev.BlockSeen): on_block_while_leading,
+        (State.LEADING, ev.TransactionRejected): on_draw_rejected,
         (State.WATCHING, ev.BriefReceived): on_brief_too_early,
         (State.LEADING, ev.BriefReceived): on_brief_too_early,
         (State.DRAWN, ev.BriefReceived): on_brief,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 8  # bounds what an Executor can make a member remember
 MAX_ANSWERS = 4096
+EXPIRE_PAUSE = 5  # blocks until an expiry that was refused is tried again
 
 
 class State(StrEnum):
@@ -64,6 +65,7 @@ class Member:
     findings: tuple[str, ...] = ()
     dissent: tuple[Vote, ...] = ()
     refused: bool = False
+    expiring: bool = False
     expire_tried_at: int = 0
 
     def nonce_of(self, phase: Phase, attempt: int) -> bytes:
@@ -282,10 +284,16 @@ def on_block(role: Member, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     if case.state is None or case.over:
         return role, ()
     late = event.block.number - me.parameters.deadline(case.on_chain(), case.state)
-    if late <= me.expire_grace or event.block.number < role.expire_tried_at + 5:
+    soon = event.block.number < role.expire_tried_at + EXPIRE_PAUSE
+    if late <= me.expire_grace or role.expiring or soon:
         return role, ()
     order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=event.block.number)
-    return replace(role, expire_tried_at=event.block.number), (order,)
+    return replace(role, expiring=True, expire_tried_at=event.block.number), (order,)
+
+
+def on_rejected(role: Member, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
+    """An expiry that the market refused may be tried again; an unanswered one is still out."""
+    return replace(role, expiring=False if event.order == "expire" else role.expiring), ()
 
 
 def on_over(role: Member, event: ev.TaskEvent, case: Case, me: Me) -> Step:
@@ -324,6 +332,7 @@ TABLE = build_table(
         ev.DissentSigned: (READY, on_dissent),
         ev.VoteReceived: (LIVE, on_fellow_vote),
         ev.BlockSeen: (LIVE, on_block),
+        ev.TransactionRejected: (LIVE, on_rejected),
         ev.TaskSettled: (LIVE, on_over),
         ev.TaskFailed: (LIVE, on_over),
         ev.TaskExpired: (LIVE, on_over),
@@ -331,7 +340,7 @@ TABLE = build_table(
     ignoring={
         ev.BlockSeen: (State.CLOSED,),
         ev.TransactionMined: tuple(State),
-        ev.TransactionRejected: tuple(State),
+        ev.TransactionRejected: (State.CLOSED,),
         ev.ActionDone: tuple(State),
         # An answer or an appraisal may come in after the Task has ended.
         ev.EvidenceAppraised: (State.CLOSED,),

@@ -36,6 +36,7 @@ class State(StrEnum):
 
 ENDED = (State.DONE, State.FAILED, State.REFUSED)
 OPEN = (State.POSTED, State.BRIEFING, State.WAITING)
+EXPIRE_PAUSE = 5  # blocks until an expiry that was refused is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Requester:
     state: State = State.CONSENTING
     consents: tuple[bytes, ...] = ()
     reasons: tuple[str, ...] = ()
+    expiring: bool = False
     expire_tried_at: int = 0
 
 
@@ -129,10 +131,15 @@ def on_block(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     if case.state is None or case.over:
         return role, ()
     late = event.block.number - me.parameters.deadline(case.on_chain(), case.state)
-    if late <= 0 or event.block.number < role.expire_tried_at + 5:
+    if late <= 0 or role.expiring or event.block.number < role.expire_tried_at + EXPIRE_PAUSE:
         return role, ()
     order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=event.block.number)
-    return replace(role, expire_tried_at=event.block.number), (order,)
+    return replace(role, expiring=True, expire_tried_at=event.block.number), (order,)
+
+
+def on_rejected(role: Requester, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
+    """An expiry that the market refused may be tried again; an unanswered one is still out."""
+    return replace(role, expiring=False if event.order == "expire" else role.expiring), ()
 
 
 def on_settled(role: Requester, event: ev.TaskSettled, case: Case, me: Me) -> Step:
@@ -155,6 +162,7 @@ TABLE = build_table(
         ev.TaskOrdered: (tuple(State), on_ordered_again),
         ev.TaskPosted: ((State.CONSENTING, State.POSTING, State.REFUSED), on_posted),
         ev.BlockSeen: (OPEN, on_block),
+        ev.TransactionRejected: (OPEN, on_rejected),
         ev.TaskSettled: (OPEN, on_settled),
         ev.TaskFailed: (OPEN, on_failed),
         ev.TaskExpired: (OPEN, on_failed),
@@ -162,7 +170,7 @@ TABLE = build_table(
     ignoring={
         ev.BlockSeen: tuple(s for s in State if s not in OPEN),
         ev.TransactionMined: tuple(State),
-        ev.TransactionRejected: tuple(s for s in State if s is not State.POSTING),
+        ev.TransactionRejected: (State.CONSENTING, *ENDED),
         ev.ActionDone: tuple(s for s in State if s is not State.BRIEFING),
         ev.ConsentsGathered: (*OPEN, *ENDED),
         ev.ConsentRefused: (*OPEN, *ENDED),
