@@ -79,15 +79,18 @@ class Inbox:
         request = msg.unpack(msg.ConsentRequest, body)
         spec = TaskSpec.decode(request.spec)
         committed = Commitment(commitment(request.spec))
+        cids = owned_cids(spec, self._services.me.address)
         reasons = self._services.policies.consent_reasons(
-            spec, owned_cids(spec, self._services.me.address), committed, request.committee_size
+            spec, cids, committed, request.committee_size
         )
         if spec.requester != sender:
             reasons = (*reasons, "the TaskSpec names another requester")
-        for text in reasons:
-            self._services.note(committed, f"consent refused to 0x{sender.hex()}: {text}")
-        return as_bytes_reply(
-            await self._runner.ask(
+        if not reasons:
+            for cid in cids:
+                # Counted before anything is awaited: two questions at once are two uses.
+                self._services.store.use_policy(cid, committed)
+        try:
+            reply = await self._runner.ask(
                 lambda request_id: ev.ConsentAsked(
                     sender=sender,
                     request=request_id,
@@ -97,7 +100,10 @@ class Inbox:
                 ),
                 REPLY_SECONDS,
             )
-        )
+        except RefusedByPeer as error:
+            self._services.note(committed, f"consent refused to 0x{sender.hex()}: {error.message}")
+            raise
+        return as_bytes_reply(reply)
 
     async def _brief(self, sender: Address, body: bytes) -> bytes:
         """From the requester or a relaying member: what counts is that it opens the commitment."""

@@ -43,9 +43,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     me = services.me
 
     async def sign_consent(action: do.SignConsent, emit: Emit) -> None:
-        """Counts one use per commitment, then answers; the same consent may be signed again."""
-        for cid in action.cids:
-            services.store.use_policy(cid, action.commitment)
+        """The same consent may be signed again; its use was counted when the policy said yes."""
         consent = build_consent(
             me.parameters, action.commitment, me.address, action.cids, services.root.sign
         )

@@ -32,6 +32,7 @@ from nodeclient.p2p.messages import EvidenceRequest, Question, vote_message
 from nodeclient.runner import Effect, Emit
 
 SHARE_TRIES = 20
+FETCH_TRIES = 8  # of one result, RETRY_SECONDS apart
 
 
 def effects(services: Services) -> dict[type[do.Action], Effect]:
@@ -147,16 +148,20 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         stated = evidence.claim("outcome")
         if stated is None:
             return frozenset()
-        held = set()
-        for cid in Outcome.from_body(stated).results.values():
+        cids = Outcome.from_body(stated).results.values()
+        return frozenset([cid for cid in cids if await fetched(cid, executor)])
+
+    async def fetched(cid: str, executor: Address) -> bool:
+        """Tries for a while: the vote is for ever, a lost packet not the Executor's fault."""
+        for _ in range(FETCH_TRIES):
             try:
                 header = parse_header(await services.fetch_block(cid, (executor,)))
                 for chunk in header.chunks:
                     await services.fetch_block(chunk, (executor,))
+                return True
             except PeerError:
-                continue
-            held.add(cid)
-        return frozenset(held)
+                await asyncio.sleep(RETRY_SECONDS)
+        return False
 
     async def learn_before(action: do.LearnBefore, emit: Emit) -> ev.OutcomeEvent:
         """Reads only. What counts is the root on chain, which a quorum affirmed."""
@@ -248,18 +253,19 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
 
     async def share_vote(action: do.ShareVote, emit: Emit) -> None:
         """Harmless twice: a fellow counts a member's vote once."""
-        missing = {member for member in action.members if member != me.address}
         message = vote_message(action.commitment, action.vote)
-        for _ in range(SHARE_TRIES):
-            for member in sorted(missing):
+
+        async def tell(member: Address) -> None:
+            for _ in range(SHARE_TRIES):
                 try:
                     await services.ask(member, "vote", message)
-                    missing.discard(member)
+                    return
                 except PeerError:
-                    continue
-            if not missing:
-                return
-            await asyncio.sleep(RETRY_SECONDS)
+                    await asyncio.sleep(RETRY_SECONDS)
+
+        async with asyncio.TaskGroup() as sharing:
+            for member in set(action.members) - {me.address}:
+                sharing.create_task(tell(member))
 
     return {
         do.AppraiseEvidence: appraise_evidence,

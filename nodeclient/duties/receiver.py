@@ -48,19 +48,27 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
 
     async def agreed(action: do.FetchResult) -> ResultAnswer:
         """What a quorum of members says; one lying member, or the Executor alone, is not enough."""
-        question = ResultQuestion(action.commitment)
         while True:
+            asking = [asyncio.create_task(told(member, action)) for member in action.members]
             votes: Counter[ResultAnswer] = Counter()
-            for member in action.members:
-                try:
-                    votes[await services.ask_for(member, "result", question, ResultAnswer)] += 1
-                except PeerError:
-                    continue
-            if votes:
-                answer, count = votes.most_common(1)[0]
-                if count >= quorum_of(len(action.members)):
-                    return answer
+            try:
+                for each in asyncio.as_completed(asking):
+                    answer = await each
+                    if answer is not None:
+                        votes[answer] += 1
+                        if votes[answer] >= quorum_of(len(action.members)):
+                            return answer
+            finally:
+                for task in asking:
+                    task.cancel()
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def told(member: Address, action: do.FetchResult) -> ResultAnswer | None:
+        question = ResultQuestion(action.commitment)
+        try:
+            return await services.ask_for(member, "result", question, ResultAnswer)
+        except PeerError:
+            return None
 
     async def pull(cid: str, providers: tuple[Address, ...]) -> CapsuleHeader:
         """Bring every block of a Capsule into the own store."""

@@ -74,9 +74,15 @@ def owned_cids(spec: TaskSpec, owner: Address) -> tuple[str, ...]:
 
 
 def on_consent_asked(event: ev.ConsentAsked, case: Case, me: Me) -> tuple[Broker | None, Actions]:
-    """The first question about a commitment decides; the answer is the policy's."""
-    if event.reasons:
-        refusal = "; ".join(event.reasons)
+    """The first question about a commitment decides; the answer is the policy's.
+
+    Nobody asks for consent to what is posted already: that requester did not want to know.
+    """
+    reasons = event.reasons
+    if case.task is not None:
+        reasons = (*reasons, "the task is posted already: ask before posting")
+    if reasons:
+        refusal = "; ".join(reasons)
         no = do.Reply(commitment=case.commitment, request=event.request, refusal=refusal)
         return None, (no,)
     cids = owned_cids(TaskSpec.decode(event.spec), me.address)
