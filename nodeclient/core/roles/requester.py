@@ -5,6 +5,9 @@
     CONSENTING -> POSTING -> POSTED -> BRIEFING -> WAITING -> DONE | FAILED
         |            |
       REFUSED     REFUSED
+
+A settled Task says nothing of the function: how its run ended the requester learns afterwards from
+the Committee, because the chain must not know.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class Requester:
     consents: tuple[bytes, ...] = ()
     reasons: tuple[str, ...] = ()
     expire_tried_at: int = 0
+    outcome: bytes = b""
 
 
 Step = tuple[Requester, Actions]
@@ -136,7 +140,12 @@ def on_block(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
 
 
 def on_settled(role: Requester, event: ev.TaskSettled, case: Case, me: Me) -> Step:
-    return replace(role, state=State.DONE), ()
+    order = do.LearnOutcome(commitment=case.commitment, task=case.on_chain(), members=case.members)
+    return replace(role, state=State.DONE), (order,)
+
+
+def on_learned(role: Requester, event: ev.OutcomeLearned, case: Case, me: Me) -> Step:
+    return replace(role, outcome=event.outcome), ()
 
 
 def on_failed(role: Requester, event: ev.TaskFailed, case: Case, me: Me) -> Step:
@@ -150,6 +159,7 @@ TABLE = build_table(
         (State.POSTING, ev.TransactionRejected): on_post_rejected,
         (State.POSTED, ev.CommitteeDrawn): on_drawn,
         (State.BRIEFING, ev.ActionDone): on_briefed,
+        (State.DONE, ev.OutcomeLearned): on_learned,
     },
     everywhere={
         ev.TaskOrdered: (tuple(State), on_ordered_again),
