@@ -16,7 +16,9 @@ from typing import Any
 from aiohttp import web
 from eth_utils.address import to_checksum_address
 
+from agent.formats import cbor
 from agent.formats.cbor import FormatError
+from agent.formats.outcome import Outcome
 from agent.formats.taskspec import (
     FunctionRef,
     Input,
@@ -29,8 +31,10 @@ from nodeclient.core import events as ev
 from nodeclient.core.case import Case
 from nodeclient.core.roles.requester import State
 from nodeclient.core.types import ZERO_ADDRESS, Address, Commitment, TaskId
+from nodeclient.duties.committee import read_summary
 from nodeclient.duties.services import Services
 from nodeclient.errors import BadInput, SealrunError
+from nodeclient.p2p.messages import MAX_OUTCOME
 from nodeclient.runner import Runner
 
 POST_SECONDS = 50.0  # consents and the transaction; the client waits 60
@@ -184,7 +188,7 @@ class Control:
         results = (
             [{"receiver": role.name, "cid": role.cid, "path": role.path}] if role and done else []
         )
-        return {**brief(case), "results": results}
+        return {**brief(case), "outcome": outcome_of(case), "results": results}
 
     def _known(self, request: web.Request) -> Case:
         text = request.match_info["task"]
@@ -217,7 +221,27 @@ def view(case: Case) -> dict[str, object]:
         "before_root": "0x" + case.before_root.hex() if case.before_root else None,
         "after_root": "0x" + case.after_root.hex() if case.after_root else None,
         "cause": case.cause or None,
+        "outcome": outcome_of(case),
         "reasons": list(reasons_of(case)),
+    }
+
+
+def outcome_of(case: Case) -> dict[str, object] | None:
+    """How the run ended, as far as one of this Node's roles knows."""
+    known = [role.outcome for role in (case.requester, case.receiver, case.executor) if role]
+    told = next((outcome for outcome in known if outcome), b"")
+    if told:
+        outcome = Outcome.from_body(cbor.decode(told, MAX_OUTCOME))
+    elif case.member is not None and case.member.after:
+        outcome = read_summary(case.member.after)[0]
+    else:
+        return None
+    return {
+        "status": outcome.status.value,
+        "exit_code": outcome.exit_code,
+        "errors": list(outcome.errors),
+        "nothing_written_for": list(outcome.empty),
+        "seconds": outcome.seconds,
     }
 
 

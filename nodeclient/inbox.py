@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from agent.formats import cbor, hpke
 from agent.formats.cbor import FormatError
@@ -248,7 +249,9 @@ class Inbox:
         return evidence
 
     async def _result(self, sender: Address, body: bytes) -> bytes:
-        """As a member: which Capsule of the affirmed AFTER Evidence is the asker's result."""
+        """As a member: how the run ended by the affirmed AFTER Evidence, to requester and
+        receivers; of the results each is told its own, never that of another.
+        """
         request = msg.unpack(msg.ResultQuestion, body)
         case = self._case(request.commitment)
         role = case.member
@@ -256,11 +259,15 @@ class Inbox:
             raise PeerRefused("no affirmed result here", "ask another member")
         spec = TaskSpec.decode(role.spec)
         names = [item.name for item in spec.receivers if item.node == sender]
-        results, owner = read_summary(role.after)
-        for name, cid in results.items():
-            if name in names:
-                return msg.pack(msg.ResultAnswer(cid, name, owner))
-        raise PeerRefused("the task names no such receiver", "look at its TaskSpec")
+        if not names and sender != spec.requester:
+            raise PeerRefused("the task names no such receiver", "look at its TaskSpec")
+        outcome, owner = read_summary(role.after)
+        shown = replace(
+            outcome,
+            results={name: cid for name, cid in outcome.results.items() if name in names},
+            empty=tuple(name for name in outcome.empty if name in names),
+        )
+        return msg.pack(msg.ResultAnswer(cbor.encode(shown.to_body()), owner))
 
     async def _block(self, sender: Address, body: bytes) -> bytes:  # noqa: ARG002 (sealed anyway)
         request = msg.unpack(msg.BlockRequest, body)

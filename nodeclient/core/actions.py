@@ -325,8 +325,19 @@ class SendBrief(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FetchResult(Action):
-    """Learn the result's CID from the Committee, fetch it and open it."""
+class LearnOutcome(Action):
+    """Learn from the Committee how the run ended, and which Capsule is this Node's result."""
 
     task: Task
     members: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchResult(Action):
+    """Fetch this Node's RESULT Capsule and open it. ``owner`` is the session key that signed it."""
+
+    task: Task
+    members: tuple[Address, ...]
+    name: str
+    cid: str
+    owner: bytes

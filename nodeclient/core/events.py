@@ -432,6 +432,18 @@ class KeysSealed(OutcomeEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeLearned(OutcomeEvent):
+    """A quorum of members says how the run ended (``outcome``: canonical CBOR, as far as it is
+    for this Node) and which Capsule is this Node's result; no ``cid``: there is none.
+    """
+
+    outcome: bytes
+    owner: bytes
+    name: str = ""
+    cid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultOpened(OutcomeEvent):
     """A result lies in the receiver's folder."""
 

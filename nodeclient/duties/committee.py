@@ -11,7 +11,7 @@ from agent.formats.capsule import parse_header
 from agent.formats.cbor import FormatError
 from agent.formats.evidence import Evidence, fold_nonces, nonce_path, session_key_hash
 from agent.formats.messages import Outcome, Transcript
-from agent.formats.shape import as_bytes, as_list, as_text
+from agent.formats.shape import as_bytes, as_list
 from agent.formats.taskspec import TaskSpec
 from nodeclient.attestation.schedule import next_wait
 from nodeclient.core import actions as do
@@ -28,7 +28,7 @@ from nodeclient.core.types import Address, Phase, Statement, Task, Verdict
 from nodeclient.core.votes import sign, unsigned, vote_on
 from nodeclient.duties.services import RETRY_SECONDS, Services
 from nodeclient.p2p.errors import PeerDeclined, PeerError
-from nodeclient.p2p.messages import EvidenceRequest, Question, vote_message
+from nodeclient.p2p.messages import MAX_OUTCOME, EvidenceRequest, Question, vote_message
 from nodeclient.runner import Effect, Emit
 
 SHARE_TRIES = 20
@@ -286,18 +286,15 @@ def as_attempt(evidence: Evidence) -> int:
 
 
 def results_summary(evidence: Evidence) -> bytes:
-    """What receivers will ask for: results by receiver, and the session key that signed them."""
+    """What requester and receivers will ask for: the outcome, and the key that signed results."""
     outcome = Outcome.from_body(evidence.claim("outcome"))
     transcript = evidence.claim("erasure")
     if not isinstance(transcript, bytes):
         raise FormatError("claim erasure is missing")
-    results = [[name, cid] for name, cid in sorted(outcome.results.items())]
-    return cbor.encode([results, Transcript.open(transcript).signing])
+    return cbor.encode([outcome.to_body(), Transcript.open(transcript).signing])
 
 
-def read_summary(summary: bytes) -> tuple[dict[str, str], bytes]:
-    """(receiver name -> CID, session signing key) of what ``results_summary`` kept."""
-    results, signing = as_list(cbor.decode(summary, 64 * 1024), 2, 2, "summary")
-    pairs = [as_list(pair, 2, 2, "result") for pair in as_list(results, 0, 64, "results")]
-    named = {as_text(name, 1, 64, "name"): as_text(cid, 1, 128, "cid") for name, cid in pairs}
-    return named, as_bytes(signing, 64, "signing key")
+def read_summary(summary: bytes) -> tuple[Outcome, bytes]:
+    """(outcome, session signing key) of what ``results_summary`` kept."""
+    outcome, signing = as_list(cbor.decode(summary, MAX_OUTCOME), 2, 2, "summary")
+    return Outcome.from_body(outcome), as_bytes(signing, 64, "signing key")

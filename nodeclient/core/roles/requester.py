@@ -5,6 +5,9 @@
     CONSENTING -> POSTING -> POSTED -> BRIEFING -> WAITING -> DONE | FAILED
         |            |
       REFUSED     REFUSED
+
+A settled Task says nothing of the function: how its run ended the requester learns afterwards from
+the Committee, because the chain must not know.
 """
 
 from __future__ import annotations
@@ -54,6 +57,7 @@ class Requester:
     reasons: tuple[str, ...] = ()
     expiring: bool = False
     expire_tried_at: int = 0
+    outcome: bytes = b""
 
 
 Step = tuple[Requester, Actions]
@@ -143,7 +147,12 @@ def on_rejected(role: Requester, event: ev.TransactionRejected, case: Case, me: 
 
 
 def on_settled(role: Requester, event: ev.TaskSettled, case: Case, me: Me) -> Step:
-    return replace(role, state=State.DONE), ()
+    order = do.LearnOutcome(commitment=case.commitment, task=case.on_chain(), members=case.members)
+    return replace(role, state=State.DONE), (order,)
+
+
+def on_learned(role: Requester, event: ev.OutcomeLearned, case: Case, me: Me) -> Step:
+    return replace(role, outcome=event.outcome), ()
 
 
 def on_failed(role: Requester, event: ev.TaskFailed, case: Case, me: Me) -> Step:
@@ -157,6 +166,7 @@ TABLE = build_table(
         (State.POSTING, ev.TransactionRejected): on_post_rejected,
         (State.POSTED, ev.CommitteeDrawn): on_drawn,
         (State.BRIEFING, ev.ActionDone): on_briefed,
+        (State.DONE, ev.OutcomeLearned): on_learned,
     },
     everywhere={
         ev.TaskOrdered: (tuple(State), on_ordered_again),
