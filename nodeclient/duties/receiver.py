@@ -58,9 +58,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 expect_owner=action.owner,
             )
         services.note(action.commitment, f"the result of task {action.task.id} is opened")
-        return ev.ResultOpened(
-            commitment=action.commitment, name=action.name, cid=action.cid, path=str(folder)
-        )
+        return ev.ResultOpened(commitment=action.commitment, path=str(folder))
 
     async def agreed(action: do.LearnOutcome) -> ResultAnswer:
         """What a quorum of members says; one lying member, or the Executor alone, is not enough."""
