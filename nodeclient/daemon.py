@@ -98,7 +98,7 @@ async def node(
             parameters=await chain.parameters(),
             confirmations=config.chain.confirmations,
         )
-        store = Store(config.folder / "node.db")
+        store = Store(config.folder / "node.db", folder.load_store_key())
         stack.callback(store.close)
         directory = Directory(deployed.chain_id, deployed["NodeRegistry"].address)
         tls_key = serialization.load_der_private_key(keys.tls_key, None)
@@ -196,7 +196,7 @@ def build_services(
         policies=policies,
         reference=reference,
         head=lambda: runner_box[0].head,
-        note=lambda commitment, what: note(store, commitment, what),
+        note=lambda commitment, what, private="": note(store, commitment, what, private),
         answer=lambda request, body: runner_box[0].answer(request, body),
     )
     return services
@@ -211,10 +211,12 @@ def build_effects(services: Services) -> dict[type, Effect]:
     return table
 
 
-def note(store: Store, commitment: bytes | None, what: str) -> None:
-    """One line for the operator: in the journal and in the log. Never a secret."""
+def note(store: Store, commitment: bytes | None, what: str, private: str = "") -> None:
+    """One line for the operator, never a secret: whole in the journal, which is sealed at rest;
+    in the log, which people copy about, without ``private``: CIDs, names, hosts of a TaskSpec.
+    """
     log.info("%s %s", commitment.hex()[:12] if commitment else "-", what)
-    store.note(time.time(), commitment, what)  # type: ignore[arg-type]
+    store.note(time.time(), commitment, what + private)  # type: ignore[arg-type]
 
 
 def start_log(folder: Path) -> None:

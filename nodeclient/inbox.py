@@ -102,7 +102,8 @@ class Inbox:
                 REPLY_SECONDS,
             )
         except RefusedByPeer as error:
-            self._services.note(committed, f"consent refused to 0x{sender.hex()}: {error.message}")
+            who = f"consent refused to 0x{sender.hex()}"
+            self._services.note(committed, who, f": {error.message}")
             raise
         return as_bytes_reply(reply)
 

@@ -185,7 +185,7 @@ class Runner:
                 worker.cancel()
 
     async def _work(self, row: OutboxRow) -> None:
-        action, delay = row.action, FIRST_RETRY
+        action, delay, told = row.action, FIRST_RETRY, ""
         effect = self._effects[type(action)]
 
         def emit(event: ev.OutcomeEvent) -> None:
@@ -197,7 +197,11 @@ class Runner:
                     outcome = await effect(action, emit)
                     break
                 except SealrunError as error:
-                    log.info("%s failed, trying again: %s", type(action).__name__, error)
+                    failed = f"{type(action).__name__} failed, trying again"
+                    log.info("%s: %s", failed, type(error).__name__)
+                    if str(error) != told:  # once: tries may go on for days
+                        told = str(error)
+                        self.note(action.commitment, f"{failed}: {told}")
                 except Exception:
                     log.exception("%s failed unexpectedly", type(action).__name__)
                 await asyncio.sleep(delay)
@@ -221,5 +225,5 @@ class Runner:
                 await worker
 
     def note(self, commitment: Commitment | None, what: str) -> None:
-        """Journal line for the operator."""
+        """Journal line for the operator; its text may speak of the TaskSpec."""
         self._store.note(time.time(), commitment, what)

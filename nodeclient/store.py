@@ -4,8 +4,9 @@
 closed and the cursor, together or not at all. After SIGKILL the file holds the last committed
 event, and the outbox exactly what is still to be done.
 
-Secrets in it (journalled keys are HPKE-sealed, resume records root-sealed) are sealed before they
-come here.
+Cases, orders, Evidence and the journal speak of TaskSpecs, which are nobody else's: their bodies
+are encrypted under a key that only the root opens. Secrets proper (journalled content keys, resume
+records) are sealed before they come here.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from nodeclient.core import actions
 from nodeclient.core.actions import Action, Reply
 from nodeclient.core.case import Case
 from nodeclient.core.types import Commitment, TaskId
+from nodeclient.cover import Cover
+
+CASES, OUTBOX, BLOBS, JOURNAL = b"cases", b"outbox", b"blobs", b"journal"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cases (
@@ -47,7 +51,7 @@ CREATE TABLE IF NOT EXISTS uses (policy TEXT NOT NULL, commitment BLOB NOT NULL,
     PRIMARY KEY (policy, commitment));
 CREATE TABLE IF NOT EXISTS boots (id INTEGER PRIMARY KEY AUTOINCREMENT);
 CREATE TABLE IF NOT EXISTS journal (
-    id INTEGER PRIMARY KEY, at REAL NOT NULL, commitment BLOB, what TEXT NOT NULL);
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, commitment BLOB, what BLOB NOT NULL);
 """
 
 
@@ -87,7 +91,9 @@ def row_key(action: Action) -> bytes:
 class Store:
     """Synchronous on purpose: every call is a few rows of a local file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: bytes) -> None:
+        """``key``: 32 bytes that cover the bodies."""
+        self._cover = Cover(key)
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -103,22 +109,26 @@ class Store:
     def case(self, commitment: Commitment) -> Case | None:
         """The Case of a commitment."""
         row = self._one("SELECT body FROM cases WHERE commitment = ?", commitment)
-        return thaw(Case, row[0]) if row else None
+        return self._case(row[0]) if row else None
 
     def case_of(self, task: TaskId) -> Case | None:
         """The Case of a task id."""
         row = self._one("SELECT body FROM cases WHERE task = ?", task)
-        return thaw(Case, row[0]) if row else None
+        return self._case(row[0]) if row else None
 
     def open_cases(self) -> list[Case]:
         """Cases that a new block can still change."""
         rows = self._all("SELECT body FROM cases WHERE open = 1 ORDER BY task")
-        return [thaw(Case, body) for (body,) in rows]
+        return [self._case(body) for (body,) in rows]
 
     def cases(self, limit: int = 100) -> list[Case]:
         """The newest Cases."""
         rows = self._all("SELECT body FROM cases ORDER BY rowid DESC LIMIT ?", limit)
-        return [thaw(Case, body) for (body,) in rows]
+        return [self._case(body) for (body,) in rows]
+
+    def _case(self, covered: bytes) -> Case:
+        found: Case = thaw(Case, self._cover.take(CASES, covered))
+        return found
 
     # ------------------------------------------------------------------------------ events
 
@@ -159,7 +169,7 @@ class Store:
         self._db.execute(
             "INSERT INTO cases VALUES (?, ?, ?, ?) ON CONFLICT (commitment) DO UPDATE SET"
             " task = excluded.task, open = excluded.open, body = excluded.body",
-            (case.commitment, task, int(not case.over), freeze(case)),
+            (case.commitment, task, int(not case.over), self._cover.put(CASES, freeze(case))),
         )
         if case.over:
             self._db.executemany(
@@ -172,7 +182,7 @@ class Store:
         key, kind = row_key(action), type(action).__name__
         done = self._db.execute(
             "INSERT OR IGNORE INTO outbox VALUES (?, ?, ?, ?, 'pending')",
-            (key, action.commitment, kind, freeze(action)),
+            (key, action.commitment, kind, self._cover.put(OUTBOX, freeze(action))),
         )
         return OutboxRow(key, action) if done.rowcount else None
 
@@ -181,7 +191,10 @@ class Store:
         rows = self._all(
             "SELECT key, kind, body FROM outbox WHERE status = 'pending' ORDER BY rowid"
         )
-        return [OutboxRow(key, thaw(getattr(actions, kind), body)) for key, kind, body in rows]
+        return [
+            OutboxRow(key, thaw(getattr(actions, kind), self._cover.take(OUTBOX, body)))
+            for key, kind, body in rows
+        ]
 
     def is_pending(self, key: bytes) -> bool:
         """False when the row was closed or cancelled meanwhile."""
@@ -226,12 +239,13 @@ class Store:
 
     def put_blob(self, key: str, body: bytes) -> None:
         """Keep bytes under a name; the first ones stay."""
-        self._run("INSERT OR IGNORE INTO blobs VALUES (?, ?)", key, body)
+        covered = self._cover.put(BLOBS, body)
+        self._run("INSERT OR IGNORE INTO blobs VALUES (?, ?)", key, covered)
 
     def blob(self, key: str) -> bytes | None:
         """Bytes kept under a name."""
         row = self._one("SELECT body FROM blobs WHERE key = ?", key)
-        return row[0] if row else None
+        return self._cover.take(BLOBS, row[0]) if row else None
 
     def add_answer(self, commitment: Commitment, member: bytes, nonce: bytes, root: bytes) -> None:
         """Remember an answer that the Machine gave to a member during the run."""
@@ -265,13 +279,18 @@ class Store:
 
     def note(self, at: float, commitment: Commitment | None, what: str) -> None:
         """Write a line of the operator's journal. Never a secret, never a name from a Capsule."""
+        covered = self._cover.put(JOURNAL, what.encode())
         self._run(
-            "INSERT INTO journal (at, commitment, what) VALUES (?, ?, ?)", at, commitment, what
+            "INSERT INTO journal (at, commitment, what) VALUES (?, ?, ?)", at, commitment, covered
         )
 
     def notes(self, limit: int = 200) -> list[tuple[float, bytes | None, str]]:
         """The newest journal lines, newest first."""
-        return self._all("SELECT at, commitment, what FROM journal ORDER BY id DESC LIMIT ?", limit)
+        rows = self._all("SELECT at, commitment, what FROM journal ORDER BY id DESC LIMIT ?", limit)
+        return [
+            (at, who, self._cover.take(JOURNAL, what).decode(errors="replace"))
+            for at, who, what in rows
+        ]
 
     # ------------------------------------------------------------------------------ plumbing
 

@@ -1,8 +1,7 @@
 """Past facts that drive a Node. Frozen; named in the past tense with the contracts' nouns.
 
-Three sources: the chain (``ChainEvent``), other Nodes (``PeerEvent``), and the Node's own adapters
-reporting what became of an action (``OutcomeEvent``). Random numbers and clocks reach the rules
-only inside events, never by a call.
+Three sources: the chain (``ChainEvent``), other Nodes (``PeerEvent``), own adapters reporting what
+became of an action (``OutcomeEvent``). Chance and clocks reach the rules only inside events.
 """
 
 from __future__ import annotations
@@ -433,9 +432,7 @@ class KeysSealed(OutcomeEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeLearned(OutcomeEvent):
-    """A quorum of members says how the run ended (``outcome``: canonical CBOR, as far as it is
-    for this Node) and which Capsule is this Node's result; no ``cid``: there is none.
-    """
+    """A quorum of members says how the run ended, and which Capsule, if any, is the result."""
 
     outcome: bytes
     owner: bytes
@@ -445,10 +442,8 @@ class OutcomeLearned(OutcomeEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultOpened(OutcomeEvent):
-    """A result lies in the receiver's folder."""
+    """The result lies in the receiver's folder."""
 
-    name: str
-    cid: str
     path: str
 
 

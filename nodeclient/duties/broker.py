@@ -59,7 +59,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         except FormatError as error:
             reasons, session_hpke = (f"malformed: {error}",), b""
         for text in reasons:
-            services.note(action.commitment, f"no key is released: {text}")
+            services.note_reason(action.commitment, "no key is released", text)
         return ev.MachineQueried(
             commitment=action.commitment,
             session_hpke=session_hpke,
@@ -172,7 +172,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 except PeerError:
                     continue
                 del missing[cid]
-                services.note(action.commitment, f"key released for {cid}")
+                services.note(action.commitment, "key released", f" for {cid}")
             if missing:
                 await asyncio.sleep(RETRY_SECONDS)
         return ev.ActionDone(commitment=action.commitment, action=do.SendKeys.__name__)
@@ -182,7 +182,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         for cid in action.cids:
             services.note(
                 action.commitment,
-                f"EXPOSED: the task failed after the key of {cid} was released; seal it again",
+                "EXPOSED: the task failed after a key was released; seal the capsule again",
+                f": {cid}",
             )
 
     return {

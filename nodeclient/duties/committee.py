@@ -43,7 +43,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         """Reads, then signs; a second vote of the (phase, attempt) is dropped by the rules."""
         reasons, summary = await judge(action)
         for text in reasons:
-            services.note(action.commitment, f"{action.phase.name} contraindicated: {text}")
+            services.note_reason(action.commitment, f"{action.phase.name} contraindicated", text)
         verdict = Verdict.CONTRAINDICATED if reasons else Verdict.AFFIRMING
         task = action.task
         vote = vote_on(me.parameters, task, task.executor, action.phase, action.statement, verdict)
@@ -178,13 +178,14 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                         summary=remember(evidence).encode(),
                     )
             except (PeerError, FormatError) as error:
-                services.note(action.commitment, f"no evidence to learn from: {error}")
+                services.note(action.commitment, "no evidence to learn from", f": {error}")
             await asyncio.sleep(RETRY_SECONDS)
 
     async def ask_during(action: do.AskDuring, emit: Emit) -> None:
         """Asks until the Task is over, at times that only this member knows. After a restart it
         asks on with new nonces; the old ones are remembered as asked."""
         last: Remembered | None = None
+        told: set[str] = set()
         while True:
             await asyncio.sleep(next_wait(services.settings.question_rate))
             nonce = secrets.token_bytes(32)
@@ -192,14 +193,14 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             answer = await put_question(action, nonce)
             if answer is None:
                 continue
-            root, reasons, last = await judge_answer(action, nonce, answer, last)
+            root, reasons, last = await judge_answer(action, nonce, answer, last, told)
             emit(
                 ev.QuestionAnswered(
                     commitment=action.commitment, nonce=nonce, evidence_root=root, reasons=reasons
                 )
             )
             for text in reasons:
-                services.note(action.commitment, f"DURING contraindicated: {text}")
+                services.note_reason(action.commitment, "DURING contraindicated", text)
 
     async def put_question(action: do.AskDuring, nonce: bytes) -> bytes | None:
         """The answer; None when the Machine does not run now; b"" when nobody answers in time."""
@@ -217,9 +218,15 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         return b""
 
     async def judge_answer(
-        action: do.AskDuring, nonce: bytes, answer: bytes, last: Remembered | None
+        action: do.AskDuring,
+        nonce: bytes,
+        answer: bytes,
+        last: Remembered | None,
+        told: set[str],
     ) -> tuple[bytes, tuple[str, ...], Remembered | None]:
-        """(evidence root, reasons, latest affirmed Evidence)."""
+        """(evidence root, reasons, latest affirmed Evidence). What the Evidence tells without
+        being a reason, refused connections say, is noted once; ``told`` remembers it.
+        """
         if not answer:
             return b"", ("silence: the machine did not answer in time",), last
         try:
@@ -235,6 +242,10 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             last=last,
         )
         result = await appraise_with(action.task, action.spec, evidence, expected)
+        for text in result.notes:
+            if text not in told:
+                told.add(text)
+                services.note(action.commitment, f"DURING: {text}")
         reasons = tuple(f"{each.code}: {each.text}" for each in result.reasons)
         return evidence.root, reasons, last if reasons else remember(evidence)
 

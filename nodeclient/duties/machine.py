@@ -29,7 +29,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     me, machine, store = services.me, services.machine, services.store
 
     def lost(action: do.Action, error: MachineError) -> ev.MachineLost:
-        services.note(action.commitment, f"the machine is lost: {error}")
+        services.note(action.commitment, "the machine is lost", f": {error}")
         return ev.MachineLost(commitment=action.commitment, reason=error.message)
 
     async def boot(action: do.BootMachine, emit: Emit) -> ev.OutcomeEvent:
@@ -108,7 +108,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             await machine.call(action.resume, "release", release.to_body())
         except MachineRefused as error:
             # A key that does not open anything: the run ends as INPUT_MISSING, not the Machine.
-            services.note(action.commitment, f"the agent refused a key: {error.message}")
+            services.note(action.commitment, "the agent refused a key", f": {error.message}")
         except MachineError as error:
             return lost(action, error)
         return ev.KeyDelivered(commitment=action.commitment, cid=action.cid)

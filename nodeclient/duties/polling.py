@@ -147,7 +147,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                     Address(receiver.node), "notice", ResultNotice(action.commitment)
                 )
             except PeerError as error:
-                services.note(action.commitment, f"a receiver was not reached: {error.message}")
+                services.note(action.commitment, "a receiver was not reached", f": {error.message}")
 
     return {
         do.CollectNonces: collect_nonces,

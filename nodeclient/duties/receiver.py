@@ -29,7 +29,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
 
     async def learn_outcome(action: do.LearnOutcome, emit: Emit) -> ev.OutcomeEvent:
         """Reads only."""
-        answer, outcome = await agreed(action)
+        answer = await agreed(action)
+        outcome = outcome_in(answer)
         name, cid = next(iter(outcome.results.items()), ("", ""))
         services.note(action.commitment, f"the run ended: {outcome.summary}")
         return ev.OutcomeLearned(
@@ -57,11 +58,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 expect_owner=action.owner,
             )
         services.note(action.commitment, f"the result of task {action.task.id} is opened")
-        return ev.ResultOpened(
-            commitment=action.commitment, name=action.name, cid=action.cid, path=str(folder)
-        )
+        return ev.ResultOpened(commitment=action.commitment, path=str(folder))
 
-    async def agreed(action: do.LearnOutcome) -> tuple[ResultAnswer, Outcome]:
+    async def agreed(action: do.LearnOutcome) -> ResultAnswer:
         """What a quorum of members says; one lying member, or the Executor alone, is not enough."""
         while True:
             asking = [asyncio.create_task(told(member, action)) for member in action.members]
@@ -69,22 +68,20 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             try:
                 for each in asyncio.as_completed(asking):
                     answer = await each
-                    if answer is None:
-                        continue
-                    votes[answer] += 1
-                    if votes[answer] >= quorum_of(len(action.members)):
-                        return answer, outcome_of(answer)
+                    if answer is not None:
+                        votes[answer] += 1
+                        if votes[answer] >= quorum_of(len(action.members)):
+                            return answer
             finally:
                 for task in asking:
                     task.cancel()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def told(member: Address, action: do.LearnOutcome) -> ResultAnswer | None:
-        """One member's answer, if it is one."""
         question = ResultQuestion(action.commitment)
         try:
             answer = await services.ask_for(member, "result", question, ResultAnswer)
-            outcome_of(answer)
+            outcome_in(answer)
         except (PeerError, FormatError):
             return None
         return answer
@@ -110,6 +107,6 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     return {do.LearnOutcome: learn_outcome, do.FetchResult: fetch_result}
 
 
-def outcome_of(answer: ResultAnswer) -> Outcome:
-    """How the run ended, as the Committee tells it. Raises FormatError."""
+def outcome_in(answer: ResultAnswer) -> Outcome:
+    """The outcome that a member told. Raises FormatError."""
     return Outcome.from_body(cbor.decode(answer.outcome, MAX_OUTCOME))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from agent.formats.cbor import FormatError
 from agent.formats.cid import check_block
@@ -44,6 +44,12 @@ class Settings:
     silence_seconds: float = 20.0
 
 
+class Note(Protocol):
+    """Tells the operator. ``private`` goes into the sealed journal and not into the log."""
+
+    def __call__(self, commitment: bytes | None, what: str, private: str = "") -> None: ...
+
+
 @dataclass(frozen=True)
 class Services:
     """All adapters of one Node."""
@@ -63,8 +69,13 @@ class Services:
     policies: Policies
     reference: Reference
     head: Callable[[], int]
-    note: Callable[[bytes | None, str], None]
+    note: Note
     answer: Callable[[int, object], None]
+
+    def note_reason(self, commitment: bytes, what: str, reason: str) -> None:
+        """Note a reason "code: text"; the text may say what stands in the TaskSpec."""
+        code, colon, text = reason.partition(":")
+        self.note(commitment, f"{what}: {code}", colon + text)
 
     async def ask(self, peer: Address, method: str, message: object) -> bytes:
         """One request to a registered peer. Raises ``PeerError``."""

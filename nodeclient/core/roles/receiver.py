@@ -68,7 +68,7 @@ def learn(role: Receiver, case: Case) -> Step:
 
 def on_learned(role: Receiver, event: ev.OutcomeLearned, case: Case, me: Me) -> Step:
     """A run that ended before anything could be sealed leaves no result: say so, do not wait."""
-    learned = replace(role, outcome=event.outcome, name=event.name)
+    learned = replace(role, outcome=event.outcome, name=event.name, cid=event.cid)
     if not event.cid:
         return replace(learned, state=State.DONE), ()
     order = do.FetchResult(
@@ -83,7 +83,7 @@ def on_learned(role: Receiver, event: ev.OutcomeLearned, case: Case, me: Me) -> 
 
 
 def on_opened(role: Receiver, event: ev.ResultOpened, case: Case, me: Me) -> Step:
-    return replace(role, state=State.DONE, name=event.name, cid=event.cid, path=event.path), ()
+    return replace(role, state=State.DONE, path=event.path), ()
 
 
 def on_failed(role: Receiver, event: ev.TaskFailed, case: Case, me: Me) -> Step:
