@@ -9,6 +9,7 @@ question to the Machine.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -37,6 +38,9 @@ from nodeclient.runner import RefusedByPeer, Runner
 
 REPLY_SECONDS = 15.0  # the asker's own bound is longer, so it gets this side's reason
 MAX_OWNERS = 17  # sixteen inputs and the function
+IMPATIENT = frozenset({"nonce", "appraise", "result", "block"})  # asked again until it is yes
+
+log = logging.getLogger(__name__)
 
 
 class Inbox:
@@ -61,13 +65,15 @@ class Inbox:
 
     async def handle(self, sender: bytes, method: str, body: bytes) -> bytes:
         """Answer, or raise PeerRefused with one line for the peer."""
-        serve = self._methods.get(method)
-        if serve is None:
-            raise PeerRefused(f"no method {method}", "update the node")
         try:
+            serve = self._methods.get(method)
+            if serve is None:
+                raise PeerRefused(f"no method {method[:32]!r}", "update the node")
             return await serve(Address(sender), body)
         except (FormatError, SealrunError, OpenError, ValueError) as error:
             text = error.message if isinstance(error, SealrunError) else str(error)
+            if method not in IMPATIENT:
+                log.info("refused %s to 0x%s: %s", method[:32], sender.hex(), text)
             if isinstance(error, PeerRefused):
                 raise
             raise PeerRefused(text, "read the reason") from None

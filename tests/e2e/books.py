@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from eth_utils.address import to_checksum_address
 
 from nodeclient.chain import market
 from nodeclient.chain.journal import SqliteJournal
@@ -18,6 +21,25 @@ from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
 
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Fate:
+    """How a task ended: market's cause (0: settled or expired), who was slashed by how many wei,
+    and (account, cause, before, after) of each change of reputation."""
+
+    cause: int
+    slashed: dict[bytes, int]
+    reputation: tuple[tuple[bytes, int, int, int], ...]
+
+    def lost(self, account: str) -> list[int]:
+        """Causes for which an account lost reputation."""
+        who = bytes.fromhex(account[2:])
+        return [
+            cause
+            for node, cause, before, after in self.reputation
+            if node == who and after < before
+        ]
 
 
 class Books:
@@ -63,6 +85,44 @@ class Books:
     def balance(self, node: NodeProcess) -> int:
         """In wei."""
         return int(self._network.chain.rpc("eth_getBalance", node.account, "latest"), 16)
+
+    def fate(self, task: int) -> Fate:
+        """What the task's last transaction did."""
+        ends = [
+            log
+            for name in ("TaskSettled", "TaskFailed", "TaskExpired")
+            for log in self.logs("TaskMarket", name)
+            if log["task"] == task
+        ]
+        assert len(ends) == 1, f"task {task} ended {len(ends)} times"
+        slashed = {
+            log["node"]: log["amount"]
+            for log in self.logs("NodeRegistry", "Slashed")
+            if log["tx"] == ends[0]["tx"]
+        }
+        changes = tuple(
+            (log["node"], log["cause"], log["before"], log["after"])
+            for log in self.logs("ReputationLedger", "ReputationChanged")
+            if log["task"] == task
+        )
+        return Fate(ends[0].get("cause", 0), slashed, changes)
+
+    def logs(self, contract: str, name: str) -> list[dict[str, Any]]:
+        """All events of a kind, oldest first, with ``tx`` and ``block`` beside their fields."""
+        deployed = self._network.deployment[contract]
+        layout = next(one for one in deployed.interface.logs.values() if one.name == name)
+        wanted = {
+            "address": to_checksum_address(deployed.address),
+            "topics": ["0x" + layout.topic.hex()],
+            "fromBlock": hex(self._network.deployment.deploy_block),
+        }
+        found = []
+        for log in self._network.chain.rpc("eth_getLogs", wanted):
+            topics = [bytes.fromhex(topic[2:]) for topic in log["topics"]]
+            fields = layout.decode(topics, bytes.fromhex(log["data"][2:]))
+            place = {"tx": log["transactionHash"], "block": int(log["blockNumber"], 16)}
+            found.append({**fields, **place})
+        return found
 
     def state(self, task: int) -> TaskState | None:
         """What the market says."""
