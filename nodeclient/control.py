@@ -27,13 +27,17 @@ from agent.formats.taskspec import (
     TaskSpec,
     commitment,
 )
+from nodeclient.consents import owners_of
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case
+from nodeclient.core.roles.broker import owned_cids
 from nodeclient.core.roles.requester import State
 from nodeclient.core.types import ZERO_ADDRESS, Address, Commitment, TaskId
 from nodeclient.duties.committee import read_summary
 from nodeclient.duties.services import Services
 from nodeclient.errors import BadInput, SealrunError
+from nodeclient.p2p.contact import Contact
+from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import MAX_OUTCOME
 from nodeclient.runner import Runner
 
@@ -106,7 +110,9 @@ class Control:
     async def _submit(self, request: web.Request) -> object:
         """Order a Task; wait until it stands on chain, or until an owner or the chain says no."""
         body = await request.json()
-        encoded = self._spec(body).encode()
+        spec = self._spec(body)
+        await self._check_parts(spec)
+        encoded = spec.encode()
         committed = Commitment(commitment(encoded))
         post = bool(body.get("post", True))
         await self._runner.ask(
@@ -166,11 +172,30 @@ class Control:
                 raise BadInput(str(error), "correct the task file") from None
             raise BadInput(f"the request lacks or mistypes {error}", "correct the task") from None
 
+    async def _check_parts(self, spec: TaskSpec) -> None:
+        """What can be known before anybody is asked. Raises BadInput."""
+        me = self._services.me.address
+        for owner in owners_of(spec):
+            if owner != me:
+                self._contact(owner, "owner")
+        found = await asyncio.to_thread(self._services.faults, spec, owned_cids(spec, me))
+        if found:
+            raise BadInput("; ".join(found), "seal it again, or correct the task")
+
+    def _contact(self, node: Address, what: str) -> Contact:
+        try:
+            return self._services.directory.contact(node)
+        except PeerError:
+            who = to_checksum_address(node)
+            raise BadInput(
+                f"{what} {who} is no registered node with a contact", "correct the address"
+            ) from None
+
     def _receiver(self, entry: dict[str, str]) -> Receiver:
         node = Address(unhex(entry["node"]))
         if node == self._services.me.address:
             return Receiver(entry["name"], node, self._services.keys.hpke_public)
-        return Receiver(entry["name"], node, self._services.directory.contact(node).hpke)
+        return Receiver(entry["name"], node, self._contact(node, "receiver").hpke)
 
     def _default_image(self) -> str:
         image = self._services.reference.only_image()

@@ -93,6 +93,8 @@ class Inbox:
         if spec.requester != sender:
             reasons = (*reasons, "the TaskSpec names another requester")
         if not reasons:
+            reasons = await asyncio.to_thread(self._services.faults, spec, cids)
+        if not reasons:
             for cid in cids:
                 # Counted before anything is awaited: two questions at once are two uses.
                 self._services.store.use_policy(cid, committed)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from agent.formats.cbor import FormatError
 from agent.formats.cid import check_block
+from agent.formats.taskspec import TaskSpec
 from nodeclient.capsules.keys import KeyVault
 from nodeclient.core.case import Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.types import Address
+from nodeclient.holdings import faults
 from nodeclient.keys import NodeKeys
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.p2p.client import PeerClient
@@ -76,6 +78,10 @@ class Services:
         """Note a reason "code: text"; the text may say what stands in the TaskSpec."""
         code, colon, text = reason.partition(":")
         self.note(commitment, f"{what}: {code}", colon + text)
+
+    def faults(self, spec: TaskSpec, cids: Sequence[str]) -> tuple[str, ...]:
+        """Why this Node's own Capsules cannot serve a TaskSpec; empty: they can."""
+        return faults(self.root, self.vault, self.blocks, spec, cids)
 
     async def ask(self, peer: Address, method: str, message: object) -> bytes:
         """One request to a registered peer. Raises ``PeerError``."""
