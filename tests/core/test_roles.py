@@ -187,7 +187,9 @@ def test_executor__machine_lost_before_the_record__boots_again_with_the_next_att
 
 def test_executor__machine_lost_while_it_holds_keys__gives_up() -> None:
     case, _ = running()
-    case, actions = step(case, ev.MachineLost(commitment=COMMITMENT, reason="gone", resume=b"r"), me())
+    case, actions = step(
+        case, ev.MachineLost(commitment=COMMITMENT, reason="gone", resume=b"r"), me()
+    )
     assert case.executor is not None
     assert case.executor.state is executor.State.GAVE_UP
     assert kinds(actions) == ["PowerOff"]

@@ -105,7 +105,9 @@ async def test_unexpected_fact__the_chains_view_is_kept_all_the_same(store: Stor
     assert case.broker is not None
     wedged = replace(case, broker=replace(case.broker, state=next(iter(type(case.broker.state)))))
     store.apply(wedged, ())  # a table with a hole: CONSENTED does not expect the end
-    runner.on_chain(ev.TaskFailed(block=block(30), log_index=0, tx_hash=b"", task=TaskId(1), cause=5))
+    runner.on_chain(
+        ev.TaskFailed(block=block(30), log_index=0, tx_hash=b"", task=TaskId(1), cause=5)
+    )
     case = store.case(COMMITMENT)
     assert case is not None
     assert case.state is TaskState.FAILED
