@@ -125,7 +125,7 @@ async def node(
         stack.push_async_callback(control.stop)
         stack.push_async_callback(runner.stop)
         runner.resume()
-        watcher = Watcher(rpc, deployed, WatchSettings(confirmations=0))
+        watcher = Watcher(rpc, deployed, WatchSettings(confirmations=0), store.blocks())
         follow = asyncio.create_task(runner.follow(watcher, deployed.deploy_block))
         stack.push_async_callback(cancel, follow)
         log.info("node 0x%s runs", keys.address.hex())

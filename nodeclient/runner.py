@@ -14,25 +14,33 @@ import itertools
 import logging
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from nodeclient.core import events as ev
 from nodeclient.core.actions import Action, Reply
-from nodeclient.core.case import Case, Me
+from nodeclient.core.case import Case, Me, fold, unposted
 from nodeclient.core.roles.table import UnexpectedEvent
 from nodeclient.core.task import step
 from nodeclient.core.types import Commitment
 from nodeclient.errors import SealrunError
 from nodeclient.ports import ChainWatcher
-from nodeclient.store import OutboxRow, Store
+from nodeclient.store import END_OF_BLOCK, OutboxRow, Store
 
 log = logging.getLogger(__name__)
 
 Emit = Callable[[ev.OutcomeEvent], None]
 Effect = Callable[[Any, Emit], Awaitable[ev.OutcomeEvent | None]]
-END_OF_BLOCK = 2**31 - 1  # beyond any log index: the whole block is applied
 FIRST_RETRY, LAST_RETRY = 0.2, 15.0  # seconds between tries of an action that failed
+
+
+def where(error: Exception) -> str:
+    """A defect for the log: its type and its place, not its message, which may quote a TaskSpec."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    places = ", ".join(f"{Path(each.filename).name}:{each.lineno}" for each in frames)
+    return f"{type(error).__name__} at {places}"
 
 
 class RefusedByPeer(SealrunError):
@@ -78,13 +86,14 @@ class Runner:
                 self.head = event.block.number
                 for case in self._store.open_cases():
                     self._advance(case, event)
-                self._store.apply(None, (), cursor=(event.block.number, END_OF_BLOCK))
+                self._store.reach(event.block)
             case ev.ChainReorganised():
                 log.warning("the chain reorganised down to block %d", event.to_block)
-                self._store.apply(None, (), cursor=(event.to_block, END_OF_BLOCK))
+                self._store.rewind(event.to_block)
             case ev.TaskEvent():
                 place = (event.block.number, event.log_index)
                 if place > (self._store.cursor() or (-1, -1)):
+                    self._displace(event)
                     self._advance(self._case_for(event), event, cursor=place)
             case _:
                 self._on_node_event(event)
@@ -112,6 +121,14 @@ class Runner:
 
     # ------------------------------------------------------------------------------- the step
 
+    def _displace(self, event: ev.TaskEvent) -> None:
+        """After a reorganisation a task id may belong to another posting than before."""
+        former = self._store.case_of(event.task)
+        if former is None or not isinstance(event, ev.TaskPosted):
+            return
+        if former.commitment != event.commitment:
+            self._store.apply(unposted(former), ())
+
     def _case_for(self, event: ev.TaskEvent) -> Case | None:
         if isinstance(event, ev.TaskPosted):
             return self._store.case(event.commitment) or Case(event.commitment)
@@ -132,7 +149,9 @@ class Runner:
             changed, actions = step(case, event, self.me)
         except UnexpectedEvent as unexpected:
             log.error("task %s: %s", case.commitment.hex()[:12], unexpected)
-            self._store.apply(None, (), closes, cursor)
+            # What the chain says holds all the same, whatever this Node's roles make of it.
+            known = fold(case, event) if isinstance(event, ev.TaskEvent) else None
+            self._store.apply(known, (), closes, cursor)
             if isinstance(event, ev.PeerEvent):
                 refusal = "this node cannot take that now"
                 self._reply(
@@ -141,7 +160,9 @@ class Runner:
             return
         if changed == case and not actions and closes is None and cursor is None:
             return
-        rows = self._store.apply(changed, actions, closes, cursor)
+        # A question alone makes no Case: strangers could fill the disk with refused ones.
+        kept = None if changed == Case(case.commitment) else changed
+        rows = self._store.apply(kept, actions, closes, cursor)
         if self._on_commit is not None and changed != case:
             self._on_commit(case, changed, event)
         if changed.over:
@@ -175,6 +196,8 @@ class Runner:
             self._start(row)
 
     def _start(self, row: OutboxRow) -> None:
+        if row.key in self._workers:
+            return  # a peer's question ordered it while the last run's rows were being resumed
         worker = asyncio.get_running_loop().create_task(self._work(row))
         self._workers[row.key] = (row.action.commitment, worker)
 
@@ -202,8 +225,8 @@ class Runner:
                     if str(error) != told:  # once: tries may go on for days
                         told = str(error)
                         self.note(action.commitment, f"{failed}: {told}")
-                except Exception:
-                    log.exception("%s failed unexpectedly", type(action).__name__)
+                except Exception as error:
+                    log.error("%s failed unexpectedly: %s", type(action).__name__, where(error))
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, LAST_RETRY)
             if not self._store.is_pending(row.key):

@@ -11,10 +11,11 @@ records) are sealed before they come here.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,15 @@ from pydantic import TypeAdapter
 from nodeclient.core import actions
 from nodeclient.core.actions import Action, Reply
 from nodeclient.core.case import Case
-from nodeclient.core.types import Commitment, TaskId
+from nodeclient.core.task import wakes
+from nodeclient.core.types import BlockRef, Commitment, TaskId
 from nodeclient.cover import Cover
 
 CASES, OUTBOX, BLOBS, JOURNAL = b"cases", b"outbox", b"blobs", b"journal"
 
+END_OF_BLOCK = 2**31 - 1  # beyond any log index: the whole block is applied
+KEPT_BLOCKS = 256  # hashes of heads: a reorganisation below the oldest is told from the deployment
+KEPT_NOTES = 20_000  # lines of the journal: peers cause some, so there must be an end
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cases (
     commitment BLOB PRIMARY KEY, task INTEGER UNIQUE, open INTEGER NOT NULL, body BLOB NOT NULL);
@@ -38,6 +43,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     key BLOB PRIMARY KEY, commitment BLOB NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('pending', 'done', 'cancelled')));
 CREATE INDEX IF NOT EXISTS pending ON outbox (status);
+CREATE TABLE IF NOT EXISTS blocks (number INTEGER PRIMARY KEY, hash BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS cursor (one INTEGER PRIMARY KEY CHECK (one = 1), block INTEGER NOT NULL,
     log_index INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS transactions (
@@ -146,34 +152,42 @@ class Store:
         except the new ones.
         """
         fresh: list[OutboxRow] = []
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                if changed is not None:
-                    self._put_case(changed)
-                if closes is not None:
-                    self._db.execute("UPDATE outbox SET status = 'done' WHERE key = ?", (closes,))
-                for action in ordered:
-                    if not isinstance(action, Reply) and (row := self._put_row(action)):
-                        fresh.append(row)
-                if cursor is not None:
-                    self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", cursor)
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
+        with self._lock, self._transaction():
+            if changed is not None:
+                self._put_case(changed)
+            if closes is not None:
+                # The key stays, so that the same order is not done again; its body (Evidence has
+                # up to 4 MiB) is needed no more.
+                self._db.execute(
+                    "UPDATE outbox SET status = 'done', body = x'' WHERE key = ?", (closes,)
+                )
+            for action in ordered:
+                if not isinstance(action, Reply) and (row := self._put_row(action)):
+                    fresh.append(row)
+            if cursor is not None:
+                self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", cursor)
         return fresh
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
 
     def _put_case(self, case: Case) -> None:
         task = case.task.id if case.task else None
         self._db.execute(
             "INSERT INTO cases VALUES (?, ?, ?, ?) ON CONFLICT (commitment) DO UPDATE SET"
             " task = excluded.task, open = excluded.open, body = excluded.body",
-            (case.commitment, task, int(not case.over), self._cover.put(CASES, freeze(case))),
+            (case.commitment, task, int(wakes(case)), self._cover.put(CASES, freeze(case))),
         )
         if case.over:
             self._db.executemany(
-                "UPDATE outbox SET status = 'cancelled' WHERE status = 'pending'"
+                "UPDATE outbox SET status = 'cancelled', body = x'' WHERE status = 'pending'"
                 " AND commitment = ? AND kind = ?",
                 [(case.commitment, kind.__name__) for kind in ENDS_WITH_TASK],
             )
@@ -201,6 +215,33 @@ class Store:
         return (
             self._one("SELECT 1 FROM outbox WHERE key = ? AND status = 'pending'", key) is not None
         )
+
+    def reach(self, block: BlockRef) -> None:
+        """Every event up to this head is applied. Its hash shows, after a restart, whether the
+        chain was reorganised meanwhile."""
+        with self._lock, self._transaction():
+            place = (block.number, END_OF_BLOCK)
+            self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", place)
+            self._db.execute(
+                "INSERT OR REPLACE INTO blocks VALUES (?, ?)", (block.number, block.hash)
+            )
+            self._db.execute(
+                "DELETE FROM blocks WHERE number NOT IN"
+                " (SELECT number FROM blocks ORDER BY number DESC LIMIT ?)",
+                (KEPT_BLOCKS,),
+            )
+
+    def rewind(self, to_block: int) -> None:
+        """What lies above is told again."""
+        with self._lock, self._transaction():
+            place = (to_block, END_OF_BLOCK)
+            self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", place)
+            self._db.execute("DELETE FROM blocks WHERE number > ?", (to_block,))
+
+    def blocks(self) -> list[BlockRef]:
+        """The newest heads that were reached, oldest first."""
+        rows = self._all("SELECT number, hash FROM blocks ORDER BY number")
+        return [BlockRef(number, block_hash) for number, block_hash in rows]
 
     def cursor(self) -> tuple[int, int] | None:
         """(block, log index) of the last chain event that was applied."""
@@ -283,6 +324,7 @@ class Store:
         self._run(
             "INSERT INTO journal (at, commitment, what) VALUES (?, ?, ?)", at, commitment, covered
         )
+        self._run("DELETE FROM journal WHERE id <= (SELECT max(id) FROM journal) - ?", KEPT_NOTES)
 
     def notes(self, limit: int = 200) -> list[tuple[float, bytes | None, str]]:
         """The newest journal lines, newest first."""

@@ -288,9 +288,13 @@ class MachineBooted(OutcomeEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineLost(OutcomeEvent):
-    """The Machine or its session is gone, or a step on it failed for good."""
+    """The Machine or its session is gone, or a step on it failed for good.
+
+    ``resume`` names the boot that is lost; empty: a boot that did not come to be.
+    """
 
     reason: str
+    resume: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,7 +368,7 @@ class EvidenceAppraised(OutcomeEvent):
 
     phase: Phase
     vote: Vote
-    session_key_hash: bytes
+    evidence_root: bytes
     reasons: tuple[str, ...]
     summary: bytes
 
@@ -373,7 +377,7 @@ class EvidenceAppraised(OutcomeEvent):
 class BeforeLearned(OutcomeEvent):
     """A member that was late for BEFORE holds the Evidence that the record on chain names."""
 
-    session_key_hash: bytes
+    evidence_root: bytes
     summary: bytes
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from agent.formats import cbor, p256
 from agent.formats.capsule import parse_header
 from agent.formats.cbor import FormatError
-from agent.formats.evidence import Evidence, fold_nonces, nonce_path, session_key_hash
+from agent.formats.evidence import Evidence, fold_nonces, nonce_path
 from agent.formats.messages import Outcome, Transcript
 from agent.formats.shape import as_bytes, as_list
 from agent.formats.taskspec import TaskSpec
@@ -51,7 +51,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             commitment=action.commitment,
             phase=action.phase,
             vote=sign(me.parameters, vote, me.address, services.keys.account),
-            session_key_hash=action.statement.session_key_hash,
+            evidence_root=action.statement.evidence_root,
             reasons=reasons,
             summary=summary,
         )
@@ -174,7 +174,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 if evidence.root == action.evidence_root:
                     return ev.BeforeLearned(
                         commitment=action.commitment,
-                        session_key_hash=session_key_hash(*evidence.session()),
+                        evidence_root=evidence.root,
                         summary=remember(evidence).encode(),
                     )
             except (PeerError, FormatError) as error:

@@ -30,7 +30,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
 
     def lost(action: do.Action, error: MachineError) -> ev.MachineLost:
         services.note(action.commitment, "the machine is lost", f": {error}")
-        return ev.MachineLost(commitment=action.commitment, reason=error.message)
+        resume = getattr(action, "resume", b"")  # an order to boot has none yet
+        return ev.MachineLost(commitment=action.commitment, reason=error.message, resume=resume)
 
     async def boot(action: do.BootMachine, emit: Emit) -> ev.OutcomeEvent:
         """Twice boots twice: a Machine that nobody adopted cleans itself and ends."""

@@ -180,17 +180,57 @@ def test_executor__machine_lost_before_the_record__boots_again_with_the_next_att
         *(posted(), claimed(ME), drawn(ME, (OTHER, THIRD, OWNER)), brief()),
         ev.TaskVetted(commitment=COMMITMENT, reasons=()),
         accepted(),
-        ev.MachineLost(commitment=COMMITMENT, reason="gone"),
+        ev.MachineLost(commitment=COMMITMENT, reason="gone", resume=b""),
     )
     assert actions == (do.BootMachine(commitment=COMMITMENT, phase=Phase.BEFORE, attempt=2),)
 
 
 def test_executor__machine_lost_while_it_holds_keys__gives_up() -> None:
     case, _ = running()
-    case, actions = step(case, ev.MachineLost(commitment=COMMITMENT, reason="gone"), me())
+    case, actions = step(
+        case, ev.MachineLost(commitment=COMMITMENT, reason="gone", resume=b"r"), me()
+    )
     assert case.executor is not None
     assert case.executor.state is executor.State.GAVE_UP
     assert kinds(actions) == ["PowerOff"]
+
+
+def test_executor__late_word_of_an_earlier_boot__loses_nothing() -> None:
+    case, _ = running()
+    assert case.executor is not None
+    role = replace(case.executor, state=executor.State.BOOTING, phase=Phase.AFTER)
+    late = ev.MachineLost(commitment=COMMITMENT, reason="a key did not reach it", resume=b"r")
+    after, actions = step(replace(case, executor=role), late, me())
+    assert after.executor == role
+    assert actions == ()
+
+
+def test_executor__outcome_of_another_attempt__is_not_taken_for_this_one() -> None:
+    case, _ = running()
+    assert case.executor is not None
+    role = replace(case.executor, state=executor.State.BOOTING, phase=Phase.AFTER, attempt=2)
+    booted = ev.MachineBooted(
+        commitment=COMMITMENT,
+        phase=Phase.AFTER,
+        attempt=1,
+        session_hpke=b"h" * 32,
+        session_signing=b"s" * 64,
+        resume=b"old",
+    )
+    after, actions = step(replace(case, executor=role), booted, me())
+    assert after.executor == role
+    assert actions == ()
+
+
+def test_executor__claim_rejected_and_nobody_else_leads__claims_anew() -> None:
+    who = me(ME, Role.EXECUTOR)
+    ticket = ev.TicketEvaluated(commitment=COMMITMENT, ticket=3, claim_at=14)
+    case, first = walk(who, posted(10), ev.BlockSeen(block(13)), ticket, ev.BlockSeen(block(14)))
+    lost = ev.TransactionRejected(commitment=COMMITMENT, order="claim", reason="market: not open")
+    case, _ = step(case, lost, who)
+    _, second = step(case, ev.BlockSeen(block(15)), who)
+    assert kinds(second) == ["SubmitClaim"]
+    assert second != first  # an order like the first one would count as done
 
 
 def running() -> tuple[Case, Me]:
@@ -274,7 +314,7 @@ def appraised(verdict: Verdict, header: bytes = b"h" * 32) -> ev.EvidenceApprais
         commitment=COMMITMENT,
         phase=Phase.BEFORE,
         vote=vote(verdict, header=header),
-        session_key_hash=b"k" * 32,
+        evidence_root=STATEMENT.evidence_root,
         reasons=() if verdict is Verdict.AFFIRMING else ("nonce: old",),
         summary=b"before",
     )
@@ -339,9 +379,77 @@ def test_member__late_for_before__learns_it_from_the_record_first() -> None:
     who, events = seated_member()
     case, actions = walk(who, *events, accepted(), admitted())
     assert kinds(actions) == ["LearnBefore"]
-    learned = ev.BeforeLearned(commitment=COMMITMENT, session_key_hash=b"k" * 32, summary=b"s")
+    root = STATEMENT.evidence_root
+    learned = ev.BeforeLearned(commitment=COMMITMENT, evidence_root=root, summary=b"s")
     _, actions = step(case, learned, who)
     assert kinds(actions) == ["AskDuring"]
+
+
+def test_member__another_attempt_was_admitted_than_it_affirmed__learns_that_one_first() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), appraised(Verdict.AFFIRMING))
+    _, actions = step(case, replace(admitted(), evidence_root=b"2" * 31 + b"\0"), who)
+    assert kinds(actions) == ["LearnBefore"]
+
+
+def nonce_after() -> ev.NonceAsked:
+    return replace(nonce_asked(7, b"z" * 32), phase=Phase.AFTER)
+
+
+def test_member__briefed_after_the_run_began__learns_before_and_takes_part() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events[:3], accepted(), admitted())
+    assert reply_of(step(case, nonce_after(), who)[1]).refusal
+    case, actions = step(case, brief(request=3), who)
+    assert "LearnBefore" in kinds(actions)
+    assert reply_of(step(case, nonce_after(), who)[1]).refusal
+    root = STATEMENT.evidence_root
+    learned = ev.BeforeLearned(commitment=COMMITMENT, evidence_root=root, summary=b"s")
+    case, actions = step(case, learned, who)
+    assert kinds(actions) == ["AskDuring"]
+    assert reply_of(step(case, nonce_after(), who)[1]).body == b"z" * 32
+
+
+def appraisal(request: int) -> ev.AppraisalAsked:
+    return ev.AppraisalAsked(
+        sender=OTHER,
+        request=request,
+        commitment=COMMITMENT,
+        phase=Phase.BEFORE,
+        statement=STATEMENT,
+        evidence=b"e" * request,
+        nonces=(),
+    )
+
+
+def test_member__asked_again_while_it_appraises__appraises_once() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), nonce_asked(1, b"x" * 32))
+    case, first = step(case, appraisal(2), who)
+    _, second = step(case, appraisal(3), who)
+    assert "AppraiseEvidence" in kinds(first)
+    assert kinds(second) == ["Reply"]
+
+
+def test_member__one_fellow_floods_it_with_votes__the_others_still_count() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), appraised(Verdict.CONTRAINDICATED))
+    for number in range(200):
+        spam = vote(Verdict.CONTRAINDICATED, OWNER, header=number.to_bytes(32, "big"))
+        flood = ev.VoteReceived(sender=OWNER, request=9, commitment=COMMITMENT, vote=spam)
+        case, _ = step(case, flood, who)
+    honest = vote(Verdict.CONTRAINDICATED, THIRD)
+    fellow = ev.VoteReceived(sender=THIRD, request=1, commitment=COMMITMENT, vote=honest)
+    _, actions = step(case, fellow, who)
+    assert "SubmitRefuse" in kinds(actions)
+
+
+def test_receiver__somebody_else_than_the_executor_announces__takes_no_role() -> None:
+    case, _ = walk(owner(), posted(), claimed(OTHER), drawn(OTHER, (ME, THIRD, ASKER)))
+    notice = ev.ResultAnnounced(sender=THIRD, request=1, commitment=COMMITMENT)
+    case, actions = step(case, notice, owner())
+    assert case.receiver is None
+    assert reply_of(actions).refusal
 
 
 def test_member__deadline_long_over__ends_the_task() -> None:

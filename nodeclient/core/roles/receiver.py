@@ -101,5 +101,10 @@ TABLE = build_table(
         ev.TaskFailed: ((State.EXPECTING,), on_failed),
         ev.TaskExpired: ((State.EXPECTING,), on_failed),
     },
-    ignoring={},
+    ignoring={
+        # What a reorganised chain tells again.
+        ev.TaskSettled: tuple(s for s in State if s is not State.EXPECTING),
+        ev.TaskFailed: tuple(s for s in State if s is not State.EXPECTING),
+        ev.TaskExpired: tuple(s for s in State if s is not State.EXPECTING),
+    },
 )

@@ -121,7 +121,9 @@ def on_drawn(role: Requester, event: ev.CommitteeDrawn, case: Case, me: Me) -> S
         spec=role.spec,
         consents=role.consents,
     )
-    return replace(role, state=State.BRIEFING), (order,)
+    # A reorganised chain may tell another draw: to whom it is news, the TaskSpec goes.
+    again = role.state is State.WAITING
+    return replace(role, state=State.WAITING if again else State.BRIEFING), (order,)
 
 
 def on_briefed(role: Requester, event: ev.ActionDone, case: Case, me: Me) -> Step:
@@ -164,13 +166,13 @@ TABLE = build_table(
         (State.CONSENTING, ev.ConsentsGathered): on_consents,
         (State.CONSENTING, ev.ConsentRefused): on_refused,
         (State.POSTING, ev.TransactionRejected): on_post_rejected,
-        (State.POSTED, ev.CommitteeDrawn): on_drawn,
         (State.BRIEFING, ev.ActionDone): on_briefed,
         (State.DONE, ev.OutcomeLearned): on_learned,
     },
     everywhere={
         ev.TaskOrdered: (tuple(State), on_ordered_again),
         ev.TaskPosted: ((State.CONSENTING, State.POSTING, State.REFUSED), on_posted),
+        ev.CommitteeDrawn: (OPEN, on_drawn),
         ev.BlockSeen: (OPEN, on_block),
         ev.TransactionRejected: (OPEN, on_rejected),
         ev.TaskSettled: (OPEN, on_settled),
@@ -184,5 +186,11 @@ TABLE = build_table(
         ev.ActionDone: tuple(s for s in State if s is not State.BRIEFING),
         ev.ConsentsGathered: (*OPEN, *ENDED),
         ev.ConsentRefused: (*OPEN, *ENDED),
+        # What a reorganised chain tells again.
+        ev.TaskPosted: (*OPEN, State.DONE, State.FAILED),
+        ev.CommitteeDrawn: ENDED,
+        ev.TaskSettled: ENDED,
+        ev.TaskFailed: ENDED,
+        ev.TaskExpired: ENDED,
     },
 )
