@@ -76,6 +76,7 @@ def connect(market: address):
         staticcall ITaskMarket(market).attestation() == self
     ), "attestation: market of another ledger"
     self.market = market
+    log IAttestationLedger.Connected(market=market)
 
 
 @external

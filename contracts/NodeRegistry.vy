@@ -52,6 +52,8 @@ SECP256K1_P: constant(uint256) = (
 )
 REGISTRATION_DOMAIN: constant(bytes32) = keccak256("sealrun/registration/v1")
 CONTACT_DOMAIN: constant(bytes32) = keccak256("sealrun/contact/v1")
+# In front of X and Y, what the hardware id of a SOFTWARE root is the hash of.
+SOFTWARE_ID: constant(Bytes[24]) = b"sealrun/software-root/v1"
 
 # The hot part of a node, one slot: status 8, root_class 8, tier 8, vrf_prefix 8, id 40,
 # fixed_at 40, exit_at 40, deposit 104 bits, from the lowest bit on.
@@ -128,9 +130,13 @@ def connect(market: address, attestation: address):
     assert (
         staticcall ITaskMarket(market).registry() == self
     ), "registry: market of another registry"
+    assert (
+        staticcall ITaskMarket(market).attestation() == attestation
+    ), "registry: market of another ledger"
     self.market = market
     self.attestation = attestation
     self.reputation = staticcall ITaskMarket(market).reputation()
+    log INodeRegistry.Connected(market=market, attestation=attestation)
 
 
 @external
@@ -147,7 +153,8 @@ def register(
     @notice Registers the caller as a node; the value is its Deposit.
     @dev (r, s) proves possession of the root key: a signature over sha256(abi.encode(
          keccak256("sealrun/registration/v1"), chain id, this contract, caller, the seven words of
-         `registration`, keccak256(contact))).
+         `registration`, keccak256(contact))). The hardware id of a SOFTWARE root is
+         keccak256("sealrun/software-root/v1" | root_x | root_y).
     @param registration Keys, root class and hardware id.
     @param contact Root-signed contact record, published in an event.
     @param join True: into the draw, needs one unit. False: PAUSED, a peer that is never drawn.
@@ -162,6 +169,8 @@ def register(
     # Until hardware roots can be admitted, nothing distinguishes them from a software key.
     assert root_class == SOFTWARE, "registry: root class needs admission"
     assert allow_software, "registry: software roots not allowed"
+    # Else the owner could take Deposits in first and name a market of its own afterwards.
+    assert self.market != empty(address), "registry: not connected"
     assert registration.hardware_id != empty(bytes32), "registry: hardware id is empty"
     assert (
         self.hardware[registration.hardware_id] == empty(address)
@@ -181,6 +190,15 @@ def register(
     assert p256.verify(
         signed, r, s, registration.root_x, registration.root_y
     ), "registry: not signed by the root key"
+    # The id of a root without hardware is that of its key, which the signature proves: nobody can
+    # take another's id (that would cost nothing), and no key stands behind two nodes.
+    assert registration.hardware_id == keccak256(
+        concat(
+            SOFTWARE_ID,
+            convert(registration.root_x, bytes32),
+            convert(registration.root_y, bytes32),
+        )
+    ), "registry: hardware id is not the root key's"
 
     id: uint256 = self.last_id + 1
     self.last_id = id
@@ -211,8 +229,7 @@ def register(
         record.status = PAUSED
     self._store(msg.sender, record)
     self._place(msg.sender, record)
-    if self.reputation != empty(address):
-        extcall IReputationLedger(self.reputation).open(msg.sender)
+    extcall IReputationLedger(self.reputation).open(msg.sender)
     log INodeRegistry.NodeRegistered(
         node=msg.sender,
         id=id,

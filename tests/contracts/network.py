@@ -180,8 +180,7 @@ class Network:
 
     def registration(self, keys: NodeKeys, contact: bytes = b"contact") -> tuple[Any, ...]:
         """Arguments of `register` but `join`: registration, contact and the root signature."""
-        hardware = hashlib.sha256(b"hardware" + keys.account.address.encode()).digest()
-        row = (*keys.root_public, 1, *keys.vrf_public, hardware, b"\x44" * 32)
+        row = (*keys.root_public, 1, *keys.vrf_public, keys.hardware_id, b"\x44" * 32)
         return row, contact, self.sign_registration(keys, row, contact)
 
     def sign_registration(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,17 @@ from eth_abi.abi import encode
 from web3 import Web3
 from web3.logs import DISCARD
 
-from tests.contracts.network import UNBONDING, UNIT, Network
+from tests.contracts.network import (
+    CLAIM_WINDOW,
+    CLASSES,
+    DELAY,
+    DRAW_WINDOW,
+    LOOKAHEAD,
+    POSTING_FEE,
+    UNBONDING,
+    UNIT,
+    Network,
+)
 from tests.contracts.signing import AFTER, BEFORE, CONTRAINDICATED, NodeKeys, Vote, tagged
 
 pytestmark = pytest.mark.chain  # starts anvil
@@ -86,6 +97,7 @@ def test_register__without_joining__paused_and_never_drawn(network: Network) -> 
         ({5: bytes(32)}, UNIT, "registry: hardware id is empty"),
         ({}, UNIT - 1, "registry: deposit below one unit"),
         ({0: 1}, UNIT, "registry: not signed by the root key"),
+        ({5: b"\x01" * 32}, UNIT, "registry: hardware id is not the root key's"),
     ],
 )
 def test_register__bad_input__reverts(
@@ -101,6 +113,35 @@ def test_register__software_root_where_not_allowed__reverts(network: Network) ->
     assert network.reason(NodeKeys.derive("newcomer").address, call, UNIT) == (
         "registry: software roots not allowed"
     )
+
+
+def test_register__registry_not_connected_yet__takes_no_deposit(network: Network) -> None:
+    """Its owner could still name any contract as the one that may slash."""
+    alone = network.chain.deploy("contracts/NodeRegistry.vy", UNIT, UNBONDING, True)
+    keys = newcomer(network)
+    row, contact, _ = network.registration(keys)
+    signature = replace(network, registry=alone).sign_registration(keys, row, contact)
+    call = alone.functions.register(row, contact, True, *signature)
+    assert network.reason(keys.address, call, UNIT) == "registry: not connected"
+
+
+def test_connect__ledger_that_is_not_the_markets__reverts(network: Network) -> None:
+    """A second ledger could slash whoever it likes."""
+    fresh = network.chain.deploy("contracts/NodeRegistry.vy", UNIT, UNBONDING, True)
+    ledger = network.chain.deploy(
+        "contracts/AttestationLedger.vy", fresh.address, network.reputation.address
+    )
+    market = network.chain.deploy(
+        "contracts/TaskMarket.vy",
+        *(fresh.address, network.reputation.address, ledger.address),
+        *(DELAY, CLAIM_WINDOW, DRAW_WINDOW, LOOKAHEAD, POSTING_FEE, CLASSES),
+    )
+    owner = fresh.functions.owner().call()
+    wrong = fresh.functions.connect(market.address, network.attestation.address)
+    assert network.reason(owner, wrong) == "registry: market of another ledger"
+    receipt = network.send(owner, fresh.functions.connect(market.address, ledger.address))
+    (event,) = fresh.events.Connected().process_receipt(receipt, DISCARD)
+    assert event["args"] == {"market": market.address, "attestation": ledger.address}
 
 
 def test_register__signature_of_another_account_or_contact__reverts(network: Network) -> None:
@@ -185,14 +226,12 @@ def test_exit__hardware_id__free_again_after_the_exit_only(network: Network) -> 
     functions = network.registry.functions
     hardware = node_of(network, keys.address)["hardware_id"]
     network.send(keys.address, functions.exit())
-    other = newcomer(network)
-    assert register_reason(network, other, {5: hardware}) == (
-        "registry: hardware id already registered"
-    )
+    other = replace(newcomer(network), root=keys.root)  # the same hardware, another account
+    assert register_reason(network, other, {}) == "registry: hardware id already registered"
     network.chain.mine(UNBONDING)
     network.send(keys.address, functions.withdraw_deposit())
     row, contact, _ = network.registration(other)
-    row = (*row[:5], hardware, row[6])
+    assert row[5] == hardware
     signature = network.sign_registration(other, row, contact)
     network.send(other.address, functions.register(row, contact, True, *signature), UNIT)
     assert node_of(network, other.address)["status"] == ACTIVE
@@ -245,10 +284,8 @@ def test_slash__below_one_unit__barred_and_hardware_never_again(network: Network
     network.chain.mine(UNBONDING)
     network.send(task.executor, network.registry.functions.withdraw_deposit())
     assert node_of(network, task.executor)["status"] == BARRED
-    other = newcomer(network)
-    assert register_reason(network, other, {5: node["hardware_id"]}) == (
-        "registry: hardware id already registered"
-    )
+    other = replace(newcomer(network), root=network.nodes[task.executor].root)
+    assert register_reason(network, other, {}) == "registry: hardware id already registered"
     again = network.nodes[task.executor]
     assert register_reason(network, again, {5: b"\x08" * 32}) == (
         "registry: account already registered"
