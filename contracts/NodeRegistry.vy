@@ -495,6 +495,21 @@ def drawable() -> uint256:
 
 @external
 @view
+def can_draw(k: uint256, exclude: address) -> bool:
+    """
+    @notice Whether there are enough nodes for `draw`.
+    @param k How many.
+    @param exclude Who must not be drawn.
+    @return True if `draw` gives a committee.
+    """
+    present: bool = False
+    tier: uint256 = 0
+    present, tier = class_grid.standing(exclude)
+    return class_grid.count() >= k + (1 if present else 0)
+
+
+@external
+@view
 def node(account: address) -> INodeRegistry.Node:
     """
     @notice All that is stored of a node.

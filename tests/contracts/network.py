@@ -7,6 +7,7 @@ Everything is real: block headers, ECVRF proofs, P-256 and EIP-712 signatures. S
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
@@ -142,6 +143,19 @@ class Network:
         if receipt["status"] != 1:
             raise Refused(self._reason(Web3.to_hex(sent)))
         return receipt
+
+    def send_together(self, calls: Sequence[tuple[str, ContractFunction]]) -> list[TxReceipt]:
+        """Send several calls into one block; raises `Refused` if one of them reverts."""
+        self.chain.rpc("evm_setAutomine", [False])
+        try:
+            sent = [call.transact({"from": sender, "gas": GAS // 4}) for sender, call in calls]
+            self.chain.mine(1)
+        finally:
+            self.chain.rpc("evm_setAutomine", [True])
+        receipts = [self.chain.w3.eth.wait_for_transaction_receipt(one) for one in sent]
+        if not all(receipt["status"] == 1 for receipt in receipts):
+            raise Refused("a call of the block was reverted")
+        return receipts
 
     def reason(self, sender: str, call: ContractFunction, value: int = 0) -> str:
         """The reason string with which a transaction reverts; fails if it succeeds."""
@@ -282,7 +296,8 @@ class Network:
 
     def entropy_block(self, task: Task) -> int:
         """The block whose randomness draws the committee."""
-        return task.posted_at + 2 * DELAY + CLAIM_WINDOW
+        first = task.posted_at + 2 * DELAY + CLAIM_WINDOW
+        return next(n for n in itertools.count(first) if n % (2 * LOOKAHEAD + 2) == 0)
 
     def draw_call(self, task: Task) -> ContractFunction:
         """The call `draw` with the right header."""

@@ -38,6 +38,7 @@ PARAMETERS = Parameters(
     entropy_delay=2,
     claim_window=10,
     draw_window=20,
+    lookahead=1,
     posting_fee=1,
     classes=(DeadlineClass(30, 60, 90),) * 4,
 )
