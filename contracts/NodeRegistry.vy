@@ -356,6 +356,8 @@ def withdraw_deposit():
     else:
         assert amount != 0, "registry: nothing to withdraw"
     self._store(msg.sender, record)
+    # Whom a slash barred while the draw stood still may stand in it yet: never without a Deposit.
+    self._place(msg.sender, record)
     log INodeRegistry.DepositChanged(node=msg.sender, deposit=0, tier=0)
     raw_call(msg.sender, b"", value=amount)
 
@@ -406,7 +408,7 @@ def slash(node: address, amount: uint256, beneficiary: address, cause: String[32
         log INodeRegistry.StatusChanged(node=node, status=BARRED)
     self._store(node, record)
     if self._frozen_by() == 0:
-        self._place(node, record)
+        self._replace(node, record)
     log INodeRegistry.Slashed(node=node, amount=slashed, cause=cause)
     log INodeRegistry.DepositChanged(node=node, deposit=record.deposit, tier=tier)
     share: uint256 = slashed * REWARD_BPS // 10000
@@ -642,6 +644,22 @@ def _place(node: address, record: Record):
         class_grid.remove(node)
     if wanted:
         class_grid.add(node, record.tier)
+
+
+@internal
+def _replace(node: address, record: Record):
+    """
+    @dev `_place` for a slash: where it would revert because the lower tier is full, the node
+         leaves the draw until a `sync` finds room.
+    """
+    present: bool = False
+    tier: uint256 = 0
+    present, tier = class_grid.standing(node)
+    stays: bool = present and tier == record.tier
+    if record.status != ACTIVE or stays or class_grid.has_room(record.tier):
+        self._place(node, record)
+    elif present:
+        class_grid.remove(node)
 
 
 @internal

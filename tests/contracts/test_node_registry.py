@@ -309,6 +309,41 @@ def test_slash__while_the_draw_stands_still__goes_through_and_sync_follows(
     assert network.registry.functions.drawable().call() == drawable - 1
 
 
+def test_withdraw_deposit__barred_and_never_synced__leaves_the_draw(network: Network) -> None:
+    """A slash while the draw stands still leaves the place; nobody may stand there for nothing."""
+    other = network.reach("admitted")
+    frozen = network.reach("claimed")
+    network.mine_to(network.entropy_block(frozen))
+    network.send(network.outsider, network.refuse_call(other, AFTER))
+    weight = network.registry.functions.total_weight().call()
+    network.chain.mine(UNBONDING)
+    assert node_of(network, other.executor)["deposit"] == UNIT // 2
+    network.send(other.executor, network.registry.functions.withdraw_deposit())
+    assert network.registry.functions.total_weight().call() == weight - 1
+
+
+def test_slash__lower_tier_full__goes_through_and_leaves_the_draw(network: Network) -> None:
+    """Else whoever fills a tier could keep tasks from failing, and refunds from being paid."""
+    victim = list(network.nodes.values())[6]
+    task = network.claim(network.post(), victim)
+    task = network.admit(network.accept(network.draw(task)))
+    registry, lanes = network.registry.address, 0  # the first slot; tier 0 in its lowest 25 bits
+    before = int.from_bytes(network.chain.w3.eth.get_storage_at(registry, lanes))
+    full = before - before % 2**25 + 16384
+    network.chain.rpc("anvil_setStorageAt", [registry, hex(lanes), f"0x{full:064x}"])
+    weight = network.registry.functions.total_weight().call()
+    network.send(network.outsider, network.refuse_call(task, AFTER))
+    node = node_of(network, victim.address)
+    assert (node["status"], node["tier"], node["deposit"]) == (ACTIVE, 0, UNIT + UNIT // 2)
+    assert network.registry.functions.total_weight().call() == weight - 2
+    sync = network.registry.functions.sync(victim.address)
+    assert network.reason(network.outsider, sync) == "grid: tier is full"
+    room = int.from_bytes(network.chain.w3.eth.get_storage_at(registry, lanes)) - 1
+    network.chain.rpc("anvil_setStorageAt", [registry, hex(lanes), f"0x{room:064x}"])
+    network.send(network.outsider, sync)
+    assert network.registry.functions.total_weight().call() == weight - 2
+
+
 def test_slash__outsider__reverts(network: Network) -> None:
     keys = network.free_node()
     call = network.registry.functions.slash(keys.address, UNIT, network.outsider, "theft")
