@@ -18,6 +18,8 @@
         EQUIVOCATION is proved by two signatures of one key that say different things about one
         (task, phase, attempt); it needs no other state and can be reported while the Deposit is
         there. Repeating a vote with a later last block is none: verdict or header must differ.
+        Nor are headers for two commitments: a task id belongs to one of them only, and a chain that
+        was reorganised right after the posting may have given it to the other before.
 """
 from .interfaces import IAttestationLedger
 from .interfaces import INodeRegistry
@@ -76,6 +78,7 @@ def connect(market: address):
         staticcall ITaskMarket(market).attestation() == self
     ), "attestation: market of another ledger"
     self.market = market
+    log IAttestationLedger.Connected(market=market)
 
 
 @external
@@ -216,6 +219,7 @@ def prove_double_header(
     """
     assert (
         header_a.task == header_b.task
+        and header_a.commitment == header_b.commitment
         and header_a.node == header_b.node
         and header_a.phase == header_b.phase
         and header_a.attempt == header_b.attempt
@@ -237,6 +241,8 @@ def record(task: uint256, phase: uint8) -> (uint8, bytes32, uint8):
     @param phase 1 BEFORE, 3 AFTER (2 DURING has one only if the committee refused there).
     @return Verdict (0 none, 2 affirming, 96 contraindicated), evidence root, number of votes.
     """
+    # A higher number would read the record of another task.
+    assert phase >= BEFORE and phase <= AFTER, "attestation: unknown phase"
     packed: uint256 = self.records[task * 4 + convert(phase, uint256)]
     root: bytes32 = empty(bytes32)
     if packed == 0:

@@ -52,6 +52,8 @@ SECP256K1_P: constant(uint256) = (
 )
 REGISTRATION_DOMAIN: constant(bytes32) = keccak256("sealrun/registration/v1")
 CONTACT_DOMAIN: constant(bytes32) = keccak256("sealrun/contact/v1")
+# In front of X and Y, what the hardware id of a SOFTWARE root is the hash of.
+SOFTWARE_ID: constant(Bytes[24]) = b"sealrun/software-root/v1"
 
 # The hot part of a node, one slot: status 8, root_class 8, tier 8, vrf_prefix 8, id 40,
 # fixed_at 40, exit_at 40, deposit 104 bits, from the lowest bit on.
@@ -128,9 +130,13 @@ def connect(market: address, attestation: address):
     assert (
         staticcall ITaskMarket(market).registry() == self
     ), "registry: market of another registry"
+    assert (
+        staticcall ITaskMarket(market).attestation() == attestation
+    ), "registry: market of another ledger"
     self.market = market
     self.attestation = attestation
     self.reputation = staticcall ITaskMarket(market).reputation()
+    log INodeRegistry.Connected(market=market, attestation=attestation)
 
 
 @external
@@ -147,7 +153,8 @@ def register(
     @notice Registers the caller as a node; the value is its Deposit.
     @dev (r, s) proves possession of the root key: a signature over sha256(abi.encode(
          keccak256("sealrun/registration/v1"), chain id, this contract, caller, the seven words of
-         `registration`, keccak256(contact))).
+         `registration`, keccak256(contact))). The hardware id of a SOFTWARE root is
+         keccak256("sealrun/software-root/v1" | root_x | root_y).
     @param registration Keys, root class and hardware id.
     @param contact Root-signed contact record, published in an event.
     @param join True: into the draw, needs one unit. False: PAUSED, a peer that is never drawn.
@@ -162,6 +169,8 @@ def register(
     # Until hardware roots can be admitted, nothing distinguishes them from a software key.
     assert root_class == SOFTWARE, "registry: root class needs admission"
     assert allow_software, "registry: software roots not allowed"
+    # Else the owner could take Deposits in first and name a market of its own afterwards.
+    assert self.market != empty(address), "registry: not connected"
     assert registration.hardware_id != empty(bytes32), "registry: hardware id is empty"
     assert (
         self.hardware[registration.hardware_id] == empty(address)
@@ -181,6 +190,15 @@ def register(
     assert p256.verify(
         signed, r, s, registration.root_x, registration.root_y
     ), "registry: not signed by the root key"
+    # The id of a root without hardware is that of its key, which the signature proves: nobody can
+    # take another's id (that would cost nothing), and no key stands behind two nodes.
+    assert registration.hardware_id == keccak256(
+        concat(
+            SOFTWARE_ID,
+            convert(registration.root_x, bytes32),
+            convert(registration.root_y, bytes32),
+        )
+    ), "registry: hardware id is not the root key's"
 
     id: uint256 = self.last_id + 1
     self.last_id = id
@@ -211,8 +229,7 @@ def register(
         record.status = PAUSED
     self._store(msg.sender, record)
     self._place(msg.sender, record)
-    if self.reputation != empty(address):
-        extcall IReputationLedger(self.reputation).open(msg.sender)
+    extcall IReputationLedger(self.reputation).open(msg.sender)
     log INodeRegistry.NodeRegistered(
         node=msg.sender,
         id=id,
@@ -339,6 +356,8 @@ def withdraw_deposit():
     else:
         assert amount != 0, "registry: nothing to withdraw"
     self._store(msg.sender, record)
+    # Whom a slash barred while the draw stood still may stand in it yet: never without a Deposit.
+    self._place(msg.sender, record)
     log INodeRegistry.DepositChanged(node=msg.sender, deposit=0, tier=0)
     raw_call(msg.sender, b"", value=amount)
 
@@ -389,7 +408,7 @@ def slash(node: address, amount: uint256, beneficiary: address, cause: String[32
         log INodeRegistry.StatusChanged(node=node, status=BARRED)
     self._store(node, record)
     if self._frozen_by() == 0:
-        self._place(node, record)
+        self._replace(node, record)
     log INodeRegistry.Slashed(node=node, amount=slashed, cause=cause)
     log INodeRegistry.DepositChanged(node=node, deposit=record.deposit, tier=tier)
     share: uint256 = slashed * REWARD_BPS // 10000
@@ -474,6 +493,21 @@ def drawable() -> uint256:
     @return Their number.
     """
     return class_grid.count()
+
+
+@external
+@view
+def can_draw(k: uint256, exclude: address) -> bool:
+    """
+    @notice Whether there are enough nodes for `draw`.
+    @param k How many.
+    @param exclude Who must not be drawn.
+    @return True if `draw` gives a committee.
+    """
+    present: bool = False
+    tier: uint256 = 0
+    present, tier = class_grid.standing(exclude)
+    return class_grid.count() >= k + (1 if present else 0)
 
 
 @external
@@ -610,6 +644,22 @@ def _place(node: address, record: Record):
         class_grid.remove(node)
     if wanted:
         class_grid.add(node, record.tier)
+
+
+@internal
+def _replace(node: address, record: Record):
+    """
+    @dev `_place` for a slash: where it would revert because the lower tier is full, the node
+         leaves the draw until a `sync` finds room.
+    """
+    present: bool = False
+    tier: uint256 = 0
+    present, tier = class_grid.standing(node)
+    stays: bool = present and tier == record.tier
+    if record.status != ACTIVE or stays or class_grid.has_room(record.tier):
+        self._place(node, record)
+    elif present:
+        class_grid.remove(node)
 
 
 @internal

@@ -95,9 +95,13 @@ def connect(market: address, attestation: address):
     assert (
         staticcall ITaskMarket(market).reputation() == self
     ), "reputation: market of another ledger"
+    assert (
+        staticcall ITaskMarket(market).attestation() == attestation
+    ), "reputation: market of another attestation ledger"
     self.market = market
     self.attestation = attestation
     self.registry = staticcall ITaskMarket(market).registry()
+    log IReputationLedger.Connected(market=market, attestation=attestation)
 
 
 @external

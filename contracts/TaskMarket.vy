@@ -20,11 +20,16 @@
         BLOCKS of a task posted at b, with D the entropy delay and w = b + D + claim window:
             entropy of the race     prevrandao of block b + D
             claims                  b + D + 1 .. w
-            entropy of the draw     prevrandao of block w + D
-            draw                    w + D + 1 .. w + D + draw window
+            entropy of the draw     prevrandao of block e, the first from w + D on whose number
+                                    is divisible by 2 * (lookahead + 1)
+            draw                    e + 1 .. e + draw window
         Each entropy is that of one fixed block, proved by its header: who calls, and when, changes
-        nothing. From `lookahead` blocks before w + D until it is drawn, a led task freezes the
-        draw structure (`undrawn`). A task nobody leads, or whose window is over, never does.
+        nothing. From `lookahead` blocks before e until it is drawn, a led task freezes the draw
+        structure (`undrawn`). A task nobody leads, or whose window is over, never does. Tasks
+        wait for a common e because the freezes of a task every few blocks would otherwise join
+        into one without end, and no Deposit could leave or enter: so, once what can be drawn is
+        drawn (anybody can), at least half of all blocks are free. A task for which there are too
+        few nodes cannot be drawn: anybody can expire it from e + 1 on.
 
         MONEY. Wei come in with `post` (and with `reward`, from a slash). Every wei is in escrow of
         one task, or owed to one account (a refund here, a fee in `ReputationLedger`), or burned: a
@@ -91,6 +96,8 @@ ENTROPY_DELAY: immutable(uint256)
 CLAIM_WINDOW: immutable(uint256)
 DRAW_WINDOW: immutable(uint256)
 LOOKAHEAD: immutable(uint256)
+# Distance of the blocks whose entropy draws: the freeze takes half of it.
+STRIDE: immutable(uint256)
 POSTING_FEE: immutable(uint256)
 CLASSES: immutable(uint256[3][4])
 
@@ -131,6 +138,7 @@ def __init__(
     ), "market: not a contract"
     assert entropy_delay != 0 and lookahead < entropy_delay, "market: lookahead not below the delay"
     assert claim_window != 0 and draw_window != 0, "market: window is empty"
+    stride: uint256 = 2 * (lookahead + 1)
     # The history contract answers for 8,191 blocks: headers must be provable in the whole window.
     assert entropy_delay + claim_window < 8000 and draw_window < 8000, "market: window too long"
     assert posting_fee < MAX_FEE, "market: posting fee too large"
@@ -141,7 +149,7 @@ def __init__(
         longest = max(longest, steps[0] + steps[1] + steps[2])
     assert (
         staticcall INodeRegistry(registry).unbonding()
-        > 2 * entropy_delay + claim_window + draw_window + longest
+        > 2 * entropy_delay + claim_window + stride + draw_window + longest
     ), "market: unbonding shorter than a task"
     assert (
         staticcall IReputationLedger(reputation).window() >= entropy_delay + claim_window
@@ -154,6 +162,7 @@ def __init__(
     CLAIM_WINDOW = claim_window
     DRAW_WINDOW = draw_window
     LOOKAHEAD = lookahead
+    STRIDE = stride
     POSTING_FEE = posting_fee
     CLASSES = classes
     self.counters = 1 << 64
@@ -258,11 +267,11 @@ def draw(task: ITaskMarket.Task, block_header: Bytes[1024]):
     """
     @notice Anyone: draws the committee of a task whose race is over.
     @param task The task, POSTED and led.
-    @param block_header Header of block w + D (see the title).
+    @param block_header Header of block e (see the title).
     """
     self._check(task, POSTED)
     assert task.executor != empty(address), "market: nobody leads"
-    at: uint256 = task.posted_at + 2 * ENTROPY_DELAY + CLAIM_WINDOW
+    at: uint256 = self._seed_block(task.posted_at)
     assert block.number > at, "market: draw not open yet"
     assert block.number <= at + DRAW_WINDOW, "market: draw is closed"
     seed: bytes32 = keccak256(
@@ -505,7 +514,7 @@ def undrawn() -> uint256:
     if id == start + SCAN_STEPS:
         return id
     posted_at: uint256 = (self.tasks[id] >> 8) & (2**32 - 1)
-    if block.number + LOOKAHEAD < posted_at + 2 * ENTROPY_DELAY + CLAIM_WINDOW:
+    if block.number + LOOKAHEAD < self._seed_block(posted_at):
         return 0
     return id
 
@@ -683,8 +692,14 @@ def _refund(task: ITaskMarket.Task):
 def _expire_posted(task: ITaskMarket.Task):
     closes: uint256 = task.posted_at + ENTROPY_DELAY + CLAIM_WINDOW
     leader: address = task.executor
+    possible: bool = False
     if leader != empty(address):
-        closes += ENTROPY_DELAY + DRAW_WINDOW
+        closes = self._seed_block(task.posted_at)
+        # While the task freezes the draw, the number of nodes stands still too: a draw that is
+        # not possible at the first moment is not at any later one. To wait would freeze for it.
+        possible = staticcall REGISTRY.can_draw(task.committee_size, leader)
+        if possible:
+            closes += DRAW_WINDOW
     assert block.number > closes, "market: deadline not over"
     self._store(task, EXPIRED)
     self._refund(task)
@@ -692,8 +707,18 @@ def _expire_posted(task: ITaskMarket.Task):
     if leader != empty(address):
         extcall REPUTATION.release(leader)
         # With too few nodes no draw was possible, which is nobody's fault.
-        if staticcall REGISTRY.drawable() > task.committee_size:
+        if possible:
             extcall REPUTATION.penalise(task.id, leader, NO_DRAW)
+
+
+@internal
+@view
+def _seed_block(posted_at: uint256) -> uint256:
+    """
+    @dev The block whose entropy draws the committee: e in the title.
+    """
+    first: uint256 = posted_at + 2 * ENTROPY_DELAY + CLAIM_WINDOW
+    return (first + STRIDE - 1) // STRIDE * STRIDE
 
 
 @internal
@@ -710,9 +735,10 @@ def _skip(start: uint256, end: uint256, steps: uint256) -> uint256:
             break
         slot: uint256 = self.tasks[id]
         if slot & STATE_BITS == POSTED:
-            last: uint256 = ((slot >> 8) & (2**32 - 1)) + ENTROPY_DELAY + CLAIM_WINDOW
+            posted_at: uint256 = (slot >> 8) & (2**32 - 1)
+            last: uint256 = posted_at + ENTROPY_DELAY + CLAIM_WINDOW
             if slot & LED != 0:
-                last += ENTROPY_DELAY + DRAW_WINDOW
+                last = self._seed_block(posted_at) + DRAW_WINDOW
             if block.number <= last:
                 break
         id += 1

@@ -84,6 +84,17 @@ def standing(node: address) -> (bool, uint256):
 
 
 @internal
+@view
+def has_room(tier: uint256) -> bool:
+    """
+    @notice Whether `add` to a tier would find a free seat.
+    @param tier The tier, below 10.
+    @return False if all its seats are taken.
+    """
+    return ((self.lanes >> (25 * tier)) & LANE) >> tier < TIER_SIZE
+
+
+@internal
 def add(node: address, tier: uint256):
     """
     @notice Puts a node into the draw.

@@ -26,7 +26,7 @@ class TaskMarket(Contract):
 
     async def parameters(self, chain_id: int, ledger: Address) -> Parameters:
         """The constructor's immutables, with what a Node must know beside them."""
-        (_, delay, claim, draw, _, fee, classes) = await self.view("parameters")
+        (_, delay, claim, draw, lookahead, fee, classes) = await self.view("parameters")
         return Parameters(
             chain_id=chain_id,
             market=self.address,
@@ -34,6 +34,7 @@ class TaskMarket(Contract):
             entropy_delay=delay,
             claim_window=claim,
             draw_window=draw,
+            lookahead=lookahead,
             posting_fee=fee,
             classes=tuple(DeadlineClass(*terms) for terms in classes),
         )
@@ -79,7 +80,7 @@ def claim(key: str, task: Task, header: bytes, proof: object) -> Order:
 
 
 def draw(key: str, task: Task, header: bytes) -> Order:
-    """Draw the Committee with block w+D's RLP header."""
+    """Draw the Committee with the RLP header of its entropy block."""
     return Order(key, TaskMarket.NAME, "draw", (task, header))
 
 

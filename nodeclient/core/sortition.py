@@ -70,7 +70,7 @@ def task_alpha(chain_id: int, market: bytes, task_id: int, prevrandao: bytes) ->
 
 
 def committee_seed(beta: bytes, prevrandao: bytes) -> bytes:
-    """Seed of the draw: keccak256(abi.encode(domain, leader's beta, prevrandao of block w + D)).
+    """Seed of the draw: keccak256(abi.encode(domain, leader's beta, prevrandao of the draw)).
 
     Raises:
         ValueError: a value that is not 32 bytes.

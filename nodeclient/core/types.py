@@ -119,6 +119,7 @@ class Parameters:
     entropy_delay: int
     claim_window: int
     draw_window: int
+    lookahead: int
     posting_fee: int
     classes: tuple[DeadlineClass, ...]
 
@@ -131,8 +132,12 @@ class Parameters:
         return self.entropy_block(task) + self.claim_window
 
     def draw_entropy_block(self, task: Task) -> int:
-        """The block whose prevrandao enters the Committee's seed."""
-        return self.claim_end(task) + self.entropy_delay
+        """The block whose prevrandao enters the Committee's seed.
+
+        Tasks share such blocks, a stride apart, so that the draw is not frozen without end.
+        """
+        stride = 2 * (self.lookahead + 1)
+        return -(-(self.claim_end(task) + self.entropy_delay) // stride) * stride
 
     def draw_end(self, task: Task) -> int:
         """The last block in which the Committee can be drawn."""

@@ -7,6 +7,7 @@ Everything is real: block headers, ECVRF proofs, P-256 and EIP-712 signatures. S
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
@@ -143,6 +144,19 @@ class Network:
             raise Refused(self._reason(Web3.to_hex(sent)))
         return receipt
 
+    def send_together(self, calls: Sequence[tuple[str, ContractFunction]]) -> list[TxReceipt]:
+        """Send several calls into one block; raises `Refused` if one of them reverts."""
+        self.chain.rpc("evm_setAutomine", [False])
+        try:
+            sent = [call.transact({"from": sender, "gas": GAS // 4}) for sender, call in calls]
+            self.chain.mine(1)
+        finally:
+            self.chain.rpc("evm_setAutomine", [True])
+        receipts = [self.chain.w3.eth.wait_for_transaction_receipt(one) for one in sent]
+        if not all(receipt["status"] == 1 for receipt in receipts):
+            raise Refused("a call of the block was reverted")
+        return receipts
+
     def reason(self, sender: str, call: ContractFunction, value: int = 0) -> str:
         """The reason string with which a transaction reverts; fails if it succeeds."""
         try:
@@ -180,8 +194,7 @@ class Network:
 
     def registration(self, keys: NodeKeys, contact: bytes = b"contact") -> tuple[Any, ...]:
         """Arguments of `register` but `join`: registration, contact and the root signature."""
-        hardware = hashlib.sha256(b"hardware" + keys.account.address.encode()).digest()
-        row = (*keys.root_public, 1, *keys.vrf_public, hardware, b"\x44" * 32)
+        row = (*keys.root_public, 1, *keys.vrf_public, keys.hardware_id, b"\x44" * 32)
         return row, contact, self.sign_registration(keys, row, contact)
 
     def sign_registration(
@@ -283,7 +296,8 @@ class Network:
 
     def entropy_block(self, task: Task) -> int:
         """The block whose randomness draws the committee."""
-        return task.posted_at + 2 * DELAY + CLAIM_WINDOW
+        first = task.posted_at + 2 * DELAY + CLAIM_WINDOW
+        return next(n for n in itertools.count(first) if n % (2 * LOOKAHEAD + 2) == 0)
 
     def draw_call(self, task: Task) -> ContractFunction:
         """The call `draw` with the right header."""

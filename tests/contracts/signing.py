@@ -73,6 +73,12 @@ class NodeKeys:
         return numbers.x, numbers.y
 
     @property
+    def hardware_id(self) -> bytes:
+        """What stands for hardware where there is none: a hash of the root key."""
+        x, y = (word.to_bytes(32, "big") for word in self.root_public)
+        return bytes(Web3.keccak(b"sealrun/software-root/v1" + x + y))
+
+    @property
     def vrf_public(self) -> tuple[int, int]:
         """x and prefix of the VRF key."""
         public = ecvrf.public_key(ecvrf.SECP256K1_TAI, self.vrf)

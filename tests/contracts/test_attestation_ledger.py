@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from web3.contract.contract import ContractFunction
+from web3.exceptions import ContractLogicError
 from web3.logs import DISCARD
 
 from tests.contracts.network import UNIT, Ballot, Network, Task
@@ -69,6 +70,14 @@ def test_record__before_and_after__one_view_call_each(network: Network) -> None:
     network.finish(task)
     assert record(task.id, BEFORE).call() == [AFFIRMING, root, 2]
     assert record(task.id, AFTER).call() == [AFFIRMING, root, 3]
+
+
+@pytest.mark.parametrize("phase", [0, 4, 5])
+def test_record__phase_that_does_not_exist__reverts(network: Network, phase: int) -> None:
+    """Phase 5 of task n lies where phase 1 of task n + 1 does."""
+    task = network.reach("admitted")
+    with pytest.raises(ContractLogicError, match="attestation: unknown phase"):
+        network.attestation.functions.record(task.id - 1, phase).call()
 
 
 def test_record__event__names_header_and_voters(network: Network, task: Task) -> None:
@@ -370,7 +379,13 @@ def test_prove_double_header__no_contradiction__reverts(network: Network) -> Non
     again = first.whole(network.sign_header(first))
     prove = network.attestation.functions.prove_double_header
     assert network.reason(network.outsider, prove(again, again)) == "attestation: headers agree"
-    for changed in ({"attempt": 2}, {"phase": AFTER}, {"task": task.id + 1}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"attempt": 2},
+        {"phase": AFTER},
+        {"task": task.id + 1},
+        {"commitment": b"\x06" * 32},  # the id's task before a reorganisation
+    )
+    for changed in changes:
         other = replace(first, **changed)
         whole = other.whole(network.sign_header(other))
         assert network.reason(network.outsider, prove(again, whole)) == (

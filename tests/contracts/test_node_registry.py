@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,17 @@ from eth_abi.abi import encode
 from web3 import Web3
 from web3.logs import DISCARD
 
-from tests.contracts.network import UNBONDING, UNIT, Network
+from tests.contracts.network import (
+    CLAIM_WINDOW,
+    CLASSES,
+    DELAY,
+    DRAW_WINDOW,
+    LOOKAHEAD,
+    POSTING_FEE,
+    UNBONDING,
+    UNIT,
+    Network,
+)
 from tests.contracts.signing import AFTER, BEFORE, CONTRAINDICATED, NodeKeys, Vote, tagged
 
 pytestmark = pytest.mark.chain  # starts anvil
@@ -86,6 +97,7 @@ def test_register__without_joining__paused_and_never_drawn(network: Network) -> 
         ({5: bytes(32)}, UNIT, "registry: hardware id is empty"),
         ({}, UNIT - 1, "registry: deposit below one unit"),
         ({0: 1}, UNIT, "registry: not signed by the root key"),
+        ({5: b"\x01" * 32}, UNIT, "registry: hardware id is not the root key's"),
     ],
 )
 def test_register__bad_input__reverts(
@@ -101,6 +113,35 @@ def test_register__software_root_where_not_allowed__reverts(network: Network) ->
     assert network.reason(NodeKeys.derive("newcomer").address, call, UNIT) == (
         "registry: software roots not allowed"
     )
+
+
+def test_register__registry_not_connected_yet__takes_no_deposit(network: Network) -> None:
+    """Its owner could still name any contract as the one that may slash."""
+    alone = network.chain.deploy("contracts/NodeRegistry.vy", UNIT, UNBONDING, True)
+    keys = newcomer(network)
+    row, contact, _ = network.registration(keys)
+    signature = replace(network, registry=alone).sign_registration(keys, row, contact)
+    call = alone.functions.register(row, contact, True, *signature)
+    assert network.reason(keys.address, call, UNIT) == "registry: not connected"
+
+
+def test_connect__ledger_that_is_not_the_markets__reverts(network: Network) -> None:
+    """A second ledger could slash whoever it likes."""
+    fresh = network.chain.deploy("contracts/NodeRegistry.vy", UNIT, UNBONDING, True)
+    ledger = network.chain.deploy(
+        "contracts/AttestationLedger.vy", fresh.address, network.reputation.address
+    )
+    market = network.chain.deploy(
+        "contracts/TaskMarket.vy",
+        *(fresh.address, network.reputation.address, ledger.address),
+        *(DELAY, CLAIM_WINDOW, DRAW_WINDOW, LOOKAHEAD, POSTING_FEE, CLASSES),
+    )
+    owner = fresh.functions.owner().call()
+    wrong = fresh.functions.connect(market.address, network.attestation.address)
+    assert network.reason(owner, wrong) == "registry: market of another ledger"
+    receipt = network.send(owner, fresh.functions.connect(market.address, ledger.address))
+    (event,) = fresh.events.Connected().process_receipt(receipt, DISCARD)
+    assert event["args"] == {"market": market.address, "attestation": ledger.address}
 
 
 def test_register__signature_of_another_account_or_contact__reverts(network: Network) -> None:
@@ -185,14 +226,12 @@ def test_exit__hardware_id__free_again_after_the_exit_only(network: Network) -> 
     functions = network.registry.functions
     hardware = node_of(network, keys.address)["hardware_id"]
     network.send(keys.address, functions.exit())
-    other = newcomer(network)
-    assert register_reason(network, other, {5: hardware}) == (
-        "registry: hardware id already registered"
-    )
+    other = replace(newcomer(network), root=keys.root)  # the same hardware, another account
+    assert register_reason(network, other, {}) == "registry: hardware id already registered"
     network.chain.mine(UNBONDING)
     network.send(keys.address, functions.withdraw_deposit())
     row, contact, _ = network.registration(other)
-    row = (*row[:5], hardware, row[6])
+    assert row[5] == hardware
     signature = network.sign_registration(other, row, contact)
     network.send(other.address, functions.register(row, contact, True, *signature), UNIT)
     assert node_of(network, other.address)["status"] == ACTIVE
@@ -245,10 +284,8 @@ def test_slash__below_one_unit__barred_and_hardware_never_again(network: Network
     network.chain.mine(UNBONDING)
     network.send(task.executor, network.registry.functions.withdraw_deposit())
     assert node_of(network, task.executor)["status"] == BARRED
-    other = newcomer(network)
-    assert register_reason(network, other, {5: node["hardware_id"]}) == (
-        "registry: hardware id already registered"
-    )
+    other = replace(newcomer(network), root=network.nodes[task.executor].root)
+    assert register_reason(network, other, {}) == "registry: hardware id already registered"
     again = network.nodes[task.executor]
     assert register_reason(network, again, {5: b"\x08" * 32}) == (
         "registry: account already registered"
@@ -270,6 +307,41 @@ def test_slash__while_the_draw_stands_still__goes_through_and_sync_follows(
     network.draw(task)
     network.send(network.outsider, sync)
     assert network.registry.functions.drawable().call() == drawable - 1
+
+
+def test_withdraw_deposit__barred_and_never_synced__leaves_the_draw(network: Network) -> None:
+    """A slash while the draw stands still leaves the place; nobody may stand there for nothing."""
+    other = network.reach("admitted")
+    frozen = network.reach("claimed")
+    network.mine_to(network.entropy_block(frozen))
+    network.send(network.outsider, network.refuse_call(other, AFTER))
+    weight = network.registry.functions.total_weight().call()
+    network.chain.mine(UNBONDING)
+    assert node_of(network, other.executor)["deposit"] == UNIT // 2
+    network.send(other.executor, network.registry.functions.withdraw_deposit())
+    assert network.registry.functions.total_weight().call() == weight - 1
+
+
+def test_slash__lower_tier_full__goes_through_and_leaves_the_draw(network: Network) -> None:
+    """Else whoever fills a tier could keep tasks from failing, and refunds from being paid."""
+    victim = list(network.nodes.values())[6]
+    task = network.claim(network.post(), victim)
+    task = network.admit(network.accept(network.draw(task)))
+    registry, lanes = network.registry.address, 0  # the first slot; tier 0 in its lowest 25 bits
+    before = int.from_bytes(network.chain.w3.eth.get_storage_at(registry, lanes))
+    full = before - before % 2**25 + 16384
+    network.chain.rpc("anvil_setStorageAt", [registry, hex(lanes), f"0x{full:064x}"])
+    weight = network.registry.functions.total_weight().call()
+    network.send(network.outsider, network.refuse_call(task, AFTER))
+    node = node_of(network, victim.address)
+    assert (node["status"], node["tier"], node["deposit"]) == (ACTIVE, 0, UNIT + UNIT // 2)
+    assert network.registry.functions.total_weight().call() == weight - 2
+    sync = network.registry.functions.sync(victim.address)
+    assert network.reason(network.outsider, sync) == "grid: tier is full"
+    room = int.from_bytes(network.chain.w3.eth.get_storage_at(registry, lanes)) - 1
+    network.chain.rpc("anvil_setStorageAt", [registry, hex(lanes), f"0x{room:064x}"])
+    network.send(network.outsider, sync)
+    assert network.registry.functions.total_weight().call() == weight - 2
 
 
 def test_slash__outsider__reverts(network: Network) -> None:

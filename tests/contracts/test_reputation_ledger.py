@@ -20,11 +20,13 @@ MARKET: Final = """
 # pragma version 0.4.3
 registry: public(address)
 reputation: public(address)
+attestation: public(address)
 
 @deploy
-def __init__(registry: address, reputation: address):
+def __init__(registry: address, reputation: address, attestation: address):
     self.registry = registry
     self.reputation = reputation
+    self.attestation = attestation
 """
 
 
@@ -43,8 +45,8 @@ class Setting:
 def deployed() -> Setting:
     registry = boa.env.generate_address("registry")
     ledger = boa.load(str(ROOT / "contracts" / "ReputationLedger.vy"), HALF_LIFE, SPAN)
-    market = boa.loads(MARKET, registry, ledger.address)
-    attestation = boa.loads(MARKET, registry, ledger.address)
+    attestation = boa.loads("# pragma version 0.4.3")
+    market = boa.loads(MARKET, registry, ledger.address, attestation.address)
     ledger.connect(market.address, attestation.address)
     return Setting(ledger, market.address, attestation.address, registry)
 
@@ -232,3 +234,12 @@ def test_connect__twice_or_by_an_outsider__reverts(setting: Setting) -> None:
         fresh.connect(setting.market, setting.attestation)
     with boa.env.prank(node(1)), boa.reverts("reputation: only the owner"):
         fresh.connect(setting.market, setting.attestation)
+
+
+def test_connect__ledger_that_is_not_the_markets__reverts(setting: Setting) -> None:
+    fresh = boa.load(str(ROOT / "contracts" / "ReputationLedger.vy"), HALF_LIFE, SPAN)
+    market = boa.loads(MARKET, setting.registry, fresh.address, setting.attestation)
+    with boa.reverts("reputation: market of another attestation ledger"):
+        fresh.connect(market.address, setting.market)
+    fresh.connect(market.address, setting.attestation)
+    assert fresh.registry() == setting.registry

@@ -308,6 +308,52 @@ def test_freeze__many_tasks__first_undrawn_is_found_behind_others(network: Netwo
     assert network.market.functions.undrawn().call() == task.id
 
 
+def test_freeze__task_in_every_block__deposits_can_leave_in_between(network: Network) -> None:
+    """Each freeze would begin before the last one ends, and nobody could ever exit or join."""
+    tasks = [network.post(f"task {number}") for number in range(6)]
+    network.open_claims(tasks[-1])
+    nodes = list(network.nodes.values())
+    tasks = [network.claim(task, keys) for task, keys in zip(tasks, nodes, strict=False)]
+    frozen_by = network.registry.functions.frozen_by
+    network.mine_to(network.entropy_block(tasks[0]))
+    free = []
+    while tasks:
+        assert frozen_by().call() == tasks[0].id
+        due = [task for task in tasks if network.entropy_block(task) <= network.block]
+        tasks = tasks[len(due) :]
+        network.send_together([(network.outsider, network.draw_call(task)) for task in due])
+        free.append(frozen_by().call() == 0)
+        if len(free) == 1:
+            network.send(nodes[0].address, network.registry.functions.exit())
+        if tasks:
+            network.mine_to(network.entropy_block(tasks[0]))
+    assert len(free) > 1
+    assert all(free)
+
+
+def test_freeze__fewer_nodes_than_seats__ends_with_the_task(network: Network) -> None:
+    """A task that cannot be drawn must not hold all Deposits for the whole window."""
+    task = network.reach("claimed", k=8)  # of eight nodes one leads
+    leader = task.executor
+    before = network.reputation.functions.reputation(leader).call()
+    network.mine_to(network.entropy_block(task) - 1)
+    expire = network.expire_call(task)
+    assert network.reason(network.outsider, expire) == "market: deadline not over"
+    assert network.reason(network.outsider, network.draw_call(task)) == "grid: too few nodes"
+    network.send(network.outsider, expire)
+    assert network.registry.functions.frozen_by().call() == 0
+    assert network.owed(network.requester) == task.escrow
+    # nobody's fault
+    assert network.reputation.functions.reputation(leader).call() == before
+
+
+def test_can_draw__leader_counted_only_while_it_stands_in_the_draw(network: Network) -> None:
+    can_draw = network.registry.functions.can_draw
+    inside, outside = next(iter(network.nodes)), network.outsider
+    assert [can_draw(k, inside).call() for k in (7, 8)] == [True, False]
+    assert [can_draw(k, outside).call() for k in (8, 9)] == [True, False]
+
+
 # --- silence at each step -----------------------------------------------------------------------
 
 

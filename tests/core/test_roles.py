@@ -38,6 +38,7 @@ PARAMETERS = Parameters(
     entropy_delay=2,
     claim_window=10,
     draw_window=20,
+    lookahead=1,
     posting_fee=1,
     classes=(DeadlineClass(30, 60, 90),) * 4,
 )
@@ -560,6 +561,41 @@ def test_requester__refused_consent__posts_nothing() -> None:
     assert actions == ()
     assert case.requester is not None
     assert case.requester.state is requester.State.REFUSED
+
+
+def test_requester__leader_holds_the_draw_back__draws_itself() -> None:
+    """The leader sees the committee before it is drawn; it must not be the only one who draws."""
+    who = me(ASKER, Role.REQUESTER)
+    ordered = ev.TaskOrdered(
+        sender=ASKER,
+        request=1,
+        commitment=COMMITMENT,
+        spec=SPEC,
+        committee_size=3,
+        class_id=0,
+        executor_fee=1,
+        member_fee=1,
+    )
+    agreed = ev.ConsentsGathered(commitment=COMMITMENT, consents=())
+    unled, _ = walk(who, ordered, agreed, posted(10))
+    case, _ = step(unled, claimed(OTHER), who)
+    entropy = PARAMETERS.draw_entropy_block(case.on_chain())
+    assert step(case, ev.BlockSeen(block(entropy + who.expire_grace)), who)[1] == ()
+    late = ev.BlockSeen(block(entropy + who.expire_grace + 1))
+    case, actions = step(case, late, who)
+    assert kinds(actions) == ["SubmitDraw"]
+    assert step(case, ev.BlockSeen(block(late.block.number + 1)), who)[1] == ()
+    assert kinds(step(unled, late, who)[1]) == ["SubmitExpire"]
+
+
+def test_draw_entropy_block__stands_a_stride_apart_and_never_too_early() -> None:
+    stride = 2 * (PARAMETERS.lookahead + 1)
+    for number in range(40):
+        task = walk(me(), posted(number))[0].on_chain()
+        block_ = PARAMETERS.draw_entropy_block(task)
+        first = PARAMETERS.claim_end(task) + PARAMETERS.entropy_delay
+        assert block_ % stride == 0
+        assert first <= block_ < first + stride
 
 
 # ------------------------------------------------------------------------------------ tables

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.roles.table import Actions, build_table
+from nodeclient.core.types import ZERO_ADDRESS, TaskState
 
 if TYPE_CHECKING:
     from nodeclient.core.case import Case, Me
@@ -57,6 +58,7 @@ class Requester:
     reasons: tuple[str, ...] = ()
     expiring: bool = False
     expire_tried_at: int = 0
+    draw_tried_at: int = 0
     outcome: bytes = b""
 
 
@@ -136,6 +138,11 @@ def on_block(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     """Nobody's silence keeps the fees: after a deadline the requester ends the Task."""
     if case.state is None or case.over:
         return role, ()
+    if draw_is_late(role, event.block.number, case, me):
+        draw = do.SubmitDraw(
+            commitment=case.commitment, task=case.on_chain(), at=event.block.number
+        )
+        return replace(role, draw_tried_at=event.block.number), (draw,)
     late = event.block.number - me.parameters.deadline(case.on_chain(), case.state)
     if late <= 0 or role.expiring or event.block.number < role.expire_tried_at + EXPIRE_PAUSE:
         return role, ()
@@ -146,6 +153,18 @@ def on_block(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
 def on_rejected(role: Requester, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
     """An expiry that the market refused may be tried again; an unanswered one is still out."""
     return replace(role, expiring=False if event.order == "expire" else role.expiring), ()
+
+
+def draw_is_late(role: Requester, number: int, case: Case, me: Me) -> bool:
+    """Whether the leader holds the draw back: it can see the Committee first, and must not choose.
+
+    The leader gets ``expire_grace`` blocks, so that usually one draw is sent.
+    """
+    task = case.on_chain()
+    if case.state is not TaskState.POSTED or task.executor == ZERO_ADDRESS:
+        return False
+    late = number - me.parameters.draw_entropy_block(task) > me.expire_grace
+    return late and number <= me.parameters.draw_end(task) and number >= role.draw_tried_at + 5
 
 
 def on_settled(role: Requester, event: ev.TaskSettled, case: Case, me: Me) -> Step:
