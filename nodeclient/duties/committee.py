@@ -44,6 +44,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         reasons, summary = await judge(action)
         for text in reasons:
             services.note_reason(action.commitment, f"{action.phase.name} contraindicated", text)
+        if not reasons:
+            services.note(action.commitment, f"{action.phase.name} affirmed")
         verdict = Verdict.CONTRAINDICATED if reasons else Verdict.AFFIRMING
         task = action.task
         vote = vote_on(me.parameters, task, task.executor, action.phase, action.statement, verdict)

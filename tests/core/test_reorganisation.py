@@ -1,4 +1,4 @@
-"""A chain that tells its facts again, the same ones or others: no role breaks, no key leaves early."""
+"""A chain that tells its facts again: the same ones or others, no role breaks, no key leaves."""
 
 from __future__ import annotations
 
