@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
+from agent.formats.rpc import RpcError
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
@@ -50,6 +51,7 @@ from nodeclient.machine.desk import MachineDesk
 from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.directory import Directory
+from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.server import PeerServer
 from nodeclient.p2p.tls import TlsIdentity, TrustFolder
 from nodeclient.peers import PeerBook
@@ -149,7 +151,10 @@ def build_services(
     reference = Reference(chain, config.path(config.machine.images))
 
     async def get_block(cid: str) -> bytes:
-        return await services.fetch_block(cid, providers())
+        try:
+            return await services.await_block(cid, providers())
+        except PeerError as error:
+            raise RpcError("missing", error.message) from error
 
     async def put_block(cid: str, block: bytes) -> None:
         await asyncio.to_thread(folder.store.put, cid, block)

@@ -157,9 +157,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         """Tries for a while: the vote is for ever, a lost packet not the Executor's fault."""
         for _ in range(FETCH_TRIES):
             try:
-                header = parse_header(await services.fetch_block(cid, (executor,)))
+                header = parse_header(await services.await_block(cid, (executor,)))
                 for chunk in header.chunks:
-                    await services.fetch_block(chunk, (executor,))
+                    await services.await_block(chunk, (executor,))
                 return True
             except PeerError:
                 await asyncio.sleep(RETRY_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -18,7 +19,7 @@ from nodeclient.keys import NodeKeys
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.directory import Directory
-from nodeclient.p2p.errors import PeerError
+from nodeclient.p2p.errors import PeerDeclined, PeerError, PeerSilent
 from nodeclient.p2p.messages import BlockRequest, pack, unpack
 from nodeclient.policies import Policies
 from nodeclient.ports import BlockStore, ChainReader, ChainSender, Root
@@ -36,7 +37,7 @@ class Settings:
 
     ``appraisal`` what this deployment accepts of Machines (as a member, and for own functions).
     ``question_rate`` questions per second of each member; ``min_answers`` before DURING may end;
-    ``silence_seconds`` after which an unanswered question is a finding.
+    ``silence_seconds`` after which an unanswered question is a finding, and a block missing.
     """
 
     results: str
@@ -103,18 +104,39 @@ class Services:
         """A block from the own store or from the first provider that has it; checked, kept.
 
         Raises:
-            PeerError: nobody has it.
+            PeerDeclined: all answered, and nobody has it.
+            PeerSilent: nobody has it of those that answered.
         """
         if self.blocks.has(cid):
             return self.blocks.get(cid)
+        kind: type[PeerError] = PeerDeclined
         for peer in providers:
             if peer == self.me.address:
                 continue
             try:
                 block = await self.ask(peer, "block", BlockRequest(cid))
                 check_block(cid, block)
-            except (PeerError, FormatError):
+            except (PeerDeclined, FormatError):
+                continue
+            except PeerError:
+                kind = PeerSilent
                 continue
             self.blocks.put(cid, block)
             return block
-        raise PeerError(f"no peer has block {cid[:16]}…", "wait for its owner to come back")
+        raise kind(f"no peer has block {cid[:16]}…", "wait for its owner to come back")
+
+    async def await_block(self, cid: str, providers: tuple[Address, ...]) -> bytes:
+        """A block on which a Task's end depends: a provider that restarts just now is waited for.
+
+        Raises:
+            PeerError: nobody has it, or who might was silent for ``silence_seconds``.
+        """
+        clock = asyncio.get_running_loop()
+        end = clock.time() + self.settings.silence_seconds
+        while True:
+            try:
+                return await self.fetch_block(cid, providers)
+            except PeerSilent:
+                if clock.time() > end:
+                    raise
+            await asyncio.sleep(RETRY_SECONDS)

@@ -9,14 +9,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from eth_utils.abi import function_abi_to_4byte_selector
 
 from nodeclient.control_client import ControlClient
 from nodeclient.core import actions as do
+from nodeclient.cover import Cover
 from nodeclient.errors import SealrunError
-from nodeclient.store import thaw
+from nodeclient.folder import open_folder
+from nodeclient.store import OUTBOX, thaw
 from scripts.embedded.chain import AnvilChain
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
@@ -131,4 +134,11 @@ def orders(node: NodeProcess, kind: type[do.Action], commitment: str) -> list[An
         ).fetchall()
     finally:
         database.close()
-    return [thaw(kind, body) for (body,) in rows]
+    cover = Cover(open_folder(node.folder).load_store_key())
+    return [thaw(kind, cover.take(OUTBOX, body)) for (body,) in rows]
+
+
+def mounts(node: NodeProcess) -> list[str]:
+    """What of a node's Machine is mounted on this host."""
+    text = Path("/proc/self/mountinfo").read_text()
+    return [line for line in text.splitlines() if str(node.folder.absolute()) in line]

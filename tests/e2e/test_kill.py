@@ -7,23 +7,31 @@ transitions that must have been hit are generated from the tables (``transitions
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import docker
 import pytest
 
+from nodeclient.chain.presets import PRESETS
 from nodeclient.core import actions as do
 from nodeclient.core.case import Role
 from nodeclient.errors import DaemonUnreachable
+from nodeclient.machine.power import LABEL
 from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job, ask_for_common
 from scripts.embedded.node import NodeProcess
+from tests.e2e.books import Books
 from tests.e2e.conftest import Driver
-from tests.e2e.rogues.crashing import KEYS_SEEN, entries
+from tests.e2e.rogues.crashing import KEYS_SEEN, cut_machine, entries
 from tests.e2e.supervisor import crashed, crashing, orders, patient, sent_for, until
 from tests.e2e.transitions import Kind, rows
 
 FUNCTION = ROOT / "examples" / "common-names" / "function"
+# The answer of the example, after a while.
+SLOWLY = f"import time\ntime.sleep({{seconds}})\n{(FUNCTION / 'main.py').read_text()}"
+FEES = 10**16 + 3 * 10**15  # of `ask_for_common`
+NOT_FINISHED = 7
 ANSWER = b"Ada\nGrace\nHedy\n"
 LONG = 3  # the class with the longest deadlines: a daemon is down for seconds at a time
 
@@ -139,3 +147,79 @@ def test_owners_and_requester_killed_at_every_transition__settles_and_nothing_go
         task = post_while_crashing(driver, lists)
         assert_settled_once(driver, task, first_block)
         assert_every_transition_was_hit(people, *roles)
+
+
+def test_executor_killed_while_the_function_runs__machine_goes_on_and_is_found_again(
+    driver: Driver,
+    lists: tuple[Path, Path],
+    make_function: Callable[[str], Path],
+    first_block: int,
+) -> None:
+    task = driver.post(make_function(SLOWLY.format(seconds=8)), lists, class_id=LONG)
+    running = until(containers, "the function runs")
+    executor = driver.by_account(driver.view(task)["executor"])
+    executor.kill()
+    assert containers() == running
+    executor.start()
+    executor.wait()
+    assert containers() == running
+    assert_settled_once(driver, task, first_block)
+    assert booted(driver, executor, task) == ["BEFORE", "AFTER"]
+
+
+def test_executor_and_machine_killed_before_the_record__boots_again_and_settles(
+    driver: Driver, lists: tuple[Path, Path], first_block: int
+) -> None:
+    workers = list(driver.network.workers.values())
+    moment = ("--only", "PREPARING:TaskPrepared", "--with-machine")
+    with crashing(workers, Role.EXECUTOR, *moment):
+        task = driver.post(FUNCTION, lists, class_id=LONG)
+        assert_settled_once(driver, task, first_block)
+        assert {event for _, _, event, _ in crashed(workers)} == {"TaskPrepared"}
+        executor = driver.by_account(driver.view(task)["executor"])
+        assert booted(driver, executor, task) == ["BEFORE", "BEFORE", "AFTER"]
+
+
+def test_executor_and_machine_killed_while_the_function_runs__fails_and_owners_are_warned(
+    driver: Driver, lists: tuple[Path, Path], make_function: Callable[[str], Path]
+) -> None:
+    """No owner releases a second key, so nothing can save the task: it must end for everybody."""
+    books, requester = Books(driver.network), driver.requester
+    owed = books.owed(requester)
+    task = driver.post(make_function(SLOWLY.format(seconds=300)), lists)
+    until(containers, "the function runs")
+    executor = driver.by_account(driver.view(task)["executor"])
+    deposit = books.deposit(executor)
+    executor.kill()
+    cut_machine(executor.folder)
+    assert containers()  # the engine is the host's: until somebody finds the Machine off
+    executor.start()
+    executor.wait()
+    until(lambda: not containers() and not mounts(executor), "the lost Machine is cleaned")
+    assert "went off" in " ".join(driver.view(task, executor)["reasons"])
+    driver.network.chain.mine(PRESETS["anvil"].classes[0][2])
+    assert driver.until(task, "FAILED")["cause"] == NOT_FINISHED
+    for owner in (driver.b, driver.c):
+        until(lambda node=owner: driver.noted(node, task, "EXPOSED"), f"{owner.name} is warned")
+        [_] = orders(owner, do.SendKeys, driver.view(task)["commitment"])
+    assert books.deposit(executor) < deposit
+    assert books.owed(requester) - owed >= FEES
+
+
+def containers() -> list[str]:
+    """Ids of the functions' containers on this host."""
+    engine = docker.from_env()
+    try:
+        return [each.id for each in engine.containers.list(filters={"label": LABEL})]
+    finally:
+        engine.close()
+
+
+def booted(driver: Driver, node: NodeProcess, task: int) -> list[str]:
+    """Phases for which a node booted its Machine, in order."""
+    commitment = driver.view(task)["commitment"]
+    return [
+        line["what"].rpartition(" ")[2]
+        for line in reversed(node.get("/v1/journal")["journal"])
+        if line["commitment"] == commitment and line["what"].startswith("machine booted")
+    ]
