@@ -88,6 +88,24 @@ class Books:
 
     def fate(self, task: int) -> Fate:
         """What the task's last transaction did."""
+        end = self._end(task)
+        slashed = {
+            log["node"]: log["amount"]
+            for log in self.logs("NodeRegistry", "Slashed")
+            if log["tx"] == end["tx"]
+        }
+        changes = tuple(
+            (log["node"], log["cause"], log["before"], log["after"])
+            for log in self.logs("ReputationLedger", "ReputationChanged")
+            if log["task"] == task
+        )
+        return Fate(end.get("cause", 0), slashed, changes)
+
+    def ended_at(self, task: int) -> int:
+        """The block in which the task ended."""
+        return int(self._end(task)["block"])
+
+    def _end(self, task: int) -> dict[str, Any]:
         ends = [
             log
             for name in ("TaskSettled", "TaskFailed", "TaskExpired")
@@ -95,17 +113,7 @@ class Books:
             if log["task"] == task
         ]
         assert len(ends) == 1, f"task {task} ended {len(ends)} times"
-        slashed = {
-            log["node"]: log["amount"]
-            for log in self.logs("NodeRegistry", "Slashed")
-            if log["tx"] == ends[0]["tx"]
-        }
-        changes = tuple(
-            (log["node"], log["cause"], log["before"], log["after"])
-            for log in self.logs("ReputationLedger", "ReputationChanged")
-            if log["task"] == task
-        )
-        return Fate(ends[0].get("cause", 0), slashed, changes)
+        return ends[0]
 
     def logs(self, contract: str, name: str) -> list[dict[str, Any]]:
         """All events of a kind, oldest first, with ``tx`` and ``block`` beside their fields."""

@@ -131,12 +131,17 @@ class Driver:
         return next(node for node in self.network.nodes.values() if node.account == account)
 
 
+@pytest.fixture(scope="session")
+def honest_stage(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """An order that many tests post, sealed once."""
+    return Stage(Driver(network), tmp_path_factory.mktemp("stage"))
+
+
 @pytest.fixture(scope="module")
-def stage(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(honest_stage: Stage) -> Iterator[Stage]:
     """The network with workers and a requester that misbehave where a task says so."""
-    stage = Stage(Driver(network))
-    with stage.swapped(), stage.sealed(tmp_path_factory.mktemp("stage")):
-        yield stage
+    with honest_stage.swapped():
+        yield honest_stage
 
 
 @pytest.fixture

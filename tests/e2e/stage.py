@@ -36,14 +36,23 @@ FEES = FEE + 3 * MEMBER_FEE
 class Stage:
     """One order, sealed once, posted again and again with the misbehaviour that a test wants."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, folder: Path) -> None:
+        """Seals a function and two lists, written to ``folder``."""
         self.driver = driver
         self.network = driver.network
         self.books = Books(driver.network)
         self.requester = driver.requester
         self.workers = tuple(driver.network.workers.values())
+        lists = (folder / "b.txt", folder / "c.txt")
+        for path, lines in zip(lists, ("Ada\nGrace\nHedy\n", "Ada\nHedy\nJoan\n"), strict=True):
+            path.write_text(lines)
+        job, owners = Job(FUNCTION, lists), (driver.b, driver.c)
         self.request: dict[str, Any] = {}
-        self._policy: dict[str, Any] = {}
+        self.request.update(ask_for_common(self.network, self.requester, owners, job))
+        function = self.request["function"]
+        sealed = Sealed(function["cid"], bytes.fromhex(function["digest"][2:]))
+        self._policy = {**policy(self.network, sealed, owners, job), "uses": 1000}
+        self.permit()
 
     # ------------------------------------------------------------------------ up and down
 
@@ -65,21 +74,6 @@ class Stage:
             node.start(module)
         for node in nodes:
             node.wait()
-
-    @contextlib.contextmanager
-    def sealed(self, folder: Path) -> Iterator[None]:
-        """Seal a function and two lists, to be used by many tasks."""
-        lists = (folder / "b.txt", folder / "c.txt")
-        for path, lines in zip(lists, ("Ada\nGrace\nHedy\n", "Ada\nHedy\nJoan\n"), strict=True):
-            path.write_text(lines)
-        job = Job(FUNCTION, lists)
-        owners = (self.driver.b, self.driver.c)
-        self.request.update(ask_for_common(self.network, self.requester, owners, job))
-        function = self.request["function"]
-        sealed = Sealed(function["cid"], bytes.fromhex(function["digest"][2:]))
-        self._policy = {**policy(self.network, sealed, owners, job), "uses": 1000}
-        self.permit()
-        yield
 
     def permit(self, **changes: Mapping[str, object]) -> None:
         """Set the owners' policies: by name of the owner what differs from the stage's."""
@@ -125,14 +119,21 @@ class Stage:
         found = rows(node, "SELECT kind, body FROM outbox WHERE commitment = ?", commitment)
         return [thaw(getattr(actions, kind), body) for kind, body in found]
 
-    def mine_until_over(self, task: int, blocks: int = 40) -> dict[str, Any]:
-        """Let the deadlines pass; the requester ends the task by itself."""
-        for _ in range(20):
-            self.network.chain.mine(blocks)
-            with contextlib.suppress(TimeoutError):
-                wait(lambda: self.driver.view(task)["state"] in ("FAILED", "EXPIRED"), seconds=3)
-                return self.driver.view(task)
-        raise AssertionError(f"nobody ended task {task}: {self.driver.view(task)}")
+    def let_deadline_pass(self, task: int) -> dict[str, Any]:
+        """Mine up to the step's deadline, and wait until somebody ended the task by ``expire``.
+
+        It must have ended long before as much time again is over.
+        """
+        case = self.case(self.requester, task)
+        assert case.state is not None
+        parameters = self.books.ask(lambda reader: reader.parameters())
+        deadline = parameters.deadline(case.on_chain(), case.state)
+        left = deadline - self.network.chain.height()
+        assert left >= 0, "the deadline passed and nobody ended the task"
+        self.network.chain.mine(left + 1)
+        view = self.driver.until(task, "FAILED", "EXPIRED", seconds=30)
+        assert self.books.ended_at(task) - deadline <= deadline - case.on_chain().step_at
+        return view
 
 
 def wait(until: Callable[[], bool], seconds: float = 60) -> None:

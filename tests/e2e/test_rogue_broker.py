@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from agent.formats import cbor
 from agent.formats.messages import Ending, Outcome
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec
-from nodeclient.control_client import ControlClient
+from nodeclient.chain import market
 from nodeclient.core import actions as do
-from nodeclient.errors import SealrunError
+from nodeclient.core.types import Commitment
+from nodeclient.errors import Reverted, SealrunError
 from nodeclient.folder import open_folder
 from nodeclient.p2p.errors import PeerDeclined
 from nodeclient.p2p.messages import ConsentRequest
@@ -20,6 +22,7 @@ from tests.e2e.rogues import Rogue
 from tests.e2e.rogues.peer import ask
 from tests.e2e.stage import Stage, rows, wait
 
+NO_ACCEPT = 4  # cause of TaskFailed
 PATIENCE = 85  # blocks after which an Executor of class 0 starts without the missing keys
 
 
@@ -52,8 +55,6 @@ def assert_input_missing(stage: Stage, task: int) -> None:
     """What was attested, and paid, is a run that could not begin."""
     role = stage.case(stage.executor(task), task).executor
     assert role is not None
-    from agent.formats import cbor
-
     outcome = Outcome.from_body(cbor.decode(role.outcome, 1 << 20))
     assert outcome.status is Ending.INPUT_MISSING
     assert outcome.results == {}
@@ -169,8 +170,46 @@ def test_broker__asked_by_somebody_in_the_requesters_name__refuses(stage: Stage)
     assert logged(stage.driver.b, f"consent refused to {worker.account.lower()}")
 
 
-def test_control__order_refused__names_the_owner_and_the_reason(stage: Stage) -> None:
-    fees = {"executor_wei": "1", "member_wei": "1"}
-    changed = {**stage.request, "fees": fees, "connections": ["198.51.100.7:443"]}
-    with pytest.raises(SealrunError, match=r"owner 0x.* refused: connection"):
-        ControlClient(stage.requester.folder).post("/v1/tasks", changed)
+def test_requester__posts_the_same_commitment_twice__second_reverts(stage: Stage) -> None:
+    """Straight to the contract: the rogue's transaction, past its own daemon."""
+    books = stage.books
+    tasks = len(books.logs("TaskMarket", "TaskPosted"))
+    commitment = Commitment(b"\x07" * 32)
+    fee = stage.network.deployment.parameters["posting_fee"]
+    terms = {"committee_size": 3, "class_id": 2, "executor_fee": 0, "member_fee": 0}
+    books.send(stage.requester, market.post("once", commitment, **terms, posting_fee=fee))
+    with pytest.raises(Reverted) as second:
+        books.send(stage.requester, market.post("again", commitment, **terms, posting_fee=fee))
+    assert second.value.reason == "market: commitment already used"
+    assert len(books.logs("TaskMarket", "TaskPosted")) == tasks + 1
+
+
+def test_requester__posts_without_the_owners__nobody_is_briefed_and_no_key_leaves(
+    stage: Stage,
+) -> None:
+    """The consents are there, signed by the requester itself."""
+    task = stage.post(Rogue.NO_CONSENT)
+    stage.driver.until(task, "DRAWN")
+    executor, members = stage.executor(task), stage.members(task)
+    for node in (executor, *members):
+        wait(lambda node=node: "refused brief" in node.log())  # type: ignore[misc]
+        assert "not signed by the owner's root" in node.log()
+    spec = stage.case(stage.requester, task).requester
+    assert spec is not None
+    (late,) = ask(
+        stage.network, stage.requester, stage.driver.b, ("consent", ConsentRequest(spec.spec, 3))
+    )
+    assert isinstance(late, PeerDeclined), "consent is asked for before posting"
+    assert logged(stage.driver.b, "the task is posted already")
+    stage.let_deadline_pass(task)
+    fate = stage.books.fate(task)
+    assert (fate.cause, fate.slashed) == (NO_ACCEPT, {})
+    running = stage.case(executor, task).executor
+    assert running is not None
+    assert running.spec == b""
+    for node in members:
+        seat = stage.case(node, task).member
+        assert seat is not None
+        assert (seat.spec, seat.nonces) == (b"", ())
+    for owner in (stage.driver.b, stage.driver.c):
+        assert stage.case(owner, task).broker is None

@@ -45,19 +45,16 @@ def effects(services: Services, honest: Mapping[type, Effect]) -> dict[Key, Effe
 
         return vote
 
-    def halts(seat: int) -> Effect:
-        async def relay(action: do.SendBrief, emit: Emit) -> ev.OutcomeEvent | None:
-            """A member's first duty: halt before it."""
-            if seated(action, seat) and not action.members:
-                os.kill(os.getpid(), signal.SIGSTOP)
-            return await below(action, emit)
-
-        below = honest[do.SendBrief]
-        return relay
+    async def relay(action: do.SendBrief, emit: Emit) -> ev.OutcomeEvent | None:
+        """A member's first duty is to relay the TaskSpec: some seats hang before it."""
+        hang = Rogue.of(action.task.executor_fee)
+        seats = {0: Rogue.SEAT_0_HALTS, 1: Rogue.SEAT_1_HALTS}
+        if not action.members and any(hang & seats[n] and seated(action, n) for n in seats):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return await honest[do.SendBrief](action, emit)
 
     return {
         (do.AppraiseEvidence, Rogue.SEAT_0_SAYS_YES): always(Verdict.AFFIRMING),
         (do.AppraiseEvidence, Rogue.SEAT_0_SAYS_NO): always(Verdict.CONTRAINDICATED),
-        (do.SendBrief, Rogue.SEAT_0_HALTS): halts(0),
-        (do.SendBrief, Rogue.SEAT_1_HALTS): halts(1),
+        (do.SendBrief, Rogue.SEAT_0_HALTS | Rogue.SEAT_1_HALTS): relay,
     }
