@@ -43,6 +43,13 @@ from nodeclient.runner import Runner
 
 POST_SECONDS = 50.0  # consents and the transaction; the client waits 60
 MAX_REQUEST = 1 << 20
+WHY = {  # causes of TaskFailed in words
+    4: "the executor did not accept in time",
+    5: "no BEFORE record came in time",
+    6: "the committee refused",
+    7: "the executor did not finish in time",
+    9: "the leader did not draw in time",
+}
 
 
 class Control:
@@ -246,6 +253,7 @@ def view(case: Case) -> dict[str, object]:
         "before_root": "0x" + case.before_root.hex() if case.before_root else None,
         "after_root": "0x" + case.after_root.hex() if case.after_root else None,
         "cause": case.cause or None,
+        "why": WHY.get(case.cause),
         "outcome": outcome_of(case),
         "reasons": list(reasons_of(case)),
     }

@@ -119,7 +119,7 @@ def _follow(client: ControlClient, task: int, seconds: float, as_json: bool) -> 
         answer = _with_outcome(client, task, answer)
     show(answer, as_json)
     if seen != "SETTLED":
-        cause = answer.get("cause") or "no cause given"
+        cause = answer.get("why") or answer.get("cause") or "nobody claimed it in time"
         raise TaskNotSettled(
             f"task {task} ended {seen} ({cause})", "your fees came back: withdraw them"
         )

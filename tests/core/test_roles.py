@@ -10,7 +10,7 @@ from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpe
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case, Me, Role
-from nodeclient.core.roles import broker, executor, member, requester
+from nodeclient.core.roles import broker, executor, member, receiver, requester
 from nodeclient.core.roles.table import UnexpectedEvent
 from nodeclient.core.task import TABLES, step
 from nodeclient.core.types import (
@@ -596,6 +596,57 @@ def test_draw_entropy_block__stands_a_stride_apart_and_never_too_early() -> None
         first = PARAMETERS.claim_end(task) + PARAMETERS.entropy_delay
         assert block_ % stride == 0
         assert first <= block_ < first + stride
+
+
+# ---------------------------------------------------------------------------------- outcomes
+
+
+def settled() -> ev.TaskSettled:
+    return ev.TaskSettled(**at(60), evidence_root=STATEMENT.evidence_root)  # type: ignore[arg-type]
+
+
+def learned(cid: str = "") -> ev.OutcomeLearned:
+    return ev.OutcomeLearned(
+        commitment=COMMITMENT, outcome=b"told", owner=b"o" * 64, name="owner", cid=cid
+    )
+
+
+def test_receiver__run_left_no_result__is_done_and_fetches_nothing() -> None:
+    case, actions = walk(owner(), consent_asked(), posted(), drawn(OTHER), settled())
+    assert kinds(actions) == ["LearnOutcome"]
+    case, actions = step(case, learned(), owner())
+    assert actions == ()
+    assert case.receiver is not None
+    assert (case.receiver.state, case.receiver.outcome) == (receiver.State.DONE, b"told")
+
+
+def test_receiver__result_named_by_the_committee__fetches_that_one() -> None:
+    case, _ = walk(owner(), consent_asked(), posted(), drawn(OTHER), settled())
+    _, actions = step(case, learned(CID), owner())
+    assert isinstance(actions[0], do.FetchResult)
+    assert (actions[0].cid, actions[0].owner) == (CID, b"o" * 64)
+
+
+def test_requester_and_receiver_in_one__learn_the_outcome_by_one_order() -> None:
+    """Both roles order it; the same order twice is one row of the outbox."""
+    who = me(OWNER, Role.REQUESTER, Role.BROKER, Role.RECEIVER)
+    ordered = ev.TaskOrdered(
+        sender=OWNER,
+        request=1,
+        commitment=COMMITMENT,
+        spec=SPEC,
+        committee_size=3,
+        class_id=0,
+        executor_fee=1,
+        member_fee=1,
+    )
+    case, actions = walk(who, ordered, posted(), drawn(OTHER), settled())
+    first, second = (each for each in actions if isinstance(each, do.LearnOutcome))
+    assert first == second
+    case, _ = step(case, learned(), who)
+    assert case.requester is not None
+    assert case.receiver is not None
+    assert case.requester.outcome == case.receiver.outcome == b"told"
 
 
 # ------------------------------------------------------------------------------------ tables
