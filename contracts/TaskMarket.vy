@@ -3,7 +3,7 @@
 # pragma optimize gas
 """
 @title The life of tasks
-@license Apache-2.0
+@license AGPL-3.0-only
 @notice Escrow, the race for the executor, the draw of the committee, deadlines, settlement,
         slashing and `withdraw`.
 @dev    POSTED -claim*-> POSTED -draw-> DRAWN -accept-> ACCEPTED -admit-> ADMITTED -finish-> SETTLED
