@@ -436,6 +436,30 @@ def test_requester__refused_consent__posts_nothing() -> None:
     assert case.requester.state is requester.State.REFUSED
 
 
+def test_requester__somebody_else_posts_its_commitment__sends_no_task_spec() -> None:
+    """Whoever sees the transaction early can post the commitment with a smaller committee."""
+    who = me(ASKER, Role.REQUESTER)
+    ordered = ev.TaskOrdered(
+        sender=ASKER,
+        request=1,
+        commitment=COMMITMENT,
+        spec=SPEC,
+        committee_size=11,
+        class_id=0,
+        executor_fee=1,
+        member_fee=1,
+    )
+    agreed = ev.ConsentsGathered(commitment=COMMITMENT, consents=())
+    stolen = replace(posted(10), requester=THIRD)
+    case, _ = walk(who, ordered, agreed, stolen, claimed(OTHER))
+    case, actions = step(case, drawn(OTHER), who)
+    assert actions == ()
+    assert case.requester is not None
+    assert case.requester.state is requester.State.REFUSED
+    lost = ev.TaskFailed(**at(90), cause=4)  # type: ignore[arg-type]
+    assert step(case, lost, who)[1] == ()
+
+
 def test_requester__leader_holds_the_draw_back__draws_itself() -> None:
     """The leader sees the committee before it is drawn; it must not be the only one who draws."""
     who = me(ASKER, Role.REQUESTER)

@@ -105,6 +105,10 @@ def on_post_rejected(role: Requester, event: ev.TransactionRejected, case: Case,
 
 
 def on_posted(role: Requester, event: ev.TaskPosted, case: Case, me: Me) -> Step:
+    if role.post and event.requester != me.address:
+        # Seen before it was mined, the commitment was posted by somebody else, on other terms.
+        reason = "somebody else posted the same commitment; order the task anew, with a new salt"
+        return replace(role, state=State.REFUSED, reasons=(reason,)), ()
     return replace(role, state=State.POSTED), ()
 
 
@@ -185,5 +189,10 @@ TABLE = build_table(
         ev.ActionDone: tuple(s for s in State if s is not State.BRIEFING),
         ev.ConsentsGathered: (*OPEN, *ENDED),
         ev.ConsentRefused: (*OPEN, *ENDED),
+        # A task that somebody else posted under this commitment goes its own way.
+        ev.CommitteeDrawn: ENDED,
+        ev.TaskSettled: ENDED,
+        ev.TaskFailed: ENDED,
+        ev.TaskExpired: ENDED,
     },
 )
