@@ -3,7 +3,7 @@
 # pragma optimize gas
 """
 @title Attestation records of tasks
-@license Apache-2.0
+@license AGPL-3.0-only
 @notice Per task one record BEFORE and one AFTER: verdict, evidence root, votes. This is all that
         stays on chain of a task, and nothing in it says what ran or on which data.
 @dev    AN AFFIRMING RECORD NEEDS TWO THINGS: a header signed by the hardware root of the executor's

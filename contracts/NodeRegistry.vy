@@ -3,7 +3,7 @@
 # pragma optimize gas
 """
 @title Nodes: identity, deposits, the draw
-@license Apache-2.0
+@license AGPL-3.0-only
 @notice Who takes part: P-256 root key, VRF key, hardware id, root-signed contact, Deposit, status,
         and the structure from which committees are drawn.
 @dev    DEPOSITS. Every wei that came with `register` and `top_up` belongs to one account and leaves

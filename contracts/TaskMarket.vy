@@ -3,7 +3,7 @@
 # pragma optimize gas
 """
 @title The life of tasks
-@license Apache-2.0
+@license AGPL-3.0-only
 @notice Escrow, the race for the executor, the draw of the committee, deadlines, settlement,
         slashing and `withdraw`.
 @dev    POSTED -claim*-> POSTED -draw-> DRAWN -accept-> ACCEPTED -admit-> ADMITTED -finish-> SETTLED
@@ -13,8 +13,9 @@
         ONE SLOT A TASK. Its low byte is the state (3 bits), whether somebody leads (1 bit) and
         votes (4 bits); then follow the block of the posting (32 bits) and 216 bits of the hash of
         the whole `Task`, which each later call brings as calldata. State and posting stand beside
-        the hash because `undrawn` must see them without calldata. A forged Task would need a
-        second preimage of 216 bits. Once SETTLED the other 31 bytes are the AFTER record: its
+        the hash because `undrawn` must see them without calldata. For a forged Task somebody
+        would have to find two Tasks with the same 216 bits, one of which can be posted (2^108 work,
+        anew for each id and block, which both stand in the hash). Once SETTLED the other 31 bytes are the AFTER record: its
         evidence root, with the number of votes in the low byte.
 
         BLOCKS of a task posted at b, with D the entropy delay and w = b + D + claim window:
@@ -74,7 +75,7 @@ AFTER: constant(uint8) = 3
 
 MIN_SIZE: constant(uint256) = 3
 MAX_SIZE: constant(uint256) = 11
-# A fee's bound keeps the credit of a node (120 bits) from overflowing.
+# A fee's bound keeps the credit of a node (112 bits) from overflowing: more wei than there are.
 MAX_FEE: constant(uint256) = 2**96
 # Blocks of a step: a week of 12-second blocks bounds how long money can stand in a task.
 MAX_STEP: constant(uint256) = 50400

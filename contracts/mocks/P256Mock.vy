@@ -3,7 +3,7 @@
 # pragma optimize gas
 """
 @title How a contract uses the `p256` module
-@license Apache-2.0
+@license AGPL-3.0-only
 @notice Only for tests and as an example; never deployed by the project.
 """
 from ..modules import p256

@@ -1,7 +1,7 @@
 # pragma version 0.4.3
 """
 @title P-256 signatures of hardware roots
-@license Apache-2.0
+@license AGPL-3.0-only
 @notice Verifies ECDSA on NIST P-256 with the P256VERIFY precompile at 0x100 (EIP-7951, 6,900
         gas), or in software (snekmate, about 375,000 to 550,000 gas) on a chain without it.
 @dev    Zymkeys, TPMs and software roots sign with this curve; the EVM's ecrecover does not know

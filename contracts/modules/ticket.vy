@@ -1,7 +1,7 @@
 # pragma version 0.4.3
 """
 @title Tickets of the exponential race
-@license Apache-2.0
+@license AGPL-3.0-only
 @notice ticket = -ln(beta / 2^256) / weight, in fixed point; the lowest ticket executes the task.
 @dev    WHY IT IS FAIR. If beta is uniform, -ln(beta / 2^256) is exponential with rate 1, and
         divided by the weight w it is exponential with rate w. Among independent such variables

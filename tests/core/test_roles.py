@@ -563,6 +563,30 @@ def test_requester__refused_consent__posts_nothing() -> None:
     assert case.requester.state is requester.State.REFUSED
 
 
+def test_requester__somebody_else_posts_its_commitment__sends_no_task_spec() -> None:
+    """Whoever sees the transaction early can post the commitment with a smaller committee."""
+    who = me(ASKER, Role.REQUESTER)
+    ordered = ev.TaskOrdered(
+        sender=ASKER,
+        request=1,
+        commitment=COMMITMENT,
+        spec=SPEC,
+        committee_size=11,
+        class_id=0,
+        executor_fee=1,
+        member_fee=1,
+    )
+    agreed = ev.ConsentsGathered(commitment=COMMITMENT, consents=())
+    stolen = replace(posted(10), requester=THIRD)
+    case, _ = walk(who, ordered, agreed, stolen, claimed(OTHER))
+    case, actions = step(case, drawn(OTHER), who)
+    assert actions == ()
+    assert case.requester is not None
+    assert case.requester.state is requester.State.REFUSED
+    lost = ev.TaskFailed(**at(90), cause=4)  # type: ignore[arg-type]
+    assert step(case, lost, who)[1] == ()
+
+
 def test_requester__leader_holds_the_draw_back__draws_itself() -> None:
     """The leader sees the committee before it is drawn; it must not be the only one who draws."""
     who = me(ASKER, Role.REQUESTER)
@@ -640,7 +664,8 @@ def test_requester_and_receiver_in_one__learn_the_outcome_by_one_order() -> None
         executor_fee=1,
         member_fee=1,
     )
-    case, actions = walk(who, ordered, posted(), drawn(OTHER), settled())
+    own = replace(posted(), requester=OWNER)
+    case, actions = walk(who, ordered, own, drawn(OTHER), settled())
     first, second = (each for each in actions if isinstance(each, do.LearnOutcome))
     assert first == second
     case, _ = step(case, learned(), who)

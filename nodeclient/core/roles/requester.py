@@ -111,6 +111,10 @@ def on_post_rejected(role: Requester, event: ev.TransactionRejected, case: Case,
 
 
 def on_posted(role: Requester, event: ev.TaskPosted, case: Case, me: Me) -> Step:
+    if role.post and event.requester != me.address:
+        # Seen before it was mined, the commitment was posted by somebody else, on other terms.
+        reason = "somebody else posted the same commitment; order the task anew, with a new salt"
+        return replace(role, state=State.REFUSED, reasons=(reason,)), ()
     return replace(role, state=State.POSTED), ()
 
 
@@ -207,6 +211,7 @@ TABLE = build_table(
         ev.ConsentRefused: (*OPEN, *ENDED),
         # What a reorganised chain tells again.
         ev.TaskPosted: (*OPEN, State.DONE, State.FAILED),
+        # A task that somebody else posted under this commitment goes its own way.
         ev.CommitteeDrawn: ENDED,
         ev.TaskSettled: ENDED,
         ev.TaskFailed: ENDED,
