@@ -17,19 +17,19 @@ from nodeclient.chain.presets import PRESETS
 from nodeclient.core import actions as do
 from nodeclient.core.case import Role
 from nodeclient.errors import DaemonUnreachable
+from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.power import LABEL
+from nodeclient.machine.process import AgentProcess
 from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job, ask_for_common
 from scripts.embedded.node import NodeProcess
 from tests.e2e.books import Books
 from tests.e2e.conftest import Driver
 from tests.e2e.rogues.crashing import KEYS_SEEN, cut_machine, entries
-from tests.e2e.supervisor import crashed, crashing, orders, patient, sent_for, until
+from tests.e2e.supervisor import crashed, crashing, mounts, orders, patient, sent_for, until
 from tests.e2e.transitions import Kind, rows
 
 FUNCTION = ROOT / "examples" / "common-names" / "function"
-# The answer of the example, after a while.
-SLOWLY = f"import time\ntime.sleep({{seconds}})\n{(FUNCTION / 'main.py').read_text()}"
 FEES = 10**16 + 3 * 10**15  # of `ask_for_common`
 NOT_FINISHED = 7
 ANSWER = b"Ada\nGrace\nHedy\n"
@@ -155,14 +155,14 @@ def test_executor_killed_while_the_function_runs__machine_goes_on_and_is_found_a
     make_function: Callable[[str], Path],
     first_block: int,
 ) -> None:
-    task = driver.post(make_function(SLOWLY.format(seconds=8)), lists, class_id=LONG)
-    running = until(containers, "the function runs")
+    task = driver.post(make_function(slowly(8)), lists, class_id=LONG)
+    running = until(lambda: containers(driver), "the function runs")
     executor = driver.by_account(driver.view(task)["executor"])
     executor.kill()
-    assert containers() == running
+    assert containers(driver) == running
     executor.start()
     executor.wait()
-    assert containers() == running
+    assert containers(driver) == running
     assert_settled_once(driver, task, first_block)
     assert booted(driver, executor, task) == ["BEFORE", "AFTER"]
 
@@ -186,16 +186,16 @@ def test_executor_and_machine_killed_while_the_function_runs__fails_and_owners_a
     """No owner releases a second key, so nothing can save the task: it must end for everybody."""
     books, requester = Books(driver.network), driver.requester
     owed = books.owed(requester)
-    task = driver.post(make_function(SLOWLY.format(seconds=300)), lists)
-    until(containers, "the function runs")
+    task = driver.post(make_function(slowly(300)), lists)
+    until(lambda: containers(driver), "the function runs")
     executor = driver.by_account(driver.view(task)["executor"])
     deposit = books.deposit(executor)
     executor.kill()
     cut_machine(executor.folder)
-    assert containers()  # the engine is the host's: until somebody finds the Machine off
+    assert containers(driver)  # the engine is the host's: until somebody finds the Machine off
     executor.start()
     executor.wait()
-    until(lambda: not containers() and not mounts(executor), "the lost Machine is cleaned")
+    until(lambda: not containers(driver) and not mounts(executor), "the lost Machine is cleaned")
     assert "went off" in " ".join(driver.view(task, executor)["reasons"])
     driver.network.chain.mine(PRESETS["anvil"].classes[0][2])
     assert driver.until(task, "FAILED")["cause"] == NOT_FINISHED
@@ -206,11 +206,21 @@ def test_executor_and_machine_killed_while_the_function_runs__fails_and_owners_a
     assert books.owed(requester) - owed >= FEES
 
 
-def containers() -> list[str]:
-    """Ids of the functions' containers on this host."""
+def slowly(seconds: int) -> str:
+    """The example's function, after a while."""
+    return f"import time\ntime.sleep({seconds})\n" + (FUNCTION / "main.py").read_text()
+
+
+def containers(driver: Driver) -> list[str]:
+    """Ids of this network's functions that run."""
+    machines = {
+        AgentProcess(node.folder / "machine", DEFAULT_SOCKET).label
+        for node in driver.network.workers.values()
+    }
     engine = docker.from_env()
     try:
-        return [each.id for each in engine.containers.list(filters={"label": LABEL})]
+        found = engine.containers.list(filters={"label": LABEL}, ignore_removed=True)
+        return [each.id for each in found if each.labels[LABEL] in machines]
     finally:
         engine.close()
 
