@@ -445,6 +445,11 @@ class OutcomeLearned(OutcomeEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeDenied(OutcomeEvent):
+    """So many members keep saying that they have nothing for this Node that no quorum is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultOpened(OutcomeEvent):
     """The result lies in the receiver's folder."""
 
