@@ -119,5 +119,3 @@ class StatusChanged(ChainEvent):
 
     node: Address
     status: NodeStatus
-
-    image: bytes
