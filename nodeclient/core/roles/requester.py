@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
-from nodeclient.core.roles.table import Actions, build_table
+from nodeclient.core.roles.table import Actions, build_table, ignored
 from nodeclient.core.types import ZERO_ADDRESS, TaskState
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ TABLE = build_table(
         (State.POSTING, ev.TransactionRejected): on_post_rejected,
         (State.BRIEFING, ev.ActionDone): on_briefed,
         (State.DONE, ev.OutcomeLearned): on_learned,
+        (State.DONE, ev.OutcomeDenied): ignored,
     },
     everywhere={
         ev.TaskOrdered: (tuple(State), on_ordered_again),
