@@ -9,7 +9,6 @@ question to the Machine.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -41,9 +40,9 @@ from nodeclient.runner import RefusedByPeer, Runner
 
 REPLY_SECONDS = 15.0  # the asker's own bound is longer, so it gets this side's reason
 MAX_OWNERS = 17  # sixteen inputs and the function
-IMPATIENT = frozenset({"nonce", "appraise", "result", "block"})  # asked again until it is yes
-
-log = logging.getLogger(__name__)
+# Refusals that stand in the journal elsewhere, or that belong to the course of things: these are
+# asked again until the answer is yes.
+UNNOTED = frozenset({"consent", "nonce", "appraise", "result", "block", "question"})
 
 
 class Inbox:
@@ -76,10 +75,10 @@ class Inbox:
             return await serve(Address(sender), body)
         except (FormatError, SealrunError, OpenError, ValueError) as error:
             refusal = refusal_of(error)
-            if method not in IMPATIENT:
-                # Why consent is refused says what stands in a TaskSpec: the sealed journal tells.
-                text = "" if method == "consent" else f": {refusal.message[:160]}"
-                log.info("refused %s to 0x%s%s", method[:32], sender.hex(), text)
+            if method not in UNNOTED:
+                # The reason may quote a TaskSpec: the sealed journal tells it, the log does not.
+                who = f"refused {method[:32]} to 0x{sender.hex()}"
+                self._services.note(None, who, f": {refusal.message[:160]}")
             raise refusal from None
         except TimeoutError:
             raise PeerBusy("busy", "ask again") from None
@@ -91,16 +90,13 @@ class Inbox:
         spec = TaskSpec.decode(request.spec)
         committed = Commitment(commitment(request.spec))
         cids = owned_cids(spec, self._services.me.address)
-        reasons = self._services.policies.consent_reasons(
-            spec, cids, committed, request.committee_size
-        )
-        if spec.requester != sender:
-            reasons = (*reasons, "the TaskSpec names another requester")
+        reasons = self._permission(sender, spec, cids, committed, request.committee_size)
         if not reasons:
             reasons = await asyncio.to_thread(self._services.faults, spec, cids)
         if not reasons:
-            for cid in cids:
-                # Counted before anything is awaited: two questions at once are two uses.
+            # Again, and counted before anything else is awaited: questions at once are many uses.
+            reasons = self._permission(sender, spec, cids, committed, request.committee_size)
+            for cid in () if reasons else cids:
                 self._services.store.use_policy(cid, committed)
         try:
             reply = await self._runner.ask(
@@ -118,6 +114,20 @@ class Inbox:
             self._services.note(committed, who, f": {error.message}")
             raise
         return as_bytes_reply(reply)
+
+    def _permission(
+        self,
+        sender: Address,
+        spec: TaskSpec,
+        cids: tuple[str, ...],
+        committed: Commitment,
+        committee_size: int,
+    ) -> tuple[str, ...]:
+        """Why the owner's policy is against it just now; empty: it is not."""
+        reasons = self._services.policies.consent_reasons(spec, cids, committed, committee_size)
+        if spec.requester != sender:
+            reasons = (*reasons, "the TaskSpec names another requester")
+        return reasons
 
     async def _brief(self, sender: Address, body: bytes) -> bytes:
         """From the requester or a relaying member: what counts is that it opens the commitment."""

@@ -6,18 +6,19 @@ import contextlib
 import signal
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodeclient.core import actions
-from nodeclient.core.actions import Action
 from nodeclient.core.case import Case
 from nodeclient.core.policy_file import policy_from_dict
+from nodeclient.core.types import TaskId
+from nodeclient.folder import open_folder
 from nodeclient.policies import save_policy
-from nodeclient.store import thaw
+from nodeclient.store import Store
 from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job, ask_for_common, order, policy
 from scripts.embedded.node import MODULE, NodeProcess, Sealed
@@ -51,6 +52,7 @@ class Stage:
         self.request.update(ask_for_common(self.network, self.requester, owners, job))
         function = self.request["function"]
         sealed = Sealed(function["cid"], bytes.fromhex(function["digest"][2:]))
+        self._store_keys: dict[str, bytes] = {}
         self._policy = {**policy(self.network, sealed, owners, job), "uses": 1000}
         self.permit()
 
@@ -108,16 +110,25 @@ class Stage:
 
     def case(self, node: NodeProcess, task: int) -> Case:
         """What a node's file holds about a task."""
-        ((body,),) = rows(node, "SELECT body FROM cases WHERE task = ?", task)
-        case = thaw(Case, body)
-        assert isinstance(case, Case)
-        return case
+        if node.name not in self._store_keys:
+            self._store_keys[node.name] = open_folder(node.folder).load_store_key()
+        store = Store(node.folder / "node.db", self._store_keys[node.name])
+        try:
+            found = store.case_of(TaskId(task))
+        finally:
+            store.close()
+        assert found is not None
+        return found
 
-    def ordered(self, node: NodeProcess, task: int) -> list[Action]:
-        """Every action that a node's file ever held about a task."""
+    def ordered(self, node: NodeProcess, task: int) -> Counter[str]:
+        """How many actions of each kind a node's file ever held about a task."""
         commitment = self.case(node, task).commitment
-        found = rows(node, "SELECT kind, body FROM outbox WHERE commitment = ?", commitment)
-        return [thaw(getattr(actions, kind), body) for kind, body in found]
+        found = rows(node, "SELECT kind FROM outbox WHERE commitment = ?", commitment)
+        return Counter(kind for (kind,) in found)
+
+    def noted(self, node: NodeProcess, text: str) -> bool:
+        """Whether a node's journal holds a line with this text, whatever it is about."""
+        return any(text in line["what"] for line in node.get("/v1/journal")["journal"])
 
     def let_deadline_pass(self, task: int) -> dict[str, Any]:
         """Mine up to the step's deadline, and wait until somebody ended the task by ``expire``.

@@ -14,6 +14,7 @@ from agent.formats.evidence import fold_nonces
 from agent.formats.taskspec import FunctionRef, TaskSpec, commitment
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
+from nodeclient.core.case import Role
 from nodeclient.core.digests import header_digest
 from nodeclient.core.types import Commitment
 from nodeclient.duties.services import Services
@@ -81,8 +82,9 @@ def effects(services: Services, honest: Mapping[type, Effect]) -> dict[Key, Effe
 
     async def halt(action: do.Action, emit: Emit) -> ev.OutcomeEvent | None:
         """Silent from here on, as a process that hangs: connections stay open, nobody answers."""
-        os.kill(os.getpid(), signal.SIGSTOP)
-        await asyncio.sleep(0)
+        if Role.EXECUTOR in services.me.roles:  # the requester may draw, too
+            os.kill(os.getpid(), signal.SIGSTOP)
+            await asyncio.sleep(0)
         return await honest[type(action)](action, emit)
 
     return {

@@ -32,7 +32,7 @@ class RogueInbox(Inbox):
     def _running(self) -> Case | None:
         """The admitted task that this node executes."""
         me = self._services.me.address
-        for case in self._services.store.open_cases():
+        for case in self._services.store.cases(20):
             mine = case.task is not None and case.task.executor == me
             if mine and case.state is TaskState.ADMITTED:
                 return case
