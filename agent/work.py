@@ -32,6 +32,7 @@ from agent.unlock import CannotUnlock, unlock_function, unlock_inputs
 
 _log = logging.getLogger(__name__)
 AGENT_FAILURE = "AGENT_FAILURE"
+CONNECTION_REFUSED = "CONNECTION_REFUSED"
 
 PiCall = Callable[[str, object], object]  # blocking: for use in worker threads
 
@@ -143,14 +144,14 @@ class Work:
         finally:
             keys.drop()
         run = await self._run_container(spec, devices)
+        refused = (CONNECTION_REFUSED,) if self.facts.proxy_counts.get("refused") else ()
         if run.ending is not Ending.RAN:
-            return run
+            return Outcome(run.ending, run.exit_code, {}, (), refused, run.seconds)
         sealed = await asyncio.to_thread(
             seal_results, self._scratch, spec, context, self._session, self._put_block
         )
-        return Outcome(
-            run.ending, run.exit_code, sealed.results, sealed.empty, sealed.errors, run.seconds
-        )
+        errors = (*refused, *sealed.errors)
+        return Outcome(run.ending, run.exit_code, sealed.results, sealed.empty, errors, run.seconds)
 
     async def _run_container(self, spec: TaskSpec, devices: list[PassedDevice]) -> Run:
         proxy = Proxy(self._scratch.proxy, spec.connections)

@@ -16,7 +16,9 @@ from typing import Any
 from aiohttp import web
 from eth_utils.address import to_checksum_address
 
+from agent.formats import cbor
 from agent.formats.cbor import FormatError
+from agent.formats.outcome import Outcome
 from agent.formats.taskspec import (
     FunctionRef,
     Input,
@@ -25,16 +27,29 @@ from agent.formats.taskspec import (
     TaskSpec,
     commitment,
 )
+from nodeclient.consents import owners_of
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case
+from nodeclient.core.roles.broker import owned_cids
 from nodeclient.core.roles.requester import State
 from nodeclient.core.types import ZERO_ADDRESS, Address, Commitment, TaskId
+from nodeclient.duties.committee import read_summary
 from nodeclient.duties.services import Services
 from nodeclient.errors import BadInput, SealrunError
+from nodeclient.p2p.contact import Contact
+from nodeclient.p2p.errors import PeerError
+from nodeclient.p2p.messages import MAX_OUTCOME
 from nodeclient.runner import Runner
 
 POST_SECONDS = 50.0  # consents and the transaction; the client waits 60
 MAX_REQUEST = 1 << 20
+WHY = {  # causes of TaskFailed in words
+    4: "the executor did not accept in time",
+    5: "no BEFORE record came in time",
+    6: "the committee refused",
+    7: "the executor did not finish in time",
+    9: "the leader did not draw in time",
+}
 
 
 class Control:
@@ -102,7 +117,9 @@ class Control:
     async def _submit(self, request: web.Request) -> object:
         """Order a Task; wait until it stands on chain, or until an owner or the chain says no."""
         body = await request.json()
-        encoded = self._spec(body).encode()
+        spec = self._spec(body)
+        await self._check_parts(spec)
+        encoded = spec.encode()
         committed = Commitment(commitment(encoded))
         post = bool(body.get("post", True))
         await self._runner.ask(
@@ -162,11 +179,30 @@ class Control:
                 raise BadInput(str(error), "correct the task file") from None
             raise BadInput(f"the request lacks or mistypes {error}", "correct the task") from None
 
+    async def _check_parts(self, spec: TaskSpec) -> None:
+        """What can be known before anybody is asked. Raises BadInput."""
+        me = self._services.me.address
+        for owner in owners_of(spec):
+            if owner != me:
+                self._contact(owner, "owner")
+        found = await asyncio.to_thread(self._services.faults, spec, owned_cids(spec, me))
+        if found:
+            raise BadInput("; ".join(found), "seal it again, or correct the task")
+
+    def _contact(self, node: Address, what: str) -> Contact:
+        try:
+            return self._services.directory.contact(node)
+        except PeerError:
+            who = to_checksum_address(node)
+            raise BadInput(
+                f"{what} {who} is no registered node with a contact", "correct the address"
+            ) from None
+
     def _receiver(self, entry: dict[str, str]) -> Receiver:
         node = Address(unhex(entry["node"]))
         if node == self._services.me.address:
             return Receiver(entry["name"], node, self._services.keys.hpke_public)
-        return Receiver(entry["name"], node, self._services.directory.contact(node).hpke)
+        return Receiver(entry["name"], node, self._contact(node, "receiver").hpke)
 
     def _default_image(self) -> str:
         image = self._services.reference.only_image()
@@ -184,7 +220,7 @@ class Control:
         results = (
             [{"receiver": role.name, "cid": role.cid, "path": role.path}] if role and done else []
         )
-        return {**brief(case), "results": results}
+        return {**brief(case), "outcome": outcome_of(case), "results": results}
 
     def _known(self, request: web.Request) -> Case:
         text = request.match_info["task"]
@@ -217,7 +253,28 @@ def view(case: Case) -> dict[str, object]:
         "before_root": "0x" + case.before_root.hex() if case.before_root else None,
         "after_root": "0x" + case.after_root.hex() if case.after_root else None,
         "cause": case.cause or None,
+        "why": WHY.get(case.cause),
+        "outcome": outcome_of(case),
         "reasons": list(reasons_of(case)),
+    }
+
+
+def outcome_of(case: Case) -> dict[str, object] | None:
+    """How the run ended, as far as one of this Node's roles knows."""
+    known = [role.outcome for role in (case.requester, case.receiver, case.executor) if role]
+    told = next((outcome for outcome in known if outcome), b"")
+    if told:
+        outcome = Outcome.from_body(cbor.decode(told, MAX_OUTCOME))
+    elif case.member is not None and case.member.after:
+        outcome = read_summary(case.member.after)[0]
+    else:
+        return None
+    return {
+        "status": outcome.status.value,
+        "exit_code": outcome.exit_code,
+        "errors": list(outcome.errors),
+        "nothing_written_for": list(outcome.empty),
+        "seconds": outcome.seconds,
     }
 
 

@@ -69,9 +69,11 @@ class ControlClient:
                 f"{self._path} belongs to somebody else", "run this as the node's user"
             ) from error
         except (OSError, HTTPException) as error:
+            # An order may have been taken before the answer was lost: ordering again is a second.
+            look = f"sealrun node status --node {self._folder}"
             raise DaemonUnreachable(
                 f"the node in {self._folder} does not answer ({type(error).__name__})",
-                f"see {self._folder / 'node.log'}",
+                f"before you order again, look: {look}" if body else f"see {self._folder}/node.log",
             ) from error
         finally:
             connection.close()

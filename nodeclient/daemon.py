@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
+from agent.formats.rpc import RpcError
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
@@ -50,6 +51,7 @@ from nodeclient.machine.desk import MachineDesk
 from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.directory import Directory
+from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.server import PeerServer
 from nodeclient.p2p.tls import TlsIdentity, TrustFolder
 from nodeclient.peers import PeerBook
@@ -98,7 +100,7 @@ async def node(
             parameters=await chain.parameters(),
             confirmations=config.chain.confirmations,
         )
-        store = Store(config.folder / "node.db")
+        store = Store(config.folder / "node.db", folder.load_store_key())
         stack.callback(store.close)
         directory = Directory(deployed.chain_id, deployed["NodeRegistry"].address)
         tls_key = serialization.load_der_private_key(keys.tls_key, None)
@@ -110,6 +112,8 @@ async def node(
             config, folder, me, chain, rpc, store, directory, peers, runner_box
         )
         runner = Runner(store, me, build_effects(services), book.on_event, on_commit)
+        # Until the first new block: a policy that ended while the Node was down stays ended.
+        runner.head = (await chain.head()).number
         runner_box.append(runner)
         trust = TrustFolder(config.folder / "peers")
         await book.load(rpc, deployed)
@@ -123,7 +127,7 @@ async def node(
         stack.push_async_callback(control.stop)
         stack.push_async_callback(runner.stop)
         runner.resume()
-        watcher = Watcher(rpc, deployed, WatchSettings(confirmations=0))
+        watcher = Watcher(rpc, deployed, WatchSettings(confirmations=0), store.blocks())
         follow = asyncio.create_task(runner.follow(watcher, deployed.deploy_block))
         stack.push_async_callback(cancel, follow)
         log.info("node 0x%s runs", keys.address.hex())
@@ -147,7 +151,10 @@ def build_services(
     reference = Reference(chain, config.path(config.machine.images))
 
     async def get_block(cid: str) -> bytes:
-        return await services.fetch_block(cid, providers())
+        try:
+            return await services.await_block(cid, providers())
+        except PeerError as error:
+            raise RpcError("missing", error.message) from error
 
     async def put_block(cid: str, block: bytes) -> None:
         await asyncio.to_thread(folder.store.put, cid, block)
@@ -194,7 +201,7 @@ def build_services(
         policies=policies,
         reference=reference,
         head=lambda: runner_box[0].head,
-        note=lambda commitment, what: note(store, commitment, what),
+        note=lambda commitment, what, private="": note(store, commitment, what, private),
         answer=lambda request, body: runner_box[0].answer(request, body),
     )
     return services
@@ -209,10 +216,12 @@ def build_effects(services: Services) -> dict[type, Effect]:
     return table
 
 
-def note(store: Store, commitment: bytes | None, what: str) -> None:
-    """One line for the operator: in the journal and in the log. Never a secret."""
+def note(store: Store, commitment: bytes | None, what: str, private: str = "") -> None:
+    """One line for the operator, never a secret: whole in the journal, which is sealed at rest;
+    in the log, which people copy about, without ``private``: CIDs, names, hosts of a TaskSpec.
+    """
     log.info("%s %s", commitment.hex()[:12] if commitment else "-", what)
-    store.note(time.time(), commitment, what)  # type: ignore[arg-type]
+    store.note(time.time(), commitment, what + private)  # type: ignore[arg-type]
 
 
 def start_log(folder: Path) -> None:

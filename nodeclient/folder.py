@@ -11,9 +11,12 @@ from nodeclient.capsules.stores.blockstore import FolderStore
 from nodeclient.chain import deployment
 from nodeclient.config import Config, Role, load_config, write_config
 from nodeclient.errors import NodeFolderInvalid
+from nodeclient.files import read_private, write_new
 from nodeclient.keys import NodeKeys
 from nodeclient.registration import prepare_registration, write_registration
 from nodeclient.roots.software import SoftwareRoot
+
+STORE_KEY = "store.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,16 @@ class NodeFolder:
     def load_keys(self) -> NodeKeys:
         """The node's own keys. Raises KeysError."""
         return NodeKeys.load(self.root, self.config.folder)
+
+    def load_store_key(self) -> bytes:
+        """The 32-byte key that covers the node's database at rest; made at the first start.
+
+        Raises RootError when it was sealed by another root, FileRefused when others may read it.
+        """
+        path = self.config.folder / STORE_KEY
+        if not path.exists():
+            write_new(path, self.root.seal(self.root.random(32), STORE_KEY))
+        return self.root.unseal(read_private(path), STORE_KEY)
 
 
 def open_folder(folder: Path) -> NodeFolder:

@@ -9,8 +9,10 @@ question to the Machine.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from agent.formats import cbor, hpke
 from agent.formats.cbor import FormatError
@@ -36,6 +38,9 @@ from nodeclient.runner import RefusedByPeer, Runner
 
 REPLY_SECONDS = 15.0  # the asker's own bound is longer, so it gets this side's reason
 MAX_OWNERS = 17  # sixteen inputs and the function
+IMPATIENT = frozenset({"nonce", "appraise", "result", "block"})  # asked again until it is yes
+
+log = logging.getLogger(__name__)
 
 
 class Inbox:
@@ -60,13 +65,15 @@ class Inbox:
 
     async def handle(self, sender: bytes, method: str, body: bytes) -> bytes:
         """Answer, or raise PeerRefused with one line for the peer."""
-        serve = self._methods.get(method)
-        if serve is None:
-            raise PeerRefused(f"no method {method}", "update the node")
         try:
+            serve = self._methods.get(method)
+            if serve is None:
+                raise PeerRefused(f"no method {method[:32]!r}", "update the node")
             return await serve(Address(sender), body)
         except (FormatError, SealrunError, OpenError, ValueError) as error:
             text = error.message if isinstance(error, SealrunError) else str(error)
+            if method not in IMPATIENT:
+                log.info("refused %s to 0x%s: %s", method[:32], sender.hex(), text)
             if isinstance(error, PeerRefused):
                 raise
             raise PeerRefused(text, "read the reason") from None
@@ -79,15 +86,20 @@ class Inbox:
         request = msg.unpack(msg.ConsentRequest, body)
         spec = TaskSpec.decode(request.spec)
         committed = Commitment(commitment(request.spec))
+        cids = owned_cids(spec, self._services.me.address)
         reasons = self._services.policies.consent_reasons(
-            spec, owned_cids(spec, self._services.me.address), committed, request.committee_size
+            spec, cids, committed, request.committee_size
         )
         if spec.requester != sender:
             reasons = (*reasons, "the TaskSpec names another requester")
-        for text in reasons:
-            self._services.note(committed, f"consent refused to 0x{sender.hex()}: {text}")
-        return as_bytes_reply(
-            await self._runner.ask(
+        if not reasons:
+            reasons = await asyncio.to_thread(self._services.faults, spec, cids)
+        if not reasons:
+            for cid in cids:
+                # Counted before anything is awaited: two questions at once are two uses.
+                self._services.store.use_policy(cid, committed)
+        try:
+            reply = await self._runner.ask(
                 lambda request_id: ev.ConsentAsked(
                     sender=sender,
                     request=request_id,
@@ -97,7 +109,11 @@ class Inbox:
                 ),
                 REPLY_SECONDS,
             )
-        )
+        except RefusedByPeer as error:
+            who = f"consent refused to 0x{sender.hex()}"
+            self._services.note(committed, who, f": {error.message}")
+            raise
+        return as_bytes_reply(reply)
 
     async def _brief(self, sender: Address, body: bytes) -> bytes:
         """From the requester or a relaying member: what counts is that it opens the commitment."""
@@ -242,7 +258,9 @@ class Inbox:
         return evidence
 
     async def _result(self, sender: Address, body: bytes) -> bytes:
-        """As a member: which Capsule of the affirmed AFTER Evidence is the asker's result."""
+        """As a member: how the run ended by the affirmed AFTER Evidence, to requester and
+        receivers; of the results each is told its own, never that of another.
+        """
         request = msg.unpack(msg.ResultQuestion, body)
         case = self._case(request.commitment)
         role = case.member
@@ -250,11 +268,15 @@ class Inbox:
             raise PeerRefused("no affirmed result here", "ask another member")
         spec = TaskSpec.decode(role.spec)
         names = [item.name for item in spec.receivers if item.node == sender]
-        results, owner = read_summary(role.after)
-        for name, cid in results.items():
-            if name in names:
-                return msg.pack(msg.ResultAnswer(cid, name, owner))
-        raise PeerRefused("the task names no such receiver", "look at its TaskSpec")
+        if not names and sender != spec.requester:
+            raise PeerRefused("the task names no such receiver", "look at its TaskSpec")
+        outcome, owner = read_summary(role.after)
+        shown = replace(
+            outcome,
+            results={name: cid for name, cid in outcome.results.items() if name in names},
+            empty=tuple(name for name in outcome.empty if name in names),
+        )
+        return msg.pack(msg.ResultAnswer(cbor.encode(shown.to_body()), owner))
 
     async def _block(self, sender: Address, body: bytes) -> bytes:  # noqa: ARG002 (sealed anyway)
         request = msg.unpack(msg.BlockRequest, body)

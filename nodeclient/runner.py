@@ -12,26 +12,35 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from nodeclient.core import events as ev
 from nodeclient.core.actions import Action, Reply
-from nodeclient.core.case import Case, Me
+from nodeclient.core.case import Case, Me, fold, unposted
 from nodeclient.core.roles.table import UnexpectedEvent
 from nodeclient.core.task import step
 from nodeclient.core.types import Commitment
 from nodeclient.errors import SealrunError
 from nodeclient.ports import ChainWatcher
-from nodeclient.store import OutboxRow, Store
+from nodeclient.store import END_OF_BLOCK, OutboxRow, Store
 
 log = logging.getLogger(__name__)
 
 Emit = Callable[[ev.OutcomeEvent], None]
 Effect = Callable[[Any, Emit], Awaitable[ev.OutcomeEvent | None]]
-END_OF_BLOCK = 2**31 - 1  # beyond any log index: the whole block is applied
 FIRST_RETRY, LAST_RETRY = 0.2, 15.0  # seconds between tries of an action that failed
+
+
+def where(error: Exception) -> str:
+    """A defect for the log: its type and its place, not its message, which may quote a TaskSpec."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    places = ", ".join(f"{Path(each.filename).name}:{each.lineno}" for each in frames)
+    return f"{type(error).__name__} at {places}"
 
 
 class RefusedByPeer(SealrunError):
@@ -57,7 +66,9 @@ class Runner:
         self._on_commit = on_commit
         self._workers: dict[bytes, tuple[Commitment, asyncio.Task[None]]] = {}
         self._waiting: dict[int, asyncio.Future[object]] = {}
-        self._requests = itertools.count(1)
+        # Numbers of an earlier life must not come again: an answer that was still owed then would
+        # go to whoever asks now, and an order that names the number would count as done already.
+        self._requests = itertools.count(secrets.randbits(62))
 
     # ------------------------------------------------------------------------------- sources
 
@@ -75,13 +86,14 @@ class Runner:
                 self.head = event.block.number
                 for case in self._store.open_cases():
                     self._advance(case, event)
-                self._store.apply(None, (), cursor=(event.block.number, END_OF_BLOCK))
+                self._store.reach(event.block)
             case ev.ChainReorganised():
                 log.warning("the chain reorganised down to block %d", event.to_block)
-                self._store.apply(None, (), cursor=(event.to_block, END_OF_BLOCK))
+                self._store.rewind(event.to_block)
             case ev.TaskEvent():
                 place = (event.block.number, event.log_index)
                 if place > (self._store.cursor() or (-1, -1)):
+                    self._displace(event)
                     self._advance(self._case_for(event), event, cursor=place)
             case _:
                 self._on_node_event(event)
@@ -109,6 +121,14 @@ class Runner:
 
     # ------------------------------------------------------------------------------- the step
 
+    def _displace(self, event: ev.TaskEvent) -> None:
+        """After a reorganisation a task id may belong to another posting than before."""
+        former = self._store.case_of(event.task)
+        if former is None or not isinstance(event, ev.TaskPosted):
+            return
+        if former.commitment != event.commitment:
+            self._store.apply(unposted(former), ())
+
     def _case_for(self, event: ev.TaskEvent) -> Case | None:
         if isinstance(event, ev.TaskPosted):
             return self._store.case(event.commitment) or Case(event.commitment)
@@ -129,7 +149,9 @@ class Runner:
             changed, actions = step(case, event, self.me)
         except UnexpectedEvent as unexpected:
             log.error("task %s: %s", case.commitment.hex()[:12], unexpected)
-            self._store.apply(None, (), closes, cursor)
+            # What the chain says holds all the same, whatever this Node's roles make of it.
+            known = fold(case, event) if isinstance(event, ev.TaskEvent) else None
+            self._store.apply(known, (), closes, cursor)
             if isinstance(event, ev.PeerEvent):
                 refusal = "this node cannot take that now"
                 self._reply(
@@ -138,7 +160,9 @@ class Runner:
             return
         if changed == case and not actions and closes is None and cursor is None:
             return
-        rows = self._store.apply(changed, actions, closes, cursor)
+        # A question alone makes no Case: strangers could fill the disk with refused ones.
+        kept = None if changed == Case(case.commitment) else changed
+        rows = self._store.apply(kept, actions, closes, cursor)
         if self._on_commit is not None and changed != case:
             self._on_commit(case, changed, event)
         if changed.over:
@@ -172,6 +196,8 @@ class Runner:
             self._start(row)
 
     def _start(self, row: OutboxRow) -> None:
+        if row.key in self._workers:
+            return  # a peer's question ordered it while the last run's rows were being resumed
         worker = asyncio.get_running_loop().create_task(self._work(row))
         self._workers[row.key] = (row.action.commitment, worker)
 
@@ -182,7 +208,7 @@ class Runner:
                 worker.cancel()
 
     async def _work(self, row: OutboxRow) -> None:
-        action, delay = row.action, FIRST_RETRY
+        action, delay, told = row.action, FIRST_RETRY, ""
         effect = self._effects[type(action)]
 
         def emit(event: ev.OutcomeEvent) -> None:
@@ -194,9 +220,13 @@ class Runner:
                     outcome = await effect(action, emit)
                     break
                 except SealrunError as error:
-                    log.info("%s failed, trying again: %s", type(action).__name__, error)
-                except Exception:
-                    log.exception("%s failed unexpectedly", type(action).__name__)
+                    failed = f"{type(action).__name__} failed, trying again"
+                    log.info("%s: %s", failed, type(error).__name__)
+                    if str(error) != told:  # once: tries may go on for days
+                        told = str(error)
+                        self.note(action.commitment, f"{failed}: {told}")
+                except Exception as error:
+                    log.error("%s failed unexpectedly: %s", type(action).__name__, where(error))
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, LAST_RETRY)
             if not self._store.is_pending(row.key):
@@ -218,5 +248,5 @@ class Runner:
                 await worker
 
     def note(self, commitment: Commitment | None, what: str) -> None:
-        """Journal line for the operator."""
+        """Journal line for the operator; its text may speak of the TaskSpec."""
         self._store.note(time.time(), commitment, what)

@@ -4,16 +4,18 @@
 closed and the cursor, together or not at all. After SIGKILL the file holds the last committed
 event, and the outbox exactly what is still to be done.
 
-Secrets in it (journalled keys are HPKE-sealed, resume records root-sealed) are sealed before they
-come here.
+Cases, orders, Evidence and the journal speak of TaskSpecs, which are nobody else's: their bodies
+are encrypted under a key that only the root opens. Secrets proper (journalled content keys, resume
+records) are sealed before they come here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,15 @@ from pydantic import TypeAdapter
 from nodeclient.core import actions
 from nodeclient.core.actions import Action, Reply
 from nodeclient.core.case import Case
-from nodeclient.core.types import Commitment, TaskId
+from nodeclient.core.task import wakes
+from nodeclient.core.types import BlockRef, Commitment, TaskId
+from nodeclient.cover import Cover
 
+CASES, OUTBOX, BLOBS, JOURNAL = b"cases", b"outbox", b"blobs", b"journal"
+
+END_OF_BLOCK = 2**31 - 1  # beyond any log index: the whole block is applied
+KEPT_BLOCKS = 256  # hashes of heads: a reorganisation below the oldest is told from the deployment
+KEPT_NOTES = 20_000  # lines of the journal: peers cause some, so there must be an end
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cases (
     commitment BLOB PRIMARY KEY, task INTEGER UNIQUE, open INTEGER NOT NULL, body BLOB NOT NULL);
@@ -34,6 +43,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     key BLOB PRIMARY KEY, commitment BLOB NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('pending', 'done', 'cancelled')));
 CREATE INDEX IF NOT EXISTS pending ON outbox (status);
+CREATE TABLE IF NOT EXISTS blocks (number INTEGER PRIMARY KEY, hash BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS cursor (one INTEGER PRIMARY KEY CHECK (one = 1), block INTEGER NOT NULL,
     log_index INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS transactions (
@@ -47,7 +57,7 @@ CREATE TABLE IF NOT EXISTS uses (policy TEXT NOT NULL, commitment BLOB NOT NULL,
     PRIMARY KEY (policy, commitment));
 CREATE TABLE IF NOT EXISTS boots (id INTEGER PRIMARY KEY AUTOINCREMENT);
 CREATE TABLE IF NOT EXISTS journal (
-    id INTEGER PRIMARY KEY, at REAL NOT NULL, commitment BLOB, what TEXT NOT NULL);
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, commitment BLOB, what BLOB NOT NULL);
 """
 
 
@@ -87,7 +97,9 @@ def row_key(action: Action) -> bytes:
 class Store:
     """Synchronous on purpose: every call is a few rows of a local file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: bytes) -> None:
+        """``key``: 32 bytes that cover the bodies."""
+        self._cover = Cover(key)
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -103,22 +115,26 @@ class Store:
     def case(self, commitment: Commitment) -> Case | None:
         """The Case of a commitment."""
         row = self._one("SELECT body FROM cases WHERE commitment = ?", commitment)
-        return thaw(Case, row[0]) if row else None
+        return self._case(row[0]) if row else None
 
     def case_of(self, task: TaskId) -> Case | None:
         """The Case of a task id."""
         row = self._one("SELECT body FROM cases WHERE task = ?", task)
-        return thaw(Case, row[0]) if row else None
+        return self._case(row[0]) if row else None
 
     def open_cases(self) -> list[Case]:
         """Cases that a new block can still change."""
         rows = self._all("SELECT body FROM cases WHERE open = 1 ORDER BY task")
-        return [thaw(Case, body) for (body,) in rows]
+        return [self._case(body) for (body,) in rows]
 
     def cases(self, limit: int = 100) -> list[Case]:
         """The newest Cases."""
         rows = self._all("SELECT body FROM cases ORDER BY rowid DESC LIMIT ?", limit)
-        return [thaw(Case, body) for (body,) in rows]
+        return [self._case(body) for (body,) in rows]
+
+    def _case(self, covered: bytes) -> Case:
+        found: Case = thaw(Case, self._cover.take(CASES, covered))
+        return found
 
     # ------------------------------------------------------------------------------ events
 
@@ -136,34 +152,42 @@ class Store:
         except the new ones.
         """
         fresh: list[OutboxRow] = []
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                if changed is not None:
-                    self._put_case(changed)
-                if closes is not None:
-                    self._db.execute("UPDATE outbox SET status = 'done' WHERE key = ?", (closes,))
-                for action in ordered:
-                    if not isinstance(action, Reply) and (row := self._put_row(action)):
-                        fresh.append(row)
-                if cursor is not None:
-                    self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", cursor)
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
+        with self._lock, self._transaction():
+            if changed is not None:
+                self._put_case(changed)
+            if closes is not None:
+                # The key stays, so that the same order is not done again; its body (Evidence has
+                # up to 4 MiB) is needed no more.
+                self._db.execute(
+                    "UPDATE outbox SET status = 'done', body = x'' WHERE key = ?", (closes,)
+                )
+            for action in ordered:
+                if not isinstance(action, Reply) and (row := self._put_row(action)):
+                    fresh.append(row)
+            if cursor is not None:
+                self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", cursor)
         return fresh
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
 
     def _put_case(self, case: Case) -> None:
         task = case.task.id if case.task else None
         self._db.execute(
             "INSERT INTO cases VALUES (?, ?, ?, ?) ON CONFLICT (commitment) DO UPDATE SET"
             " task = excluded.task, open = excluded.open, body = excluded.body",
-            (case.commitment, task, int(not case.over), freeze(case)),
+            (case.commitment, task, int(wakes(case)), self._cover.put(CASES, freeze(case))),
         )
         if case.over:
             self._db.executemany(
-                "UPDATE outbox SET status = 'cancelled' WHERE status = 'pending'"
+                "UPDATE outbox SET status = 'cancelled', body = x'' WHERE status = 'pending'"
                 " AND commitment = ? AND kind = ?",
                 [(case.commitment, kind.__name__) for kind in ENDS_WITH_TASK],
             )
@@ -172,7 +196,7 @@ class Store:
         key, kind = row_key(action), type(action).__name__
         done = self._db.execute(
             "INSERT OR IGNORE INTO outbox VALUES (?, ?, ?, ?, 'pending')",
-            (key, action.commitment, kind, freeze(action)),
+            (key, action.commitment, kind, self._cover.put(OUTBOX, freeze(action))),
         )
         return OutboxRow(key, action) if done.rowcount else None
 
@@ -181,13 +205,43 @@ class Store:
         rows = self._all(
             "SELECT key, kind, body FROM outbox WHERE status = 'pending' ORDER BY rowid"
         )
-        return [OutboxRow(key, thaw(getattr(actions, kind), body)) for key, kind, body in rows]
+        return [
+            OutboxRow(key, thaw(getattr(actions, kind), self._cover.take(OUTBOX, body)))
+            for key, kind, body in rows
+        ]
 
     def is_pending(self, key: bytes) -> bool:
         """False when the row was closed or cancelled meanwhile."""
         return (
             self._one("SELECT 1 FROM outbox WHERE key = ? AND status = 'pending'", key) is not None
         )
+
+    def reach(self, block: BlockRef) -> None:
+        """Every event up to this head is applied. Its hash shows, after a restart, whether the
+        chain was reorganised meanwhile."""
+        with self._lock, self._transaction():
+            place = (block.number, END_OF_BLOCK)
+            self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", place)
+            self._db.execute(
+                "INSERT OR REPLACE INTO blocks VALUES (?, ?)", (block.number, block.hash)
+            )
+            self._db.execute(
+                "DELETE FROM blocks WHERE number NOT IN"
+                " (SELECT number FROM blocks ORDER BY number DESC LIMIT ?)",
+                (KEPT_BLOCKS,),
+            )
+
+    def rewind(self, to_block: int) -> None:
+        """What lies above is told again."""
+        with self._lock, self._transaction():
+            place = (to_block, END_OF_BLOCK)
+            self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", place)
+            self._db.execute("DELETE FROM blocks WHERE number > ?", (to_block,))
+
+    def blocks(self) -> list[BlockRef]:
+        """The newest heads that were reached, oldest first."""
+        rows = self._all("SELECT number, hash FROM blocks ORDER BY number")
+        return [BlockRef(number, block_hash) for number, block_hash in rows]
 
     def cursor(self) -> tuple[int, int] | None:
         """(block, log index) of the last chain event that was applied."""
@@ -226,12 +280,13 @@ class Store:
 
     def put_blob(self, key: str, body: bytes) -> None:
         """Keep bytes under a name; the first ones stay."""
-        self._run("INSERT OR IGNORE INTO blobs VALUES (?, ?)", key, body)
+        covered = self._cover.put(BLOBS, body)
+        self._run("INSERT OR IGNORE INTO blobs VALUES (?, ?)", key, covered)
 
     def blob(self, key: str) -> bytes | None:
         """Bytes kept under a name."""
         row = self._one("SELECT body FROM blobs WHERE key = ?", key)
-        return row[0] if row else None
+        return self._cover.take(BLOBS, row[0]) if row else None
 
     def add_answer(self, commitment: Commitment, member: bytes, nonce: bytes, root: bytes) -> None:
         """Remember an answer that the Machine gave to a member during the run."""
@@ -265,13 +320,19 @@ class Store:
 
     def note(self, at: float, commitment: Commitment | None, what: str) -> None:
         """Write a line of the operator's journal. Never a secret, never a name from a Capsule."""
+        covered = self._cover.put(JOURNAL, what.encode())
         self._run(
-            "INSERT INTO journal (at, commitment, what) VALUES (?, ?, ?)", at, commitment, what
+            "INSERT INTO journal (at, commitment, what) VALUES (?, ?, ?)", at, commitment, covered
         )
+        self._run("DELETE FROM journal WHERE id <= (SELECT max(id) FROM journal) - ?", KEPT_NOTES)
 
     def notes(self, limit: int = 200) -> list[tuple[float, bytes | None, str]]:
         """The newest journal lines, newest first."""
-        return self._all("SELECT at, commitment, what FROM journal ORDER BY id DESC LIMIT ?", limit)
+        rows = self._all("SELECT at, commitment, what FROM journal ORDER BY id DESC LIMIT ?", limit)
+        return [
+            (at, who, self._cover.take(JOURNAL, what).decode(errors="replace"))
+            for at, who, what in rows
+        ]
 
     # ------------------------------------------------------------------------------ plumbing
 

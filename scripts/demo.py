@@ -76,8 +76,10 @@ def run(network: Network, job: Job, story: Story) -> dict[str, Any]:
     requester, b, c = (network.people[name] for name in PEOPLE)
     request = ask_for_common(network, requester, (b, c), job)
     story.say("capsules sealed, policies set; asking for consent and posting")
+    earned = network.credits()
     task = order(requester, request)
     story.follow(network, task, requester, (b, c), TASK_SECONDS)
+    story.paid(earned, network.credits())
     story.memory({node.name: resident(node.pid) for node in network.nodes.values()})
     return verify(network, task, {node.name: results(node, task) for node in (b, c)})
 

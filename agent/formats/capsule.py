@@ -251,6 +251,11 @@ def open_stream(
     return header
 
 
+def promises(header: CapsuleHeader, content_key: bytes, digest: bytes) -> bool:
+    """Whether a header promises a payload of this sha256, for somebody who holds the key."""
+    return _salted(_derive(content_key)[1], digest) == header.salted_digest
+
+
 def _chunk_count(size: int) -> int:
     return max(1, -(-size // CHUNK))  # an empty payload still has its one, final chunk
 

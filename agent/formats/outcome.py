@@ -57,6 +57,12 @@ class Outcome:
     errors: tuple[str, ...]
     seconds: int
 
+    @property
+    def summary(self) -> str:
+        """One line for people; nothing in it was chosen by anybody's data but the exit code."""
+        code = "" if self.exit_code is None else f", exit code {self.exit_code}"
+        return ", ".join([f"{self.status.value}{code}", *self.errors])
+
     def to_body(self) -> dict[str, object]:
         """The claim's value."""
         return {

@@ -22,6 +22,7 @@ app = typer.Typer(help="Post tasks, follow them, fetch results.", no_args_is_hel
 ID = typer.Argument(min=1, help="Number of the task.")
 NODE = Path("node")
 POLL = 0.5  # seconds: a quarter of the fastest chain's block time
+OUTCOME_SECONDS = 15.0  # what members take to say how the run ended; the task is over anyway
 _OVER = ("SETTLED", "FAILED", "EXPIRED")
 
 
@@ -114,9 +115,33 @@ def _follow(client: ControlClient, task: int, seconds: float, as_json: bool) -> 
                 f"go on with: sealrun task watch {task}",
             )
         time.sleep(POLL)
+    if seen == "SETTLED":
+        answer = _with_outcome(client, task, answer)
     show(answer, as_json)
     if seen != "SETTLED":
-        cause = answer.get("cause") or "no cause given"
+        cause = answer.get("why") or answer.get("cause") or "nobody claimed it in time"
         raise TaskNotSettled(
             f"task {task} ended {seen} ({cause})", "your fees came back: withdraw them"
         )
+
+
+def _with_outcome(client: ControlClient, task: int, answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer once the Committee has said how the run ended; SETTLED only says it was paid."""
+    deadline = time.monotonic() + OUTCOME_SECONDS
+    while (
+        answer.get("outcome") is None
+        and {"requester", "receiver"} & set(answer.get("roles", ()))
+        and time.monotonic() < deadline
+    ):
+        time.sleep(POLL)
+        answer = client.get(f"/v1/tasks/{task}")
+    if outcome := answer.get("outcome"):
+        say(f"task {task}: the function ended {ending(outcome)}")
+    return answer
+
+
+def ending(outcome: dict[str, Any]) -> str:
+    """How a run ended, in a few words."""
+    code = outcome["exit_code"]
+    words = [outcome["status"] if code is None else f"{outcome['status']} with exit code {code}"]
+    return ", ".join([*words, *outcome["errors"]])

@@ -43,9 +43,10 @@ class SubmitPost(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitClaim(Action):
-    """Claim with this Node's ECVRF proof."""
+    """Claim with this Node's ECVRF proof. ``at`` tells later tries from the first."""
 
     task: Task
+    at: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +240,6 @@ class AskDuring(Action):
     task: Task
     spec: bytes
     before: bytes
-    session_key_hash: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,11 +273,13 @@ class SignConsent(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryMachine(Action):
-    """Appraise the Executor's Machine over the owner's own nonce and policy."""
+    """Appraise the Executor's Machine over the owner's own nonce and policy. ``at`` tells the
+    question after a reorganisation from the one before it."""
 
     task: Task
     spec: bytes
     evidence_root: bytes
+    at: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,8 +327,19 @@ class SendBrief(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FetchResult(Action):
-    """Learn the result's CID from the Committee, fetch it and open it."""
+class LearnOutcome(Action):
+    """Learn from the Committee how the run ended, and which Capsule is this Node's result."""
 
     task: Task
     members: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchResult(Action):
+    """Fetch this Node's RESULT Capsule and open it. ``owner`` is the session key that signed it."""
+
+    task: Task
+    members: tuple[Address, ...]
+    name: str
+    cid: str
+    owner: bytes

@@ -23,11 +23,13 @@ from nodeclient.core.events import (
     TaskPosted,
     TaskSettled,
 )
-from nodeclient.core.roles.broker import Broker
+from nodeclient.core.roles.broker import NOTHING_SEALED, Broker
+from nodeclient.core.roles.broker import State as BrokerState
 from nodeclient.core.roles.executor import Executor
 from nodeclient.core.roles.member import Member
 from nodeclient.core.roles.receiver import Receiver
 from nodeclient.core.roles.requester import Requester
+from nodeclient.core.roles.requester import State as RequesterState
 from nodeclient.core.roles.table import UnexpectedEvent
 from nodeclient.core.types import Address, Commitment, Parameters, Task, TaskState
 
@@ -47,8 +49,7 @@ class Me:
     """The Node itself, as far as the rules care.
 
     ``confirmations`` in blocks before a key is released; ``boot_limit`` attempts per phase;
-    ``expire_grace`` blocks that a member leaves to the requester before it calls ``expire``, and
-    the requester to the leader before it calls ``draw``.
+    ``expire_grace`` blocks that a member leaves to the requester before it calls ``expire``.
     """
 
     address: Address
@@ -135,6 +136,20 @@ def fold(case: Case, event: TaskEvent) -> Case:
             return replace(case, state=TaskState.EXPIRED)
         case _:
             raise UnexpectedEvent(case.state, event)
+
+
+def unposted(case: Case) -> Case:
+    """What is left of a Case whose posting a reorganisation took off the chain.
+
+    Executor and member begin with facts of the chain, so they end with them; a consent or an order
+    waits for the posting again. A broker whose keys left stays where it is: there is no second key.
+    """
+    broker, requester = case.broker, case.requester
+    if broker is not None and broker.state in NOTHING_SEALED:
+        broker = replace(broker, state=BrokerState.CONSENTED)
+    if requester is not None:
+        requester = replace(requester, state=RequesterState.POSTING)
+    return Case(case.commitment, broker=broker, requester=requester, receiver=case.receiver)
 
 
 def committee_hash(members: tuple[Address, ...]) -> bytes:

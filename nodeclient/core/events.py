@@ -1,8 +1,7 @@
 """Past facts that drive a Node. Frozen; named in the past tense with the contracts' nouns.
 
-Three sources: the chain (``ChainEvent``), other Nodes (``PeerEvent``), and the Node's own adapters
-reporting what became of an action (``OutcomeEvent``). Random numbers and clocks reach the rules
-only inside events, never by a call.
+Three sources: the chain (``ChainEvent``), other Nodes (``PeerEvent``), own adapters reporting what
+became of an action (``OutcomeEvent``). Chance and clocks reach the rules only inside events.
 """
 
 from __future__ import annotations
@@ -289,9 +288,13 @@ class MachineBooted(OutcomeEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineLost(OutcomeEvent):
-    """The Machine or its session is gone, or a step on it failed for good."""
+    """The Machine or its session is gone, or a step on it failed for good.
+
+    ``resume`` names the boot that is lost; empty: a boot that did not come to be.
+    """
 
     reason: str
+    resume: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,7 +368,7 @@ class EvidenceAppraised(OutcomeEvent):
 
     phase: Phase
     vote: Vote
-    session_key_hash: bytes
+    evidence_root: bytes
     reasons: tuple[str, ...]
     summary: bytes
 
@@ -374,7 +377,7 @@ class EvidenceAppraised(OutcomeEvent):
 class BeforeLearned(OutcomeEvent):
     """A member that was late for BEFORE holds the Evidence that the record on chain names."""
 
-    session_key_hash: bytes
+    evidence_root: bytes
     summary: bytes
 
 
@@ -432,11 +435,19 @@ class KeysSealed(OutcomeEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResultOpened(OutcomeEvent):
-    """A result lies in the receiver's folder."""
+class OutcomeLearned(OutcomeEvent):
+    """A quorum of members says how the run ended, and which Capsule, if any, is the result."""
 
-    name: str
-    cid: str
+    outcome: bytes
+    owner: bytes
+    name: str = ""
+    cid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultOpened(OutcomeEvent):
+    """The result lies in the receiver's folder."""
+
     path: str
 
 

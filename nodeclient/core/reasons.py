@@ -17,6 +17,7 @@ class Code(StrEnum):
     # owner policy
     NO_POLICY = "no-policy"
     CAPSULE_NOT_NAMED = "capsule-not-named"
+    CAPSULE_UNUSABLE = "capsule-unusable"
     FUNCTION_NOT_PERMITTED = "function-not-permitted"
     COMMAND_NOT_PERMITTED = "command-not-permitted"
     RUNTIME_NOT_PERMITTED = "runtime-not-permitted"

@@ -16,7 +16,8 @@ from nodeclient.core import events as ev
 from nodeclient.core.actions import Action, Reply
 from nodeclient.core.case import Case, Me, Role, fold
 from nodeclient.core.roles import broker, executor, member, receiver, requester
-from nodeclient.core.roles.table import Table, look_up
+from nodeclient.core.roles.table import Table, ignored, look_up
+from nodeclient.core.types import ZERO_HASH, BlockRef
 
 TABLES: dict[Role, Table] = {
     Role.EXECUTOR: executor.TABLE,
@@ -25,6 +26,7 @@ TABLES: dict[Role, Table] = {
     Role.RECEIVER: receiver.TABLE,
     Role.REQUESTER: requester.TABLE,
 }
+BLOCK = ev.BlockSeen(BlockRef(0, ZERO_HASH))
 
 
 def step(case: Case, event: ev.Event, me: Me) -> tuple[Case, tuple[Action, ...]]:
@@ -76,11 +78,22 @@ def begin(case: Case, event: ev.Event, me: Me) -> tuple[Case, tuple[Action, ...]
             if receives(event.spec, me):
                 started["receiver"] = case.receiver or receiver.Receiver()
         case ev.ResultAnnounced() if Role.RECEIVER in me.roles and case.receiver is None:
-            if case.task is not None:
+            if case.task is not None and event.sender == case.task.executor:
                 fresh = receiver.Receiver()
                 taken, actions = receiver.on_announced(fresh, event, case, me)
                 started["receiver"] = taken
     return replace(case, **started), actions
+
+
+def wakes(case: Case) -> bool:
+    """True when the next block can mean something to a role of this Case.
+
+    Every posted Task makes a Case, so this bounds what a block costs by the Tasks that this Node
+    still has a part in.
+    """
+    roles = ((table, getattr(case, role.value)) for role, table in TABLES.items())
+    handlers = (look_up(table, data.state, BLOCK) for table, data in roles if data is not None)
+    return any(handler not in (None, ignored) for handler in handlers)
 
 
 def receives(spec: bytes, me: Me) -> bool:

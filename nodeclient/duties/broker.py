@@ -43,9 +43,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     me = services.me
 
     async def sign_consent(action: do.SignConsent, emit: Emit) -> None:
-        """Counts one use per commitment, then answers; the same consent may be signed again."""
-        for cid in action.cids:
-            services.store.use_policy(cid, action.commitment)
+        """The same consent may be signed again; its use was counted when the policy said yes."""
         consent = build_consent(
             me.parameters, action.commitment, me.address, action.cids, services.root.sign
         )
@@ -61,7 +59,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         except FormatError as error:
             reasons, session_hpke = (f"malformed: {error}",), b""
         for text in reasons:
-            services.note(action.commitment, f"no key is released: {text}")
+            services.note_reason(action.commitment, "no key is released", text)
         return ev.MachineQueried(
             commitment=action.commitment,
             session_hpke=session_hpke,
@@ -174,7 +172,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 except PeerError:
                     continue
                 del missing[cid]
-                services.note(action.commitment, f"key released for {cid}")
+                services.note(action.commitment, "key released", f" for {cid}")
             if missing:
                 await asyncio.sleep(RETRY_SECONDS)
         return ev.ActionDone(commitment=action.commitment, action=do.SendKeys.__name__)
@@ -184,7 +182,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         for cid in action.cids:
             services.note(
                 action.commitment,
-                f"EXPOSED: the task failed after the key of {cid} was released; seal it again",
+                "EXPOSED: the task failed after a key was released; seal the capsule again",
+                f": {cid}",
             )
 
     return {

@@ -9,9 +9,9 @@ from dataclasses import replace
 from agent.formats import cbor, p256
 from agent.formats.capsule import parse_header
 from agent.formats.cbor import FormatError
-from agent.formats.evidence import Evidence, fold_nonces, nonce_path, session_key_hash
+from agent.formats.evidence import Evidence, fold_nonces, nonce_path
 from agent.formats.messages import Outcome, Transcript
-from agent.formats.shape import as_bytes, as_list, as_text
+from agent.formats.shape import as_bytes, as_list
 from agent.formats.taskspec import TaskSpec
 from nodeclient.attestation.schedule import next_wait
 from nodeclient.core import actions as do
@@ -28,10 +28,11 @@ from nodeclient.core.types import Address, Phase, Statement, Task, Verdict
 from nodeclient.core.votes import sign, unsigned, vote_on
 from nodeclient.duties.services import RETRY_SECONDS, Services
 from nodeclient.p2p.errors import PeerDeclined, PeerError
-from nodeclient.p2p.messages import EvidenceRequest, Question, vote_message
+from nodeclient.p2p.messages import MAX_OUTCOME, EvidenceRequest, Question, vote_message
 from nodeclient.runner import Effect, Emit
 
 SHARE_TRIES = 20
+FETCH_TRIES = 8  # of one result, RETRY_SECONDS apart
 
 
 def effects(services: Services) -> dict[type[do.Action], Effect]:
@@ -42,7 +43,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         """Reads, then signs; a second vote of the (phase, attempt) is dropped by the rules."""
         reasons, summary = await judge(action)
         for text in reasons:
-            services.note(action.commitment, f"{action.phase.name} contraindicated: {text}")
+            services.note_reason(action.commitment, f"{action.phase.name} contraindicated", text)
+        if not reasons:
+            services.note(action.commitment, f"{action.phase.name} affirmed")
         verdict = Verdict.CONTRAINDICATED if reasons else Verdict.AFFIRMING
         task = action.task
         vote = vote_on(me.parameters, task, task.executor, action.phase, action.statement, verdict)
@@ -50,7 +53,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             commitment=action.commitment,
             phase=action.phase,
             vote=sign(me.parameters, vote, me.address, services.keys.account),
-            session_key_hash=action.statement.session_key_hash,
+            evidence_root=action.statement.evidence_root,
             reasons=reasons,
             summary=summary,
         )
@@ -147,16 +150,20 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         stated = evidence.claim("outcome")
         if stated is None:
             return frozenset()
-        held = set()
-        for cid in Outcome.from_body(stated).results.values():
+        cids = Outcome.from_body(stated).results.values()
+        return frozenset([cid for cid in cids if await fetched(cid, executor)])
+
+    async def fetched(cid: str, executor: Address) -> bool:
+        """Tries for a while: the vote is for ever, a lost packet not the Executor's fault."""
+        for _ in range(FETCH_TRIES):
             try:
-                header = parse_header(await services.fetch_block(cid, (executor,)))
+                header = parse_header(await services.await_block(cid, (executor,)))
                 for chunk in header.chunks:
-                    await services.fetch_block(chunk, (executor,))
+                    await services.await_block(chunk, (executor,))
+                return True
             except PeerError:
-                continue
-            held.add(cid)
-        return frozenset(held)
+                await asyncio.sleep(RETRY_SECONDS)
+        return False
 
     async def learn_before(action: do.LearnBefore, emit: Emit) -> ev.OutcomeEvent:
         """Reads only. What counts is the root on chain, which a quorum affirmed."""
@@ -169,17 +176,18 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 if evidence.root == action.evidence_root:
                     return ev.BeforeLearned(
                         commitment=action.commitment,
-                        session_key_hash=session_key_hash(*evidence.session()),
+                        evidence_root=evidence.root,
                         summary=remember(evidence).encode(),
                     )
             except (PeerError, FormatError) as error:
-                services.note(action.commitment, f"no evidence to learn from: {error}")
+                services.note(action.commitment, "no evidence to learn from", f": {error}")
             await asyncio.sleep(RETRY_SECONDS)
 
     async def ask_during(action: do.AskDuring, emit: Emit) -> None:
         """Asks until the Task is over, at times that only this member knows. After a restart it
         asks on with new nonces; the old ones are remembered as asked."""
         last: Remembered | None = None
+        told: set[str] = set()
         while True:
             await asyncio.sleep(next_wait(services.settings.question_rate))
             nonce = secrets.token_bytes(32)
@@ -187,14 +195,14 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             answer = await put_question(action, nonce)
             if answer is None:
                 continue
-            root, reasons, last = await judge_answer(action, nonce, answer, last)
+            root, reasons, last = await judge_answer(action, nonce, answer, last, told)
             emit(
                 ev.QuestionAnswered(
                     commitment=action.commitment, nonce=nonce, evidence_root=root, reasons=reasons
                 )
             )
             for text in reasons:
-                services.note(action.commitment, f"DURING contraindicated: {text}")
+                services.note_reason(action.commitment, "DURING contraindicated", text)
 
     async def put_question(action: do.AskDuring, nonce: bytes) -> bytes | None:
         """The answer; None when the Machine does not run now; b"" when nobody answers in time."""
@@ -212,9 +220,15 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         return b""
 
     async def judge_answer(
-        action: do.AskDuring, nonce: bytes, answer: bytes, last: Remembered | None
+        action: do.AskDuring,
+        nonce: bytes,
+        answer: bytes,
+        last: Remembered | None,
+        told: set[str],
     ) -> tuple[bytes, tuple[str, ...], Remembered | None]:
-        """(evidence root, reasons, latest affirmed Evidence)."""
+        """(evidence root, reasons, latest affirmed Evidence). What the Evidence tells without
+        being a reason, refused connections say, is noted once; ``told`` remembers it.
+        """
         if not answer:
             return b"", ("silence: the machine did not answer in time",), last
         try:
@@ -230,6 +244,10 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             last=last,
         )
         result = await appraise_with(action.task, action.spec, evidence, expected)
+        for text in result.notes:
+            if text not in told:
+                told.add(text)
+                services.note(action.commitment, f"DURING: {text}")
         reasons = tuple(f"{each.code}: {each.text}" for each in result.reasons)
         return evidence.root, reasons, last if reasons else remember(evidence)
 
@@ -248,18 +266,19 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
 
     async def share_vote(action: do.ShareVote, emit: Emit) -> None:
         """Harmless twice: a fellow counts a member's vote once."""
-        missing = {member for member in action.members if member != me.address}
         message = vote_message(action.commitment, action.vote)
-        for _ in range(SHARE_TRIES):
-            for member in sorted(missing):
+
+        async def tell(member: Address) -> None:
+            for _ in range(SHARE_TRIES):
                 try:
                     await services.ask(member, "vote", message)
-                    missing.discard(member)
+                    return
                 except PeerError:
-                    continue
-            if not missing:
-                return
-            await asyncio.sleep(RETRY_SECONDS)
+                    await asyncio.sleep(RETRY_SECONDS)
+
+        async with asyncio.TaskGroup() as sharing:
+            for member in set(action.members) - {me.address}:
+                sharing.create_task(tell(member))
 
     return {
         do.AppraiseEvidence: appraise_evidence,
@@ -280,18 +299,15 @@ def as_attempt(evidence: Evidence) -> int:
 
 
 def results_summary(evidence: Evidence) -> bytes:
-    """What receivers will ask for: results by receiver, and the session key that signed them."""
+    """What requester and receivers will ask for: the outcome, and the key that signed results."""
     outcome = Outcome.from_body(evidence.claim("outcome"))
     transcript = evidence.claim("erasure")
     if not isinstance(transcript, bytes):
         raise FormatError("claim erasure is missing")
-    results = [[name, cid] for name, cid in sorted(outcome.results.items())]
-    return cbor.encode([results, Transcript.open(transcript).signing])
+    return cbor.encode([outcome.to_body(), Transcript.open(transcript).signing])
 
 
-def read_summary(summary: bytes) -> tuple[dict[str, str], bytes]:
-    """(receiver name -> CID, session signing key) of what ``results_summary`` kept."""
-    results, signing = as_list(cbor.decode(summary, 64 * 1024), 2, 2, "summary")
-    pairs = [as_list(pair, 2, 2, "result") for pair in as_list(results, 0, 64, "results")]
-    named = {as_text(name, 1, 64, "name"): as_text(cid, 1, 128, "cid") for name, cid in pairs}
-    return named, as_bytes(signing, 64, "signing key")
+def read_summary(summary: bytes) -> tuple[Outcome, bytes]:
+    """(outcome, session signing key) of what ``results_summary`` kept."""
+    outcome, signing = as_list(cbor.decode(summary, MAX_OUTCOME), 2, 2, "summary")
+    return Outcome.from_body(outcome), as_bytes(signing, 64, "signing key")

@@ -29,8 +29,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     me, machine, store = services.me, services.machine, services.store
 
     def lost(action: do.Action, error: MachineError) -> ev.MachineLost:
-        services.note(action.commitment, f"the machine is lost: {error}")
-        return ev.MachineLost(commitment=action.commitment, reason=error.message)
+        services.note(action.commitment, "the machine is lost", f": {error}")
+        resume = getattr(action, "resume", b"")  # an order to boot has none yet
+        return ev.MachineLost(commitment=action.commitment, reason=error.message, resume=resume)
 
     async def boot(action: do.BootMachine, emit: Emit) -> ev.OutcomeEvent:
         """Twice boots twice: a Machine that nobody adopted cleans itself and ends."""
@@ -108,7 +109,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             await machine.call(action.resume, "release", release.to_body())
         except MachineRefused as error:
             # A key that does not open anything: the run ends as INPUT_MISSING, not the Machine.
-            services.note(action.commitment, f"the agent refused a key: {error.message}")
+            services.note(action.commitment, "the agent refused a key", f": {error.message}")
         except MachineError as error:
             return lost(action, error)
         return ev.KeyDelivered(commitment=action.commitment, cid=action.cid)
@@ -129,7 +130,10 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 return lost(action, error)
             except FormatError as error:
                 return lost(action, MachineError(str(error), "look at the agent's log"))
-            enough = status.answers >= services.settings.min_answers
+            # Both must hold: an answer that died with this daemon before it was noted counts for
+            # the Agent, but cannot be shown to the Committee.
+            noted = len(store.answers(action.commitment))
+            enough = min(status.answers, noted) >= services.settings.min_answers
             if status.state is State.DONE and status.outcome is not None and enough:
                 break
             await asyncio.sleep(POLL_SECONDS)
@@ -140,14 +144,16 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         )
 
     async def clean(action: do.CleanMachine, emit: Emit) -> ev.OutcomeEvent:
-        """Harmless twice: the Agent repeats the transcript that it signed."""
+        """Harmless twice: the transcript is kept before the power goes, and looked for first."""
+        kept = f"transcript:{action.commitment.hex()}"
         try:
-            transcript = await machine.call(action.resume, "clean", None)
+            transcript = store.blob(kept) or await machine.call(action.resume, "clean", None)
+            if not isinstance(transcript, bytes):
+                raise MachineError("the agent gave no transcript", "look at its log")
+            store.put_blob(kept, transcript)
             await machine.power_off(action.resume)
         except MachineError as error:
             return lost(action, error)
-        if not isinstance(transcript, bytes):
-            return lost(action, MachineError("the agent gave no transcript", "look at its log"))
         during = tuple(
             (Address(member), nonce, root)
             for member, nonce, root in store.answers(action.commitment)

@@ -26,7 +26,7 @@ from nodeclient.p2p.messages import (
 )
 from nodeclient.runner import Effect, Emit
 
-WAIT_FOR_ALL_SECONDS = 4.0  # how long a quorum waits for the members that are still missing
+WAIT_FOR_ALL_SECONDS = 4.0  # how long a quorum waits for each member that is still missing
 Answer = TypeVar("Answer")
 
 
@@ -77,21 +77,37 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         enough: int,
         ask: Callable[[Address], Awaitable[Answer | None]],
     ) -> dict[Address, Answer]:
-        """Ask in rounds until all answered, or enough did and the others had their time."""
+        """Ask all at once, each until it answers, so that a silent one keeps nobody waiting.
+
+        Ends when all answered, or ``WAIT_FOR_ALL_SECONDS`` after enough did.
+        """
         answers: dict[Address, Answer] = {}
-        waited = 0.0
-        while True:
-            missing = [member for member in members if member not in answers]
-            for member, answer in zip(
-                missing, await asyncio.gather(*(ask(m) for m in missing)), strict=True
-            ):
-                if answer is not None:
+
+        async def insist(member: Address) -> None:
+            while member not in answers:
+                answer = await ask(member)
+                if answer is None:
+                    await asyncio.sleep(RETRY_SECONDS)
+                else:
                     answers[member] = answer
-            full = len(answers) == len(members)
-            if full or (len(answers) >= enough and waited >= WAIT_FOR_ALL_SECONDS):
-                return answers
-            await asyncio.sleep(RETRY_SECONDS)
-            waited += RETRY_SECONDS
+
+        asking = {asyncio.create_task(insist(member)) for member in members}
+        try:
+            patience = None
+            while asking:
+                done, asking = await asyncio.wait(
+                    asking, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                )
+                for each in done:
+                    each.result()
+                if not done:
+                    break
+                if len(answers) >= enough:
+                    patience = WAIT_FOR_ALL_SECONDS
+        finally:
+            for each in asking:
+                each.cancel()
+        return dict(answers)
 
     async def one_vote(
         member: Address, action: do.CollectVotes, request: AppraisalRequest
@@ -131,7 +147,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                     Address(receiver.node), "notice", ResultNotice(action.commitment)
                 )
             except PeerError as error:
-                services.note(action.commitment, f"a receiver was not reached: {error.message}")
+                services.note(action.commitment, "a receiver was not reached", f": {error.message}")
 
     return {
         do.CollectNonces: collect_nonces,

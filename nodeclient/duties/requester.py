@@ -48,17 +48,20 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         return f"owner 0x{owner.hex()} does not answer: {last}"
 
     async def send_brief(action: do.SendBrief, emit: Emit) -> ev.OutcomeEvent:
-        """Sends until Executor and a quorum of members have it, and keeps trying for the rest.
+        """To all at once, so that a silent member keeps nobody waiting; to each until it has it.
 
         Harmless twice: who has the TaskSpec only acknowledges.
         """
-        missing = {action.executor, *action.members}
-        while missing:
-            for peer in sorted(missing):
+
+        async def insist(peer: Address) -> None:
+            while True:
                 if await briefed(peer, action):
-                    missing.discard(peer)
-            if missing:
+                    return
                 await asyncio.sleep(RETRY_SECONDS)
+
+        async with asyncio.TaskGroup() as sending:
+            for peer in {action.executor, *action.members}:
+                sending.create_task(insist(peer))
         return ev.ActionDone(commitment=action.commitment, action=do.SendBrief.__name__)
 
     async def briefed(peer: Address, action: do.SendBrief) -> bool:

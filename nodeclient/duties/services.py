@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from agent.formats.cbor import FormatError
 from agent.formats.cid import check_block
+from agent.formats.taskspec import TaskSpec
 from nodeclient.capsules.keys import KeyVault
 from nodeclient.core.case import Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.types import Address
+from nodeclient.holdings import faults
 from nodeclient.keys import NodeKeys
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.directory import Directory
-from nodeclient.p2p.errors import PeerError
+from nodeclient.p2p.errors import PeerDeclined, PeerError, PeerSilent
 from nodeclient.p2p.messages import BlockRequest, pack, unpack
 from nodeclient.policies import Policies
 from nodeclient.ports import BlockStore, ChainReader, ChainSender, Root
@@ -34,7 +37,7 @@ class Settings:
 
     ``appraisal`` what this deployment accepts of Machines (as a member, and for own functions).
     ``question_rate`` questions per second of each member; ``min_answers`` before DURING may end;
-    ``silence_seconds`` after which an unanswered question is a finding.
+    ``silence_seconds`` after which an unanswered question is a finding, and a block missing.
     """
 
     results: str
@@ -42,6 +45,12 @@ class Settings:
     question_rate: float = 0.5
     min_answers: int = 3
     silence_seconds: float = 20.0
+
+
+class Note(Protocol):
+    """Tells the operator. ``private`` goes into the sealed journal and not into the log."""
+
+    def __call__(self, commitment: bytes | None, what: str, private: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
@@ -63,8 +72,17 @@ class Services:
     policies: Policies
     reference: Reference
     head: Callable[[], int]
-    note: Callable[[bytes | None, str], None]
+    note: Note
     answer: Callable[[int, object], None]
+
+    def note_reason(self, commitment: bytes, what: str, reason: str) -> None:
+        """Note a reason "code: text"; the text may say what stands in the TaskSpec."""
+        code, colon, text = reason.partition(":")
+        self.note(commitment, f"{what}: {code}", colon + text)
+
+    def faults(self, spec: TaskSpec, cids: Sequence[str]) -> tuple[str, ...]:
+        """Why this Node's own Capsules cannot serve a TaskSpec; empty: they can."""
+        return faults(self.root, self.vault, self.blocks, spec, cids)
 
     async def ask(self, peer: Address, method: str, message: object) -> bytes:
         """One request to a registered peer. Raises ``PeerError``."""
@@ -86,18 +104,39 @@ class Services:
         """A block from the own store or from the first provider that has it; checked, kept.
 
         Raises:
-            PeerError: nobody has it.
+            PeerDeclined: all answered, and nobody has it.
+            PeerSilent: nobody has it of those that answered.
         """
         if self.blocks.has(cid):
             return self.blocks.get(cid)
+        kind: type[PeerError] = PeerDeclined
         for peer in providers:
             if peer == self.me.address:
                 continue
             try:
                 block = await self.ask(peer, "block", BlockRequest(cid))
                 check_block(cid, block)
-            except (PeerError, FormatError):
+            except (PeerDeclined, FormatError):
+                continue
+            except PeerError:
+                kind = PeerSilent
                 continue
             self.blocks.put(cid, block)
             return block
-        raise PeerError(f"no peer has block {cid[:16]}…", "wait for its owner to come back")
+        raise kind(f"no peer has block {cid[:16]}…", "wait for its owner to come back")
+
+    async def await_block(self, cid: str, providers: tuple[Address, ...]) -> bytes:
+        """A block on which a Task's end depends: a provider that restarts just now is waited for.
+
+        Raises:
+            PeerError: nobody has it, or who might was silent for ``silence_seconds``.
+        """
+        clock = asyncio.get_running_loop()
+        end = clock.time() + self.settings.silence_seconds
+        while True:
+            try:
+                return await self.fetch_block(cid, providers)
+            except PeerSilent:
+                if clock.time() > end:
+                    raise
+            await asyncio.sleep(RETRY_SECONDS)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import secrets
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,8 @@ from nodeclient.errors import MachineError
 
 _log = logging.getLogger(__name__)
 HELLO_SECONDS = 5.0
+PORTS = range(20_000, 30_000)  # below Linux's default ip_local_port_range
+_PORT_TRIES = 100
 MAX_WAITING = 8  # connections that have not said hello; more are cut off at once
 
 Serve = Callable[[str, object], Awaitable[object]]
@@ -83,6 +86,17 @@ class Link:
         self._server = server
         self._acceptor = asyncio.create_task(self._accept(server))
         return int(server.getsockname()[1])
+
+    def listen_anywhere(self, host: str) -> int:
+        """Bind a free port to which a restarted daemon can come back. Raises MachineError.
+
+        Not one that the kernel gives to outgoing connections: while this daemon is down, any of
+        them could take it, and the Machine would be lost with it.
+        """
+        for _ in range(_PORT_TRIES):
+            with contextlib.suppress(MachineError):
+                return self.listen(host, PORTS.start + secrets.randbelow(len(PORTS)))
+        raise MachineError("no port for the Machine is free", f"free one of {PORTS}")
 
     async def agent(self, seconds: float) -> RpcConnection:
         """The Agent's live connection; waits for it. Raises MachineError after `seconds`."""

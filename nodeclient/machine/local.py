@@ -79,7 +79,7 @@ class LocalMachine:
         keys = LinkKeys.fresh(secrets.token_bytes(32))
         link = self._link = Link(keys, self._serve)
         try:
-            port = link.listen(_HOST, 0)
+            port = link.listen_anywhere(_HOST)
             image = await asyncio.to_thread(self._process.install)
             boot = self._parameters(keys, port, boot_count)
             await asyncio.to_thread(self._process.start, boot)
@@ -95,10 +95,18 @@ class LocalMachine:
         return record.session()
 
     async def resume(self, resume: bytes) -> Session:
-        """Take over the Agent of an earlier life of this daemon. Raises MachineError if gone."""
+        """Take over the Agent of an earlier life of this daemon. Raises MachineError if gone.
+
+        A PC that went off holds nothing any more; what this one left behind is removed then.
+        """
         record = ResumeRecord.decode(resume)
         known = self._link is not None and self._process.pid == record.pid
-        self._process.adopt(record.pid, record.started)
+        try:
+            self._process.adopt(record.pid, record.started)
+        except MachineError:
+            if self._process.is_newest(record.pid, record.started):
+                await self.power_off()
+            raise
         if not known:
             await self.let_go()
             link = self._link = Link(record.keys, self._serve)

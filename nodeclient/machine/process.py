@@ -76,6 +76,10 @@ class AgentProcess:
             self._child = None
         self.pid, self.started = pid, started
 
+    def is_newest(self, pid: int, started: int) -> bool:
+        """Whether no boot came after that process's, as far as the pid file says."""
+        return (pid, started) == self._noted()
+
     def cut(self) -> None:
         """Cut the power: the process and all that a PC would have held in RAM are gone after it.
 

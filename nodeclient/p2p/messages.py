@@ -17,6 +17,7 @@ from agent.formats.taskspec import MAX_TASKSPEC
 from nodeclient.core.types import Address, Phase, Statement, TaskId, Verdict, Vote
 
 MAX_MESSAGE = 4 << 20
+MAX_OUTCOME = 64 << 10
 
 Bytes20 = Annotated[bytes, Field(min_length=20, max_length=20)]
 Bytes32 = Annotated[bytes, Field(min_length=32, max_length=32)]
@@ -131,17 +132,18 @@ class ResultNotice:
 
 @dataclass(frozen=True, slots=True)
 class ResultQuestion:
-    """To a member: which Capsule is the asker's result?"""
+    """To a member: how did the run end, and which Capsule is the asker's result?"""
 
     commitment: Bytes32
 
 
 @dataclass(frozen=True, slots=True)
 class ResultAnswer:
-    """The asker's RESULT Capsule, its name in the TaskSpec, and the session key that signed it."""
+    """How the run ended (CBOR of ``Outcome``, with nobody's results but the asker's), and the
+    session key that signed the results.
+    """
 
-    cid: Cid
-    name: Annotated[str, Field(min_length=1, max_length=64)]
+    outcome: Annotated[bytes, Field(max_length=MAX_OUTCOME)]
     owner: Annotated[bytes, Field(min_length=64, max_length=64)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -38,6 +39,8 @@ class AnvilChain:
         self._state = state
         self._block_seconds = block_seconds
         self._process: subprocess.Popen[str] | None = None
+        self._held = threading.Event()  # set: nobody but `mine` makes blocks
+        self._clock: threading.Thread | None = None
         self.url = ""
 
     def start(self) -> None:
@@ -73,6 +76,25 @@ class AnvilChain:
         finally:
             watchdog.cancel()
         raise RuntimeError("anvil did not start; run it by hand to see why")
+
+    def hold(self) -> None:
+        """Let no time pass but by `mine`, until `go_on`."""
+        self._held.set()
+        self.rpc("evm_setIntervalMining", 0)
+
+    def go_on(self) -> None:
+        """Blocks come as before. Anvil sets whole seconds only, so they are made here from now."""
+        self._held.clear()
+        if self._clock is None:
+            self._clock = threading.Thread(target=self._tick, daemon=True)
+            self._clock.start()
+
+    def _tick(self) -> None:
+        while self._process is not None:
+            time.sleep(self._block_seconds)
+            if not self._held.is_set():
+                with contextlib.suppress(OSError, RuntimeError):  # it is being stopped
+                    self.mine(1)
 
     def stop(self) -> None:
         """SIGTERM: the state is written in full."""

@@ -17,9 +17,11 @@ from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.images import ImageKind
 from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.presets import PRESETS, Preset
+from nodeclient.chain.reputation import ReputationLedger
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
 from nodeclient.config import Role
+from nodeclient.core.types import Address
 from nodeclient.images.build import BuiltImage, build_runtime
 from nodeclient.images.engine import DEFAULT_SOCKET, ensure_engine
 from nodeclient.machine.local import SIMULATED
@@ -119,6 +121,21 @@ class Network:
         for node in self.workers.values():
             cut_power(node)
         self.chain.stop()
+
+    def credits(self) -> dict[str, int]:
+        """What each worker has earned and not yet withdrawn, in wei."""
+        return asyncio.run(self._credits())
+
+    async def _credits(self) -> dict[str, int]:
+        rpc = Rpc(self.chain.url)
+        try:
+            ledger = ReputationLedger(rpc, self.deployment)
+            return {
+                node.name: await ledger.credit(Address(bytes.fromhex(node.account[2:])))
+                for node in self.workers.values()
+            }
+        finally:
+            await rpc.close()
 
     # ------------------------------------------------------------------------------- details
 

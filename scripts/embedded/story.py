@@ -77,6 +77,12 @@ class Story:
     def _received(self, task: int, receivers: Sequence[NodeProcess]) -> bool:
         return all(node.get(f"/v1/tasks/{task}/results")["results"] for node in receivers)
 
+    def paid(self, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+        """Who was paid, in wei; each withdraws it with a transaction of its own."""
+        for name, credit in after.items():
+            if credit != before[name]:
+                self.say(f"[green]{name:>10}[/green]  paid {credit - before[name]:,} wei")
+
     def memory(self, resident: Mapping[str, int]) -> None:
         """What each daemon occupies."""
         largest = max(resident, key=lambda name: resident[name])

@@ -151,6 +151,18 @@ def test_watch__until_settled__exit_code_0(
     assert outcome.err.splitlines() == [f"task 7: {s}" for s in ("POSTED", "DRAWN", "SETTLED")]
 
 
+def test_watch__function_failed__is_said_beside_the_state(
+    daemon: Daemon, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    ended = {"status": "RAN", "exit_code": 3, "errors": ["UNNAMED_RECEIVER"]}
+    settled = {"task": 7, "state": "SETTLED", "roles": {"requester": "done"}}
+    daemon.answer("/v1/tasks/7", {**settled, "outcome": None}, {**settled, "outcome": ended})
+    outcome = sealrun("task", "watch", 7, "--node", tmp_path, "--json")
+    assert outcome.code == 0
+    assert outcome.json["outcome"] == ended
+    assert "ended RAN with exit code 3, UNNAMED_RECEIVER" in outcome.err
+
+
 @pytest.mark.parametrize("state", ["FAILED", "EXPIRED"])
 def test_watch__not_settled__exit_code_1(
     state: str, daemon: Daemon, tmp_path: Path, sealrun: Sealrun

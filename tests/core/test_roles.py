@@ -10,7 +10,7 @@ from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpe
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case, Me, Role
-from nodeclient.core.roles import broker, executor, member, requester
+from nodeclient.core.roles import broker, executor, member, receiver, requester
 from nodeclient.core.roles.table import UnexpectedEvent
 from nodeclient.core.task import TABLES, step
 from nodeclient.core.types import (
@@ -146,16 +146,32 @@ def test_executor__lower_ticket_leads_already__never_claims() -> None:
     assert step(case, ev.BlockSeen(block(15)), who)[1] == ()
 
 
+def rejected(order: str) -> ev.TransactionRejected:
+    return ev.TransactionRejected(commitment=COMMITMENT, order=order, reason="market: stale")
+
+
 def test_executor__somebody_claimed_in_between__claims_against_the_new_leader() -> None:
     who = me(ME, Role.EXECUTOR)
     ticket = ev.TicketEvaluated(commitment=COMMITMENT, ticket=3, claim_at=14)
     case, _ = walk(who, posted(10), ev.BlockSeen(block(13)), ticket, ev.BlockSeen(block(14)))
-    lost = ev.TransactionRejected(commitment=COMMITMENT, order="claim", reason="market: stale")
     case, _ = step(case, claimed(OTHER, 5), who)
-    case, _ = step(case, lost, who)
+    case, _ = step(case, rejected("claim"), who)
     case, actions = step(case, ev.BlockSeen(block(15)), who)
     assert isinstance(actions[0], do.SubmitClaim)
     assert actions[0].task.executor == OTHER
+
+
+def test_executor__blocks_pass_while_its_draw_is_out__draws_again_only_when_it_was_rejected() -> (
+    None
+):
+    who = me(ME, Role.EXECUTOR)
+    case, actions = walk(who, posted(10), claimed(ME), ev.BlockSeen(block(25)))
+    assert kinds(actions) == ["SubmitDraw"]
+    for number in range(26, 40):
+        case, actions = step(case, ev.BlockSeen(block(number)), who)
+        assert actions == ()
+    case, _ = step(case, rejected("draw"), who)
+    assert kinds(step(case, ev.BlockSeen(block(40)), who)[1]) == ["SubmitDraw"]
 
 
 def test_executor__machine_lost_before_the_record__boots_again_with_the_next_attempt() -> None:
@@ -165,17 +181,57 @@ def test_executor__machine_lost_before_the_record__boots_again_with_the_next_att
         *(posted(), claimed(ME), drawn(ME, (OTHER, THIRD, OWNER)), brief()),
         ev.TaskVetted(commitment=COMMITMENT, reasons=()),
         accepted(),
-        ev.MachineLost(commitment=COMMITMENT, reason="gone"),
+        ev.MachineLost(commitment=COMMITMENT, reason="gone", resume=b""),
     )
     assert actions == (do.BootMachine(commitment=COMMITMENT, phase=Phase.BEFORE, attempt=2),)
 
 
 def test_executor__machine_lost_while_it_holds_keys__gives_up() -> None:
     case, _ = running()
-    case, actions = step(case, ev.MachineLost(commitment=COMMITMENT, reason="gone"), me())
+    case, actions = step(
+        case, ev.MachineLost(commitment=COMMITMENT, reason="gone", resume=b"r"), me()
+    )
     assert case.executor is not None
     assert case.executor.state is executor.State.GAVE_UP
     assert kinds(actions) == ["PowerOff"]
+
+
+def test_executor__late_word_of_an_earlier_boot__loses_nothing() -> None:
+    case, _ = running()
+    assert case.executor is not None
+    role = replace(case.executor, state=executor.State.BOOTING, phase=Phase.AFTER)
+    late = ev.MachineLost(commitment=COMMITMENT, reason="a key did not reach it", resume=b"r")
+    after, actions = step(replace(case, executor=role), late, me())
+    assert after.executor == role
+    assert actions == ()
+
+
+def test_executor__outcome_of_another_attempt__is_not_taken_for_this_one() -> None:
+    case, _ = running()
+    assert case.executor is not None
+    role = replace(case.executor, state=executor.State.BOOTING, phase=Phase.AFTER, attempt=2)
+    booted = ev.MachineBooted(
+        commitment=COMMITMENT,
+        phase=Phase.AFTER,
+        attempt=1,
+        session_hpke=b"h" * 32,
+        session_signing=b"s" * 64,
+        resume=b"old",
+    )
+    after, actions = step(replace(case, executor=role), booted, me())
+    assert after.executor == role
+    assert actions == ()
+
+
+def test_executor__claim_rejected_and_nobody_else_leads__claims_anew() -> None:
+    who = me(ME, Role.EXECUTOR)
+    ticket = ev.TicketEvaluated(commitment=COMMITMENT, ticket=3, claim_at=14)
+    case, first = walk(who, posted(10), ev.BlockSeen(block(13)), ticket, ev.BlockSeen(block(14)))
+    lost = ev.TransactionRejected(commitment=COMMITMENT, order="claim", reason="market: not open")
+    case, _ = step(case, lost, who)
+    _, second = step(case, ev.BlockSeen(block(15)), who)
+    assert kinds(second) == ["SubmitClaim"]
+    assert second != first  # an order like the first one would count as done
 
 
 def running() -> tuple[Case, Me]:
@@ -259,7 +315,7 @@ def appraised(verdict: Verdict, header: bytes = b"h" * 32) -> ev.EvidenceApprais
         commitment=COMMITMENT,
         phase=Phase.BEFORE,
         vote=vote(verdict, header=header),
-        session_key_hash=b"k" * 32,
+        evidence_root=STATEMENT.evidence_root,
         reasons=() if verdict is Verdict.AFFIRMING else ("nonce: old",),
         summary=b"before",
     )
@@ -324,17 +380,88 @@ def test_member__late_for_before__learns_it_from_the_record_first() -> None:
     who, events = seated_member()
     case, actions = walk(who, *events, accepted(), admitted())
     assert kinds(actions) == ["LearnBefore"]
-    learned = ev.BeforeLearned(commitment=COMMITMENT, session_key_hash=b"k" * 32, summary=b"s")
+    root = STATEMENT.evidence_root
+    learned = ev.BeforeLearned(commitment=COMMITMENT, evidence_root=root, summary=b"s")
     _, actions = step(case, learned, who)
     assert kinds(actions) == ["AskDuring"]
+
+
+def test_member__another_attempt_was_admitted_than_it_affirmed__learns_that_one_first() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), appraised(Verdict.AFFIRMING))
+    _, actions = step(case, replace(admitted(), evidence_root=b"2" * 31 + b"\0"), who)
+    assert kinds(actions) == ["LearnBefore"]
+
+
+def nonce_after() -> ev.NonceAsked:
+    return replace(nonce_asked(7, b"z" * 32), phase=Phase.AFTER)
+
+
+def test_member__briefed_after_the_run_began__learns_before_and_takes_part() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events[:3], accepted(), admitted())
+    assert reply_of(step(case, nonce_after(), who)[1]).refusal
+    case, actions = step(case, brief(request=3), who)
+    assert "LearnBefore" in kinds(actions)
+    assert reply_of(step(case, nonce_after(), who)[1]).refusal
+    root = STATEMENT.evidence_root
+    learned = ev.BeforeLearned(commitment=COMMITMENT, evidence_root=root, summary=b"s")
+    case, actions = step(case, learned, who)
+    assert kinds(actions) == ["AskDuring"]
+    assert reply_of(step(case, nonce_after(), who)[1]).body == b"z" * 32
+
+
+def appraisal(request: int) -> ev.AppraisalAsked:
+    return ev.AppraisalAsked(
+        sender=OTHER,
+        request=request,
+        commitment=COMMITMENT,
+        phase=Phase.BEFORE,
+        statement=STATEMENT,
+        evidence=b"e" * request,
+        nonces=(),
+    )
+
+
+def test_member__asked_again_while_it_appraises__appraises_once() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), nonce_asked(1, b"x" * 32))
+    case, first = step(case, appraisal(2), who)
+    _, second = step(case, appraisal(3), who)
+    assert "AppraiseEvidence" in kinds(first)
+    assert kinds(second) == ["Reply"]
+
+
+def test_member__one_fellow_floods_it_with_votes__the_others_still_count() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), appraised(Verdict.CONTRAINDICATED))
+    for number in range(200):
+        spam = vote(Verdict.CONTRAINDICATED, OWNER, header=number.to_bytes(32, "big"))
+        flood = ev.VoteReceived(sender=OWNER, request=9, commitment=COMMITMENT, vote=spam)
+        case, _ = step(case, flood, who)
+    honest = vote(Verdict.CONTRAINDICATED, THIRD)
+    fellow = ev.VoteReceived(sender=THIRD, request=1, commitment=COMMITMENT, vote=honest)
+    _, actions = step(case, fellow, who)
+    assert "SubmitRefuse" in kinds(actions)
+
+
+def test_receiver__somebody_else_than_the_executor_announces__takes_no_role() -> None:
+    case, _ = walk(owner(), posted(), claimed(OTHER), drawn(OTHER, (ME, THIRD, ASKER)))
+    notice = ev.ResultAnnounced(sender=THIRD, request=1, commitment=COMMITMENT)
+    case, actions = step(case, notice, owner())
+    assert case.receiver is None
+    assert reply_of(actions).refusal
 
 
 def test_member__deadline_long_over__ends_the_task() -> None:
     who, events = seated_member()
     case, _ = walk(who, *events)
     assert step(case, ev.BlockSeen(block(55)), who)[1] == ()
-    _, actions = step(case, ev.BlockSeen(block(60)), who)
+    case, actions = step(case, ev.BlockSeen(block(60)), who)
     assert kinds(actions) == ["SubmitExpire"]
+    assert step(case, ev.BlockSeen(block(90)), who)[1] == ()
+    case, _ = step(case, rejected("expire"), who)
+    assert kinds(step(case, ev.BlockSeen(block(91)), who)[1]) == ["SubmitExpire"]
 
 
 # ------------------------------------------------------------------------------------ broker
@@ -458,6 +585,11 @@ def test_requester__somebody_else_posts_its_commitment__sends_no_task_spec() -> 
     assert case.requester.state is requester.State.REFUSED
     lost = ev.TaskFailed(**at(90), cause=4)  # type: ignore[arg-type]
     assert step(case, lost, who)[1] == ()
+    # the same when a reorganisation lets it in after the own posting was seen
+    case, actions = walk(who, ordered, agreed, posted(10), stolen, claimed(OTHER), drawn(OTHER))
+    assert actions == ()
+    assert case.requester is not None
+    assert case.requester.state is requester.State.REFUSED
 
 
 def test_requester__leader_holds_the_draw_back__draws_itself() -> None:
@@ -477,8 +609,9 @@ def test_requester__leader_holds_the_draw_back__draws_itself() -> None:
     unled, _ = walk(who, ordered, agreed, posted(10))
     case, _ = step(unled, claimed(OTHER), who)
     entropy = PARAMETERS.draw_entropy_block(case.on_chain())
-    assert step(case, ev.BlockSeen(block(entropy + who.expire_grace)), who)[1] == ()
-    late = ev.BlockSeen(block(entropy + who.expire_grace + 1))
+    grace = PARAMETERS.draw_window // 8
+    assert step(case, ev.BlockSeen(block(entropy + grace)), who)[1] == ()
+    late = ev.BlockSeen(block(entropy + grace + 1))
     case, actions = step(case, late, who)
     assert kinds(actions) == ["SubmitDraw"]
     assert step(case, ev.BlockSeen(block(late.block.number + 1)), who)[1] == ()
@@ -493,6 +626,58 @@ def test_draw_entropy_block__stands_a_stride_apart_and_never_too_early() -> None
         first = PARAMETERS.claim_end(task) + PARAMETERS.entropy_delay
         assert block_ % stride == 0
         assert first <= block_ < first + stride
+
+
+# ---------------------------------------------------------------------------------- outcomes
+
+
+def settled() -> ev.TaskSettled:
+    return ev.TaskSettled(**at(60), evidence_root=STATEMENT.evidence_root)  # type: ignore[arg-type]
+
+
+def learned(cid: str = "") -> ev.OutcomeLearned:
+    return ev.OutcomeLearned(
+        commitment=COMMITMENT, outcome=b"told", owner=b"o" * 64, name="owner", cid=cid
+    )
+
+
+def test_receiver__run_left_no_result__is_done_and_fetches_nothing() -> None:
+    case, actions = walk(owner(), consent_asked(), posted(), drawn(OTHER), settled())
+    assert kinds(actions) == ["LearnOutcome"]
+    case, actions = step(case, learned(), owner())
+    assert actions == ()
+    assert case.receiver is not None
+    assert (case.receiver.state, case.receiver.outcome) == (receiver.State.DONE, b"told")
+
+
+def test_receiver__result_named_by_the_committee__fetches_that_one() -> None:
+    case, _ = walk(owner(), consent_asked(), posted(), drawn(OTHER), settled())
+    _, actions = step(case, learned(CID), owner())
+    assert isinstance(actions[0], do.FetchResult)
+    assert (actions[0].cid, actions[0].owner) == (CID, b"o" * 64)
+
+
+def test_requester_and_receiver_in_one__learn_the_outcome_by_one_order() -> None:
+    """Both roles order it; the same order twice is one row of the outbox."""
+    who = me(OWNER, Role.REQUESTER, Role.BROKER, Role.RECEIVER)
+    ordered = ev.TaskOrdered(
+        sender=OWNER,
+        request=1,
+        commitment=COMMITMENT,
+        spec=SPEC,
+        committee_size=3,
+        class_id=0,
+        executor_fee=1,
+        member_fee=1,
+    )
+    own = replace(posted(), requester=OWNER)
+    case, actions = walk(who, ordered, own, drawn(OTHER), settled())
+    first, second = (each for each in actions if isinstance(each, do.LearnOutcome))
+    assert first == second
+    case, _ = step(case, learned(), who)
+    assert case.requester is not None
+    assert case.receiver is not None
+    assert case.requester.outcome == case.receiver.outcome == b"told"
 
 
 # ------------------------------------------------------------------------------------ tables

@@ -18,6 +18,7 @@ from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job, ask_for_common, order
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
+from tests.e2e.stage import Stage
 
 PEOPLE = ("requester", "owner-b", "owner-c")
 WORKERS = ("worker-1", "worker-2", "worker-3", "worker-4", "worker-5")
@@ -128,6 +129,19 @@ class Driver:
     def by_account(self, account: str) -> NodeProcess:
         """The node of an account."""
         return next(node for node in self.network.nodes.values() if node.account == account)
+
+
+@pytest.fixture(scope="session")
+def honest_stage(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """An order that many tests post, sealed once."""
+    return Stage(Driver(network), tmp_path_factory.mktemp("stage"))
+
+
+@pytest.fixture(scope="module")
+def stage(honest_stage: Stage) -> Iterator[Stage]:
+    """The network with workers and a requester that misbehave where a task says so."""
+    with honest_stage.swapped():
+        yield honest_stage
 
 
 @pytest.fixture

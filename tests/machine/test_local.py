@@ -149,6 +149,24 @@ async def test_call__agent_was_killed__error_and_power_off_cleans(
     assert traces(engine, pi) == []
 
 
+async def test_resume__agent_was_killed__refused_and_nothing_is_left(
+    pi: Pi, engine: docker.DockerClient
+) -> None:
+    """Who gives a lost Machine up never calls it again: finding it off must clear its RAM."""
+    job = pi.job(SLEEP)
+    session = await pi.machine.boot(1)
+    await pi.prepare(job)
+    await pi.release_all(job, session, (await pi.ask(job)).root)
+    label = {"label": f"{LABEL}={pi.label}"}
+    await until(lambda: bool(engine.containers.list(filters=label)), 30)
+    os.kill(ResumeRecord.decode(session.resume).pid, signal.SIGKILL)
+    await until(lambda: not pi.machine.alive, 10)
+    assert traces(engine, pi)
+    with pytest.raises(MachineError, match="boot it again"):
+        await pi.new_machine().resume(session.resume)
+    assert traces(engine, pi) == []
+
+
 async def test_terminate__agent_cleans_before_it_ends(pi: Pi, engine: docker.DockerClient) -> None:
     job = pi.job(SLEEP)
     session = await pi.machine.boot(1)

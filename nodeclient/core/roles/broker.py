@@ -46,7 +46,8 @@ class State(StrEnum):
 
 OUT = (State.SENDING, State.RELEASED)
 ENDED = (State.DONE, State.EXPOSED, State.CLOSED)
-WAITING = (State.POSTED, State.CONFIRMING, State.QUERYING, State.SEALING, State.REFUSED)
+NOTHING_SEALED = (State.POSTED, State.CONFIRMING, State.QUERYING)
+WAITING = (*NOTHING_SEALED, State.SEALING, State.REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,15 @@ def owned_cids(spec: TaskSpec, owner: Address) -> tuple[str, ...]:
 
 
 def on_consent_asked(event: ev.ConsentAsked, case: Case, me: Me) -> tuple[Broker | None, Actions]:
-    """The first question about a commitment decides; the answer is the policy's."""
-    if event.reasons:
-        refusal = "; ".join(event.reasons)
+    """The first question about a commitment decides; the answer is the policy's.
+
+    Nobody asks for consent to what is posted already: that requester did not want to know.
+    """
+    reasons = event.reasons
+    if case.task is not None:
+        reasons = (*reasons, "the task is posted already: ask before posting")
+    if reasons:
+        refusal = "; ".join(reasons)
         no = do.Reply(commitment=case.commitment, request=event.request, refusal=refusal)
         return None, (no,)
     cids = owned_cids(TaskSpec.decode(event.spec), me.address)
@@ -98,6 +105,8 @@ def on_posted(role: Broker, event: ev.TaskPosted, case: Case, me: Me) -> Step:
 
 
 def on_admitted(role: Broker, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:
+    """Count from this record. One that a reorganised chain tells again is counted anew, also when
+    the Machine is being asked: that answer then speaks of a record that is gone."""
     confirming = replace(
         role,
         state=State.CONFIRMING,
@@ -116,6 +125,7 @@ def on_block(role: Broker, event: ev.BlockSeen, case: Case, me: Me) -> Step:
         task=case.on_chain(),
         spec=role.spec,
         evidence_root=role.evidence_root,
+        at=event.block.number,
     )
     return replace(role, state=State.QUERYING), (query,)
 
@@ -133,6 +143,13 @@ def on_queried(role: Broker, event: ev.MachineQueried, case: Case, me: Me) -> St
         evidence_root=role.evidence_root,
     )
     return replace(role, state=State.SEALING, session_hpke=event.session_hpke), (seal,)
+
+
+def on_admitted_again(role: Broker, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:
+    """Told again by a reorganised chain while keys are sealed, which leave only for its root."""
+    if event.evidence_root == role.evidence_root:
+        return role, ()
+    return replace(role, state=State.REFUSED, reasons=("the BEFORE record was replaced",)), ()
 
 
 def on_sealed(role: Broker, event: ev.KeysSealed, case: Case, me: Me) -> Step:
@@ -163,7 +180,7 @@ def on_ended(role: Broker, event: ev.TaskFailed, case: Case, me: Me) -> Step:
 TABLE = build_table(
     handled={
         (State.CONSENTED, ev.TaskPosted): on_posted,
-        (State.POSTED, ev.TaskAdmitted): on_admitted,
+        (State.SEALING, ev.TaskAdmitted): on_admitted_again,
         (State.CONFIRMING, ev.BlockSeen): on_block,
         (State.QUERYING, ev.MachineQueried): on_queried,
         (State.SEALING, ev.KeysSealed): on_sealed,
@@ -171,6 +188,7 @@ TABLE = build_table(
     },
     everywhere={
         ev.ConsentAsked: (tuple(State), on_consent_again),
+        ev.TaskAdmitted: (NOTHING_SEALED, on_admitted),
         ev.TaskSettled: ((*WAITING, *OUT), on_settled),
         ev.TaskFailed: ((*WAITING, *OUT), on_ended),
         ev.TaskExpired: ((*WAITING, *OUT), on_ended),
@@ -178,8 +196,14 @@ TABLE = build_table(
     ignoring={
         ev.BlockSeen: tuple(s for s in State if s is not State.CONFIRMING),
         ev.ActionDone: tuple(s for s in State if s is not State.SENDING),
-        # The Task may end while a question to the Machine is on its way.
-        ev.MachineQueried: ENDED,
-        ev.KeysSealed: ENDED,
+        # The Task may end, or its record be reorganised, while a question is on its way.
+        ev.MachineQueried: (State.CONFIRMING, *ENDED),
+        ev.KeysSealed: (State.REFUSED, *ENDED),
+        # What a reorganised chain tells again.
+        ev.TaskPosted: tuple(s for s in State if s is not State.CONSENTED),
+        ev.TaskAdmitted: (*OUT, State.REFUSED, *ENDED),
+        ev.TaskSettled: ENDED,
+        ev.TaskFailed: ENDED,
+        ev.TaskExpired: ENDED,
     },
 )

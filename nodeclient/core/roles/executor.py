@@ -67,7 +67,7 @@ class Executor:
     claim_at: int | None = None
     ticket: int = 0
     claimed: bool = False
-    tried_draw_at: int = 0
+    drawing: bool = False
     spec: bytes = b""
     phase: Phase = Phase.BEFORE
     attempt: int = 0
@@ -88,6 +88,8 @@ Step = tuple[Executor, Actions]
 def on_block_while_watching(role: Executor, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     """Evaluate the ticket once alpha exists; claim in the block that the ticket allows."""
     task, number = case.on_chain(), event.block.number
+    if number > me.parameters.draw_end(task):
+        return replace(role, state=State.CLOSED), ()
     if number > me.parameters.claim_end(task):
         return role, ()
     if not role.evaluating and number > me.parameters.entropy_block(task):
@@ -96,7 +98,8 @@ def on_block_while_watching(role: Executor, event: ev.BlockSeen, case: Case, me:
     due = role.claim_at is not None and number >= role.claim_at and not role.claimed
     beaten = task.executor != ZERO_ADDRESS and task.ticket <= role.ticket
     if due and not beaten:
-        return replace(role, claimed=True), (do.SubmitClaim(commitment=case.commitment, task=task),)
+        claim = do.SubmitClaim(commitment=case.commitment, task=task, at=number)
+        return replace(role, claimed=True), (claim,)
     return role, ()
 
 
@@ -112,23 +115,47 @@ def on_claim_rejected(role: Executor, event: ev.TransactionRejected, case: Case,
 def on_claimed(role: Executor, event: ev.TaskClaimed, case: Case, me: Me) -> Step:
     """Lead, or fall back behind a lower ticket."""
     if event.leader == me.address:
-        return replace(role, state=State.LEADING), ()
+        return replace(role, state=State.LEADING, drawing=False), ()
     return replace(role, state=State.WATCHING), ()
 
 
 def on_block_while_leading(role: Executor, event: ev.BlockSeen, case: Case, me: Me) -> Step:
-    """The leader draws; a draw that was rejected is tried again while the window lasts."""
+    """The leader draws, once: the order outlives a restart, and blocks pass while it waits."""
     task, number = case.on_chain(), event.block.number
+    if number > me.parameters.draw_end(task):
+        return replace(role, state=State.CLOSED), ()
     opens = me.parameters.draw_entropy_block(task)
-    if not opens < number <= me.parameters.draw_end(task) or number < role.tried_draw_at + 2:
+    if number <= opens or role.drawing:
         return role, ()
     draw = do.SubmitDraw(commitment=case.commitment, task=task, at=number)
-    return replace(role, tried_draw_at=number), (draw,)
+    return replace(role, drawing=True), (draw,)
+
+
+def on_draw_rejected(role: Executor, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
+    """Tried again in the next block while the window lasts."""
+    return replace(role, drawing=False if event.order == "draw" else role.drawing), ()
 
 
 def on_drawn(role: Executor, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
     mine = event.executor == me.address
     return replace(role, state=State.DRAWN if mine else State.CLOSED), ()
+
+
+def on_drawn_again(role: Executor, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
+    """A reorganised chain tells the draw again, and it may be another one.
+
+    The order to accept is repeated for the Task as it stands now; an unchanged one is sent once.
+    """
+    if event.executor != me.address:
+        return on_ended(role, event, case, me)
+    if role.state in (State.DRAWN, State.GAVE_UP):
+        return role, ()
+    return role, (do.SubmitAccept(commitment=case.commitment, task=case.on_chain()),)
+
+
+def on_drawn_after_all(role: Executor, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
+    """Out of the race on the chain as it was; a reorganised one may have drawn this Node."""
+    return (Executor(state=State.DRAWN) if event.executor == me.address else role), ()
 
 
 def on_brief(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:
@@ -172,6 +199,8 @@ def boot(role: Executor, case: Case, phase: Phase, attempt: int) -> Step:
 
 def on_booted(role: Executor, event: ev.MachineBooted, case: Case, me: Me) -> Step:
     """BEFORE: the fresh Agent gets the Task. AFTER: it gets nothing, it only states what it is."""
+    if (event.phase, event.attempt) != (role.phase, role.attempt):
+        return role, ()
     booted = replace(
         role,
         resume=event.resume,
@@ -206,6 +235,8 @@ def gather(role: Executor, case: Case) -> Step:
 
 
 def on_nonces(role: Executor, event: ev.NoncesCollected, case: Case, me: Me) -> Step:
+    if (event.phase, event.attempt) != (role.phase, role.attempt):
+        return role, ()
     order = do.TakeEvidence(
         commitment=case.commitment,
         task=case.on_chain(),
@@ -221,6 +252,8 @@ def on_nonces(role: Executor, event: ev.NoncesCollected, case: Case, me: Me) -> 
 
 
 def on_evidence(role: Executor, event: ev.EvidenceTaken, case: Case, me: Me) -> Step:
+    if (event.phase, event.statement.attempt) != (role.phase, role.attempt):
+        return role, ()
     order = do.CollectVotes(
         commitment=case.commitment,
         task=case.on_chain(),
@@ -292,7 +325,12 @@ def on_cleaned(role: Executor, event: ev.MachineCleaned, case: Case, me: Me) -> 
 
 
 def on_lost(role: Executor, event: ev.MachineLost, case: Case, me: Me) -> Step:
-    """Boot again where nothing was released or all is erased; else give up."""
+    """Boot again where nothing was released or all is erased; else give up.
+
+    The loss of an earlier boot, told late by a key that was on its way to it, is none of this one.
+    """
+    if event.resume != (b"" if role.state is State.BOOTING else role.resume):
+        return role, ()
     if role.state in ON_MACHINE and role.attempt < me.boot_limit:
         return boot(role, case, role.phase, role.attempt + 1)
     return give_up(role, case, event.reason)
@@ -311,7 +349,7 @@ def on_settled(role: Executor, event: ev.TaskSettled, case: Case, me: Me) -> Ste
     return replace(role, state=State.DONE), (off, tell)
 
 
-def on_ended(role: Executor, event: ev.TaskFailed, case: Case, me: Me) -> Step:
+def on_ended(role: Executor, event: ev.TaskEvent, case: Case, me: Me) -> Step:
     off = do.PowerOff(commitment=case.commitment, resume=role.resume)
     return replace(role, state=State.CLOSED), (off,) if role.resume else ()
 
@@ -321,6 +359,7 @@ TABLE = build_table(
         (State.WATCHING, ev.BlockSeen): on_block_while_watching,
         (State.WATCHING, ev.TransactionRejected): on_claim_rejected,
         (State.LEADING, ev.BlockSeen): on_block_while_leading,
+        (State.LEADING, ev.TransactionRejected): on_draw_rejected,
         (State.WATCHING, ev.BriefReceived): on_brief_too_early,
         (State.LEADING, ev.BriefReceived): on_brief_too_early,
         (State.DRAWN, ev.BriefReceived): on_brief,
@@ -337,6 +376,8 @@ TABLE = build_table(
         (State.RUNNING, ev.KeyOffered): on_key,
         (State.RUNNING, ev.MachineRan): on_ran,
         (State.CLEANING, ev.MachineCleaned): on_cleaned,
+        (State.CLOSED, ev.CommitteeDrawn): on_drawn_after_all,
+        **{(state, ev.CommitteeDrawn): on_drawn_again for state in SEATED},
     },
     everywhere={
         ev.TicketEvaluated: ((State.WATCHING, State.LEADING), on_ticket),
@@ -358,26 +399,27 @@ TABLE = build_table(
         ev.TransactionMined: tuple(State),
         ev.KeyDelivered: tuple(State),
         ev.TicketEvaluated: (State.DRAWN, *AT_REST),
-        ev.TaskClaimed: AT_REST,
-        ev.CommitteeDrawn: AT_REST,
         ev.BriefReceived: AT_REST,
+        # What a reorganised chain tells again.
+        ev.TaskClaimed: tuple(State),
+        ev.CommitteeDrawn: (State.DONE,),
+        ev.TaskAccepted: tuple(State),
+        ev.TaskAdmitted: tuple(State),
+        ev.TaskSettled: tuple(State),
+        ev.TaskFailed: ENDED,
+        ev.TaskExpired: ENDED,
         # A Machine that this Node gave up, or a Task that ended meanwhile, may still answer.
         **dict.fromkeys(
             (
                 ev.TaskVetted,
-                ev.TaskAccepted,
                 ev.MachineBooted,
                 ev.TaskPrepared,
                 ev.NoncesCollected,
                 ev.EvidenceTaken,
                 ev.BallotCollected,
-                ev.TaskAdmitted,
                 ev.MachineRan,
                 ev.MachineCleaned,
                 ev.MachineLost,
-                ev.TaskSettled,
-                ev.TaskFailed,
-                ev.TaskExpired,
             ),
             AT_REST,
         ),

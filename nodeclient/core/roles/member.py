@@ -31,8 +31,9 @@ from nodeclient.core.types import (
 if TYPE_CHECKING:
     from nodeclient.core.case import Case, Me
 
-MAX_ATTEMPTS = 8  # bounds what an Executor can make a member remember
+MAX_ATTEMPTS = 8  # bounds what an Executor, or a fellow member, can make a member remember
 MAX_ANSWERS = 4096
+EXPIRE_PAUSE = 5  # blocks until an expiry that was refused is tried again
 
 
 class State(StrEnum):
@@ -50,20 +51,24 @@ READY = (State.BRIEFED, State.QUESTIONING)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Data of the role. ``summary`` is what later phases need of the BEFORE Evidence."""
+    """Data of the role. ``before`` is what later phases need of the BEFORE Evidence whose root is
+    ``before_root``; ``appraising`` the (phase, attempt) that is being judged just now.
+    """
 
     state: State = State.SEATED
     spec: bytes = b""
     nonces: tuple[tuple[int, int, bytes], ...] = ()
     votes: tuple[Vote, ...] = ()
-    session_key_hash: bytes = b""
+    appraising: tuple[int, int] | None = None
     before: bytes = b""
+    before_root: bytes = b""
     after: bytes = b""
     asked: tuple[bytes, ...] = ()
     answers: tuple[tuple[bytes, bytes], ...] = ()
     findings: tuple[str, ...] = ()
     dissent: tuple[Vote, ...] = ()
     refused: bool = False
+    expiring: bool = False
     expire_tried_at: int = 0
 
     def nonce_of(self, phase: Phase, attempt: int) -> bytes:
@@ -94,7 +99,18 @@ def on_brief(role: Member, event: ev.BriefReceived, case: Case, me: Me) -> Step:
         spec=event.spec,
         consents=event.consents,
     )
-    return replace(role, state=State.BRIEFED, spec=event.spec), (reply(case, event), relay)
+    briefed = replace(role, spec=event.spec)
+    if role.state is State.SEATED:
+        briefed = replace(briefed, state=State.BRIEFED)
+    return briefed, (reply(case, event), relay)
+
+
+def on_late_brief(role: Member, event: ev.BriefReceived, case: Case, me: Me) -> Step:
+    """The run began without this member. It learns what BEFORE showed, and takes part from now."""
+    if role.spec:
+        return on_brief_again(role, event, case, me)
+    briefed, actions = on_brief(role, event, case, me)
+    return briefed, (*actions, learn_before(case, case.before_root))
 
 
 def on_brief_again(role: Member, event: ev.BriefReceived, case: Case, me: Me) -> Step:
@@ -102,12 +118,18 @@ def on_brief_again(role: Member, event: ev.BriefReceived, case: Case, me: Me) ->
 
 
 def on_nonce(role: Member, event: ev.NonceAsked, case: Case, me: Me) -> Step:
-    """The first nonce of a (phase, attempt) stays; only the Executor gets one."""
+    """The first nonce of a (phase, attempt) stays; only the Executor gets one.
+
+    A nonce promises an appraisal, so a member that cannot make one yet gives none: it would have
+    to contraindicate an honest Executor for what it does not know itself.
+    """
     if event.sender != case.on_chain().executor:
         return role, (reply(case, event, refusal="only the executor of the task gets a nonce"),)
     wanted = TaskState.ACCEPTED if event.phase is Phase.BEFORE else TaskState.ADMITTED
     if event.phase is Phase.DURING or case.state is not wanted:
         return role, (reply(case, event, refusal=f"the task is not in state {wanted.name} yet"),)
+    if not role.spec or (event.phase is Phase.AFTER and role.before_root != case.before_root):
+        return role, (reply(case, event, refusal="this member lacks TaskSpec or BEFORE Evidence"),)
     known = role.nonce_of(event.phase, event.attempt)
     if known:
         return role, (reply(case, event, known),)
@@ -132,6 +154,10 @@ def on_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> 
     nonce = role.nonce_of(phase, attempt)
     if not nonce:
         return role, (reply(case, event, refusal="this member gave no nonce for the attempt"),)
+    # The vote goes out when it is kept: the Executor asks again and finds it cast.
+    wait = reply(case, event, refusal="appraising; ask again")
+    if role.appraising == (phase, attempt):
+        return role, (wait,)
     order = do.AppraiseEvidence(
         commitment=case.commitment,
         task=case.on_chain(),
@@ -147,8 +173,7 @@ def on_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> 
         before=role.before,
         findings=role.findings,
     )
-    # The vote goes out when it is kept: the Executor asks again and finds it cast.
-    return role, (order, reply(case, event, refusal="appraising; ask again"))
+    return replace(role, appraising=(phase, attempt)), (order, wait)
 
 
 def on_appraised(role: Member, event: ev.EvidenceAppraised, case: Case, me: Me) -> Step:
@@ -162,7 +187,7 @@ def on_appraised(role: Member, event: ev.EvidenceAppraised, case: Case, me: Me) 
     )
     if event.vote.verdict is Verdict.AFFIRMING:
         if event.phase is Phase.BEFORE:
-            voted = replace(voted, before=event.summary, session_key_hash=event.session_key_hash)
+            voted = replace(voted, before=event.summary, before_root=event.evidence_root)
         else:
             voted = replace(voted, after=event.summary)
         return voted, ()
@@ -172,20 +197,25 @@ def on_appraised(role: Member, event: ev.EvidenceAppraised, case: Case, me: Me) 
 
 
 def on_admitted(role: Member, event: ev.TaskAdmitted, case: Case, me: Me) -> Step:
-    """Ask at own times. A member that was late for BEFORE learns first what the record says."""
+    """Ask at own times. A member that did not affirm *this* BEFORE Evidence (it was late, or saw
+    another attempt) learns first what the record says."""
     questioning = replace(role, state=State.QUESTIONING)
-    if role.before:
-        return questioning, (ask_during(questioning, case),)
     if not role.spec:
         return questioning, ()  # nobody sent the TaskSpec: there is nothing to hold answers against
-    order = do.LearnBefore(
-        commitment=case.commitment, task=case.on_chain(), evidence_root=event.evidence_root
+    if role.before_root == event.evidence_root:
+        return questioning, (ask_during(questioning, case),)
+    return questioning, (learn_before(case, event.evidence_root),)
+
+
+def learn_before(case: Case, evidence_root: bytes) -> do.LearnBefore:
+    """The order to fetch the Evidence behind the record."""
+    return do.LearnBefore(
+        commitment=case.commitment, task=case.on_chain(), evidence_root=evidence_root
     )
-    return questioning, (order,)
 
 
 def on_learned(role: Member, event: ev.BeforeLearned, case: Case, me: Me) -> Step:
-    learned = replace(role, before=event.summary, session_key_hash=event.session_key_hash)
+    learned = replace(role, before=event.summary, before_root=event.evidence_root)
     return learned, (ask_during(learned, case),)
 
 
@@ -196,7 +226,6 @@ def ask_during(role: Member, case: Case) -> do.AskDuring:
         task=case.on_chain(),
         spec=role.spec,
         before=role.before,
-        session_key_hash=role.session_key_hash,
     )
 
 
@@ -237,13 +266,17 @@ def on_fellow_vote(role: Member, event: ev.VoteReceived, case: Case, me: Me) -> 
 
 
 def count_dissent(role: Member, vote: Vote, case: Case, me: Me) -> Step:
-    """Collect contraindicated votes over one digest; a quorum of them refuses the Task."""
+    """Collect contraindicated votes over one digest; a quorum of them refuses the Task.
+
+    The bound is each member's own: one that sends votes over ever new headers must not take the
+    room of the others.
+    """
     seats = {member: seat for seat, member in enumerate(case.members)}
     if vote.verdict is not Verdict.CONTRAINDICATED or vote.member not in seats:
         return role, ()
     if any(v.member == vote.member and digest_of(v) == digest_of(vote) for v in role.dissent):
         return role, ()
-    if len(role.dissent) >= MAX_ATTEMPTS * len(seats):
+    if sum(v.member == vote.member for v in role.dissent) >= MAX_ATTEMPTS:
         return role, ()
     gathered = replace(role, dissent=(*role.dissent, vote))
     same = [v for v in gathered.dissent if digest_of(v) == digest_of(vote)]
@@ -282,10 +315,24 @@ def on_block(role: Member, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     if case.state is None or case.over:
         return role, ()
     late = event.block.number - me.parameters.deadline(case.on_chain(), case.state)
-    if late <= me.expire_grace or event.block.number < role.expire_tried_at + 5:
+    soon = event.block.number < role.expire_tried_at + EXPIRE_PAUSE
+    if late <= me.expire_grace or role.expiring or soon:
         return role, ()
     order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=event.block.number)
-    return replace(role, expire_tried_at=event.block.number), (order,)
+    return replace(role, expiring=True, expire_tried_at=event.block.number), (order,)
+
+
+def on_rejected(role: Member, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
+    """An expiry that the market refused may be tried again; an unanswered one is still out."""
+    return replace(role, expiring=False if event.order == "expire" else role.expiring), ()
+
+
+def on_drawn_again(role: Member, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
+    """A reorganised chain tells the draw again, and it may be another one. What was promised and
+    voted stays: it binds whatever seat this member has."""
+    if me.address not in event.members:
+        return replace(role, state=State.CLOSED), ()
+    return replace(role, state=State.SEATED) if role.state is State.CLOSED else role, ()
 
 
 def on_over(role: Member, event: ev.TaskEvent, case: Case, me: Me) -> Step:
@@ -294,6 +341,10 @@ def on_over(role: Member, event: ev.TaskEvent, case: Case, me: Me) -> Step:
 
 def on_late_question(role: Member, event: ev.PeerEvent, case: Case, me: Me) -> Step:
     return role, (reply(case, event, refusal="the task is over"),)
+
+
+def on_appraisal_unbriefed(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> Step:
+    return role, (reply(case, event, refusal="this member has no TaskSpec yet"),)
 
 
 def on_late_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> Step:
@@ -306,7 +357,9 @@ TABLE = build_table(
     handled={
         (State.SEATED, ev.BriefReceived): on_brief,
         (State.SEATED, ev.NonceAsked): on_nonce_unbriefed,
-        (State.SEATED, ev.AppraisalAsked): on_late_appraisal,
+        (State.SEATED, ev.AppraisalAsked): on_appraisal_unbriefed,
+        (State.BRIEFED, ev.BriefReceived): on_brief_again,
+        (State.QUESTIONING, ev.BriefReceived): on_late_brief,
         (State.QUESTIONING, ev.BeforeLearned): on_learned,
         (State.CLOSED, ev.NonceAsked): on_late_question,
         (State.CLOSED, ev.AppraisalAsked): on_late_appraisal,
@@ -314,7 +367,7 @@ TABLE = build_table(
         (State.CLOSED, ev.BriefReceived): on_brief_again,
     },
     everywhere={
-        ev.BriefReceived: (READY, on_brief_again),
+        ev.CommitteeDrawn: (State, on_drawn_again),
         ev.NonceAsked: (READY, on_nonce),
         ev.AppraisalAsked: (READY, on_appraisal),
         ev.EvidenceAppraised: (READY, on_appraised),
@@ -324,6 +377,7 @@ TABLE = build_table(
         ev.DissentSigned: (READY, on_dissent),
         ev.VoteReceived: (LIVE, on_fellow_vote),
         ev.BlockSeen: (LIVE, on_block),
+        ev.TransactionRejected: (LIVE, on_rejected),
         ev.TaskSettled: (LIVE, on_over),
         ev.TaskFailed: (LIVE, on_over),
         ev.TaskExpired: (LIVE, on_over),
@@ -331,7 +385,7 @@ TABLE = build_table(
     ignoring={
         ev.BlockSeen: (State.CLOSED,),
         ev.TransactionMined: tuple(State),
-        ev.TransactionRejected: tuple(State),
+        ev.TransactionRejected: (State.CLOSED,),
         ev.ActionDone: tuple(State),
         # An answer or an appraisal may come in after the Task has ended.
         ev.EvidenceAppraised: (State.CLOSED,),
@@ -339,5 +393,10 @@ TABLE = build_table(
         ev.QuestionDrawn: (State.CLOSED,),
         ev.QuestionAnswered: (State.CLOSED,),
         ev.DissentSigned: (State.CLOSED,),
+        # What a reorganised chain tells again.
+        ev.TaskAdmitted: (State.QUESTIONING, State.CLOSED),
+        ev.TaskSettled: (State.CLOSED,),
+        ev.TaskFailed: (State.CLOSED,),
+        ev.TaskExpired: (State.CLOSED,),
     },
 )

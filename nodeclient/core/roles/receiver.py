@@ -2,8 +2,8 @@
 
 ::
 
-    EXPECTING -> (TaskSettled) FETCHING -> DONE
-        \\-> (TaskFailed) CLOSED
+    EXPECTING -> (TaskSettled) LEARNING -> FETCHING -> DONE
+        \\-> (TaskFailed) CLOSED     \\-> (the run left no result) DONE
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class State(StrEnum):
     """Where the receiver stands."""
 
     EXPECTING = "expecting"
+    LEARNING = "learning"
     FETCHING = "fetching"
     DONE = "done"
     CLOSED = "closed"
@@ -32,12 +33,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Data of the role: what was received and where it lies."""
+    """Data of the role: how the run ended, what was received and where it lies."""
 
     state: State = State.EXPECTING
     name: str = ""
     cid: str = ""
     path: str = ""
+    outcome: bytes = b""
 
 
 Step = tuple[Receiver, Actions]
@@ -50,22 +52,38 @@ def on_announced(role: Receiver, event: ev.ResultAnnounced, case: Case, me: Me) 
     reply = do.Reply(commitment=case.commitment, request=event.request, refusal=refusal)
     if not known or role.state is not State.EXPECTING or case.state is not TaskState.SETTLED:
         return role, (reply,)
-    fetching, orders = fetch(role, case)
-    return fetching, (reply, *orders)
+    learning, orders = learn(role, case)
+    return learning, (reply, *orders)
 
 
 def on_settled(role: Receiver, event: ev.TaskSettled, case: Case, me: Me) -> Step:
-    return fetch(role, case)
+    return learn(role, case)
 
 
-def fetch(role: Receiver, case: Case) -> Step:
+def learn(role: Receiver, case: Case) -> Step:
     """The AFTER record is there: the result is what the Committee affirmed."""
-    order = do.FetchResult(commitment=case.commitment, task=case.on_chain(), members=case.members)
-    return replace(role, state=State.FETCHING), (order,)
+    order = do.LearnOutcome(commitment=case.commitment, task=case.on_chain(), members=case.members)
+    return replace(role, state=State.LEARNING), (order,)
+
+
+def on_learned(role: Receiver, event: ev.OutcomeLearned, case: Case, me: Me) -> Step:
+    """A run that ended before anything could be sealed leaves no result: say so, do not wait."""
+    learned = replace(role, outcome=event.outcome, name=event.name, cid=event.cid)
+    if not event.cid:
+        return replace(learned, state=State.DONE), ()
+    order = do.FetchResult(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        members=case.members,
+        name=event.name,
+        cid=event.cid,
+        owner=event.owner,
+    )
+    return replace(learned, state=State.FETCHING), (order,)
 
 
 def on_opened(role: Receiver, event: ev.ResultOpened, case: Case, me: Me) -> Step:
-    return replace(role, state=State.DONE, name=event.name, cid=event.cid, path=event.path), ()
+    return replace(role, state=State.DONE, path=event.path), ()
 
 
 def on_failed(role: Receiver, event: ev.TaskFailed, case: Case, me: Me) -> Step:
@@ -75,6 +93,7 @@ def on_failed(role: Receiver, event: ev.TaskFailed, case: Case, me: Me) -> Step:
 TABLE = build_table(
     handled={
         (State.EXPECTING, ev.TaskSettled): on_settled,
+        (State.LEARNING, ev.OutcomeLearned): on_learned,
         (State.FETCHING, ev.ResultOpened): on_opened,
     },
     everywhere={
@@ -82,5 +101,10 @@ TABLE = build_table(
         ev.TaskFailed: ((State.EXPECTING,), on_failed),
         ev.TaskExpired: ((State.EXPECTING,), on_failed),
     },
-    ignoring={},
+    ignoring={
+        # What a reorganised chain tells again.
+        ev.TaskSettled: tuple(s for s in State if s is not State.EXPECTING),
+        ev.TaskFailed: tuple(s for s in State if s is not State.EXPECTING),
+        ev.TaskExpired: tuple(s for s in State if s is not State.EXPECTING),
+    },
 )

@@ -5,6 +5,9 @@
     CONSENTING -> POSTING -> POSTED -> BRIEFING -> WAITING -> DONE | FAILED
         |            |
       REFUSED     REFUSED
+
+A settled Task says nothing of the function: how its run ended the requester learns afterwards from
+the Committee, because the chain must not know.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ class State(StrEnum):
 
 ENDED = (State.DONE, State.FAILED, State.REFUSED)
 OPEN = (State.POSTED, State.BRIEFING, State.WAITING)
+EXPIRE_PAUSE = 5  # blocks until an expiry that was refused is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,10 @@ class Requester:
     state: State = State.CONSENTING
     consents: tuple[bytes, ...] = ()
     reasons: tuple[str, ...] = ()
+    expiring: bool = False
     expire_tried_at: int = 0
     draw_tried_at: int = 0
+    outcome: bytes = b""
 
 
 Step = tuple[Requester, Actions]
@@ -106,13 +112,20 @@ def on_post_rejected(role: Requester, event: ev.TransactionRejected, case: Case,
 
 def on_posted(role: Requester, event: ev.TaskPosted, case: Case, me: Me) -> Step:
     if role.post and event.requester != me.address:
-        # Seen before it was mined, the commitment was posted by somebody else, on other terms.
-        reason = "somebody else posted the same commitment; order the task anew, with a new salt"
-        return replace(role, state=State.REFUSED, reasons=(reason,)), ()
+        return stolen(role)
     return replace(role, state=State.POSTED), ()
 
 
+def stolen(role: Requester) -> Step:
+    """Seen before it was mined, the commitment was posted by somebody else, on other terms."""
+    reason = "somebody else posted the same commitment; order the task anew, with a new salt"
+    return replace(role, state=State.REFUSED, reasons=(reason,)), ()
+
+
 def on_drawn(role: Requester, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
+    if role.post and case.on_chain().requester != me.address:
+        # A reorganisation after the own posting let somebody else's in.
+        return stolen(role)
     order = do.SendBrief(
         commitment=case.commitment,
         task=case.on_chain(),
@@ -121,7 +134,9 @@ def on_drawn(role: Requester, event: ev.CommitteeDrawn, case: Case, me: Me) -> S
         spec=role.spec,
         consents=role.consents,
     )
-    return replace(role, state=State.BRIEFING), (order,)
+    # A reorganised chain may tell another draw: to whom it is news, the TaskSpec goes.
+    again = role.state is State.WAITING
+    return replace(role, state=State.WAITING if again else State.BRIEFING), (order,)
 
 
 def on_briefed(role: Requester, event: ev.ActionDone, case: Case, me: Me) -> Step:
@@ -140,26 +155,37 @@ def on_block(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
         )
         return replace(role, draw_tried_at=event.block.number), (draw,)
     late = event.block.number - me.parameters.deadline(case.on_chain(), case.state)
-    if late <= 0 or event.block.number < role.expire_tried_at + 5:
+    if late <= 0 or role.expiring or event.block.number < role.expire_tried_at + EXPIRE_PAUSE:
         return role, ()
     order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=event.block.number)
-    return replace(role, expire_tried_at=event.block.number), (order,)
+    return replace(role, expiring=True, expire_tried_at=event.block.number), (order,)
+
+
+def on_rejected(role: Requester, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
+    """An expiry that the market refused may be tried again; an unanswered one is still out."""
+    return replace(role, expiring=False if event.order == "expire" else role.expiring), ()
 
 
 def draw_is_late(role: Requester, number: int, case: Case, me: Me) -> bool:
     """Whether the leader holds the draw back: it can see the Committee first, and must not choose.
 
-    The leader gets ``expire_grace`` blocks, so that usually one draw is sent.
+    The leader gets an eighth of the window, enough for a restart, so that usually one is sent.
     """
     task = case.on_chain()
     if case.state is not TaskState.POSTED or task.executor == ZERO_ADDRESS:
         return False
-    late = number - me.parameters.draw_entropy_block(task) > me.expire_grace
+    grace = me.parameters.draw_window // 8
+    late = number - me.parameters.draw_entropy_block(task) > grace
     return late and number <= me.parameters.draw_end(task) and number >= role.draw_tried_at + 5
 
 
 def on_settled(role: Requester, event: ev.TaskSettled, case: Case, me: Me) -> Step:
-    return replace(role, state=State.DONE), ()
+    order = do.LearnOutcome(commitment=case.commitment, task=case.on_chain(), members=case.members)
+    return replace(role, state=State.DONE), (order,)
+
+
+def on_learned(role: Requester, event: ev.OutcomeLearned, case: Case, me: Me) -> Step:
+    return replace(role, outcome=event.outcome), ()
 
 
 def on_failed(role: Requester, event: ev.TaskFailed, case: Case, me: Me) -> Step:
@@ -171,13 +197,15 @@ TABLE = build_table(
         (State.CONSENTING, ev.ConsentsGathered): on_consents,
         (State.CONSENTING, ev.ConsentRefused): on_refused,
         (State.POSTING, ev.TransactionRejected): on_post_rejected,
-        (State.POSTED, ev.CommitteeDrawn): on_drawn,
         (State.BRIEFING, ev.ActionDone): on_briefed,
+        (State.DONE, ev.OutcomeLearned): on_learned,
     },
     everywhere={
         ev.TaskOrdered: (tuple(State), on_ordered_again),
         ev.TaskPosted: ((State.CONSENTING, State.POSTING, State.REFUSED), on_posted),
+        ev.CommitteeDrawn: (OPEN, on_drawn),
         ev.BlockSeen: (OPEN, on_block),
+        ev.TransactionRejected: (OPEN, on_rejected),
         ev.TaskSettled: (OPEN, on_settled),
         ev.TaskFailed: (OPEN, on_failed),
         ev.TaskExpired: (OPEN, on_failed),
@@ -185,11 +213,13 @@ TABLE = build_table(
     ignoring={
         ev.BlockSeen: tuple(s for s in State if s not in OPEN),
         ev.TransactionMined: tuple(State),
-        ev.TransactionRejected: tuple(s for s in State if s is not State.POSTING),
+        ev.TransactionRejected: (State.CONSENTING, *ENDED),
         ev.ActionDone: tuple(s for s in State if s is not State.BRIEFING),
         ev.ConsentsGathered: (*OPEN, *ENDED),
         ev.ConsentRefused: (*OPEN, *ENDED),
-        # A task that somebody else posted under this commitment goes its own way.
+        # What a reorganised chain tells again.
+        ev.TaskPosted: (*OPEN, State.DONE, State.FAILED),
+        # And a task that somebody else posted under this commitment goes its own way.
         ev.CommitteeDrawn: ENDED,
         ev.TaskSettled: ENDED,
         ev.TaskFailed: ENDED,

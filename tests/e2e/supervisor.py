@@ -1,0 +1,144 @@
+"""Puts crashing daemons in place of ordinary ones, and reads what they left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from eth_utils.abi import function_abi_to_4byte_selector
+
+from nodeclient.control_client import ControlClient
+from nodeclient.core import actions as do
+from nodeclient.cover import Cover
+from nodeclient.errors import SealrunError
+from nodeclient.folder import open_folder
+from nodeclient.store import OUTBOX, thaw
+from scripts.embedded.chain import AnvilChain
+from scripts.embedded.network import Network
+from scripts.embedded.node import NodeProcess
+from tests.e2e.rogues.crashing import CRASHED, KEYS_SEEN, entries
+
+CRASHING = ("-m", "tests.e2e.rogues.crashing")
+PATIENT_SECONDS = 0.4  # per block
+Sent = Counter[tuple[str, str]]
+
+
+@contextmanager
+def crashing(nodes: Sequence[NodeProcess], *words: str) -> Iterator[None]:
+    """Run these nodes as crashing ones; ``words`` are roles and options of the module."""
+    try:
+        for node in nodes:
+            for name in (CRASHED, KEYS_SEEN):
+                (node.folder / name).unlink(missing_ok=True)
+            node.stop()
+            node.start(CRASHING, *words)
+        for node in nodes:
+            node.wait()
+        yield
+    finally:
+        for node in nodes:
+            node.stop()
+            node.start()
+        for node in nodes:
+            node.wait()
+
+
+def crashed(nodes: Iterable[NodeProcess]) -> set[tuple[Any, ...]]:
+    """(role, state, event, phase) of every kill so far."""
+    return {
+        (each["role"], each["from"], each["event"], each["phase"])
+        for node in nodes
+        for each in entries(node.folder / CRASHED)
+    }
+
+
+@contextmanager
+def patient(chain: AnvilChain, nodes: Sequence[NodeProcess]) -> Iterator[None]:
+    """Blocks come only while every daemon is up.
+
+    For the claim window alone: its ten blocks are two minutes on a real chain and 2.5 s here, less
+    than a daemon takes to start. All other deadlines are met with time running on.
+    """
+    over = threading.Event()
+
+    def mine() -> None:
+        while not over.wait(PATIENT_SECONDS):
+            if all(answers(node) for node in nodes):
+                chain.mine(1)
+
+    miner = threading.Thread(target=mine, daemon=True)
+    chain.hold()
+    miner.start()
+    try:
+        yield
+    finally:
+        over.set()
+        miner.join()
+        chain.go_on()
+
+
+def answers(node: NodeProcess) -> bool:
+    """One look at the control interface."""
+    try:
+        ControlClient(node.folder, 5).get("/v1/status")
+    except SealrunError:
+        return False
+    return True
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
+    """Poll until the condition is true; a node that is down just now counts as not yet."""
+    end = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(SealrunError):
+            if found := condition():
+                return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.15)
+
+
+def sent_for(network: Network, first: int, task: int, commitment: str) -> Sent:
+    """(account, function) of every transaction to the market about one task, mined since a block,
+    whether it succeeded or not."""
+    market = network.deployment["TaskMarket"]
+    names = {
+        function_abi_to_4byte_selector(entry).hex(): entry["name"]  # type: ignore[arg-type]
+        for entry in market.json_abi
+        if entry["type"] == "function"
+    }
+    subjects = {f"{task:064x}", commitment.removeprefix("0x")}
+    found: Sent = Counter()
+    for number in range(first, network.chain.height() + 1):
+        for sent in network.chain.rpc("eth_getBlockByNumber", hex(number), True)["transactions"]:
+            to_market = int(sent["to"] or "0x0", 16) == int.from_bytes(market.address, "big")
+            if to_market and sent["input"][10:74] in subjects:
+                found[sent["from"].lower(), names[sent["input"][2:10]]] += 1
+    return found
+
+
+def orders(node: NodeProcess, kind: type[do.Action], commitment: str) -> list[Any]:
+    """Every order of a kind that a node's database holds about a task, done or not."""
+    database = sqlite3.connect(f"file:{node.folder / 'node.db'}?mode=ro", uri=True)
+    try:
+        rows = database.execute(
+            "SELECT body FROM outbox WHERE kind = ? AND commitment = ?",
+            (kind.__name__, bytes.fromhex(commitment.removeprefix("0x"))),
+        ).fetchall()
+    finally:
+        database.close()
+    cover = Cover(open_folder(node.folder).load_store_key())
+    return [thaw(kind, cover.take(OUTBOX, body)) for (body,) in rows]
+
+
+def mounts(node: NodeProcess) -> list[str]:
+    """What of a node's Machine is mounted on this host."""
+    text = Path("/proc/self/mountinfo").read_text()
+    return [line for line in text.splitlines() if str(node.folder.absolute()) in line]

@@ -1,0 +1,225 @@
+"""SIGKILL right after every committed transition: the task ends as it should, nothing goes twice.
+
+One task per role; each of its daemons dies once at every new transition and is started again. The
+transitions that must have been hit are generated from the tables (``transitions``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import docker
+import pytest
+
+from nodeclient.chain.presets import PRESETS
+from nodeclient.core import actions as do
+from nodeclient.core.case import Role
+from nodeclient.errors import DaemonUnreachable
+from nodeclient.machine.power import LABEL
+from scripts.embedded.chain import ROOT
+from scripts.embedded.job import Job, ask_for_common
+from scripts.embedded.node import NodeProcess
+from tests.e2e.books import Books
+from tests.e2e.conftest import Driver
+from tests.e2e.rogues.crashing import KEYS_SEEN, cut_machine, entries
+from tests.e2e.supervisor import crashed, crashing, orders, patient, sent_for, until
+from tests.e2e.transitions import Kind, rows
+
+FUNCTION = ROOT / "examples" / "common-names" / "function"
+# The answer of the example, after a while.
+SLOWLY = f"import time\ntime.sleep({{seconds}})\n{(FUNCTION / 'main.py').read_text()}"
+FEES = 10**16 + 3 * 10**15  # of `ask_for_common`
+NOT_FINISHED = 7
+ANSWER = b"Ada\nGrace\nHedy\n"
+LONG = 3  # the class with the longest deadlines: a daemon is down for seconds at a time
+
+
+@pytest.fixture
+def first_block(driver: Driver) -> int:
+    """Transactions of earlier tests lie below."""
+    return driver.network.chain.height()
+
+
+def assert_every_transition_was_hit(nodes: Sequence[NodeProcess], *roles: Role) -> None:
+    wanted = set().union(*(rows(role, Kind.PATH) for role in roles))
+    races = set().union(*(rows(role, Kind.RACE) for role in roles))
+    until(lambda: wanted <= crashed(nodes), f"killed at {sorted(wanted - crashed(nodes))}", 30)
+    assert crashed(nodes) - wanted - races == set()
+
+
+def assert_settled_once(driver: Driver, task: int, first: int) -> None:
+    """SETTLED, the right answer for both, one transaction per order, one key per capsule."""
+    view = until(lambda: over(driver, task), "the task is over")
+    assert view["state"] == "SETTLED", driver.journals(view)
+    for owner in (driver.b, driver.c):
+        [path] = until(lambda node=owner: results(node, task), f"{owner.name} has its result")
+        assert (Path(path) / "common.txt").read_bytes() == ANSWER
+    assert_sent_once(driver, view, first)
+    assert_one_key_each(driver, view)
+
+
+def over(driver: Driver, task: int) -> dict[str, object] | None:
+    view = driver.view(task)
+    return view if view["state"] in ("SETTLED", "FAILED", "EXPIRED") else None
+
+
+def results(node: NodeProcess, task: int) -> list[str]:
+    return [each["path"] for each in node.get(f"/v1/tasks/{task}/results")["results"]]
+
+
+def assert_sent_once(driver: Driver, view: dict[str, object], first: int) -> None:
+    sent = sent_for(driver.network, first, int(str(view["task"])), str(view["commitment"]))
+    executor = str(view["executor"]).lower()
+    assert set(sent.values()) == {1}, sent
+    functions = sorted(name for _, name in sent if name != "claim")
+    assert functions == ["accept", "admit", "draw", "finish", "post"]
+    assert {who for who, name in sent if name not in ("post", "claim")} == {executor}
+
+
+def assert_one_key_each(driver: Driver, view: dict[str, object]) -> None:
+    """What each owner journalled is what it sent, every time, and what the Agent was given."""
+    commitment = str(view["commitment"])
+    executor = driver.by_account(str(view["executor"]))
+    given = {(key.cid, key.sealed) for key in orders(executor, do.DeliverKey, commitment)}
+    released = set()
+    for owner in (driver.requester, driver.b, driver.c):
+        [send] = orders(owner, do.SendKeys, commitment)
+        released |= set(send.keys)
+    assert given == released
+    assert len(released) == len({cid for cid, _ in released}) == 3
+    seen = {(e["cid"], bytes.fromhex(e["sealed"])) for e in entries(executor.folder / KEYS_SEEN)}
+    assert seen in (set(), released)  # the tap is on crashing executors only
+
+
+def post_while_crashing(
+    driver: Driver, inputs: Sequence[Path], function: Path = FUNCTION, class_id: int = LONG
+) -> int:
+    """Order a task and find its number, also when the requester dies over the answer."""
+    request = ask_for_common(
+        driver.network,
+        driver.requester,
+        (driver.b, driver.c),
+        Job(function, tuple(inputs)),
+        class_id=class_id,
+    )
+    before = known_tasks(driver)
+    with contextlib.suppress(DaemonUnreachable):
+        driver.requester.submit(request)
+    [task] = until(lambda: known_tasks(driver) - before, "the task is on chain")
+    return task
+
+
+def known_tasks(driver: Driver) -> set[int]:
+    tasks = driver.requester.get("/v1/status")["tasks"]
+    return {each["task"] for each in tasks if each["task"] is not None}
+
+
+def test_executor_killed_at_every_transition__settles_and_nothing_goes_twice(
+    driver: Driver, lists: tuple[Path, Path], first_block: int
+) -> None:
+    workers = list(driver.network.workers.values())
+    with crashing(workers, Role.EXECUTOR):
+        with patient(driver.network.chain, workers):
+            task = driver.post(FUNCTION, lists, class_id=LONG)
+            until(lambda: driver.view(task)["state"] != "POSTED", "the committee is drawn")
+        assert_settled_once(driver, task, first_block)
+        assert_every_transition_was_hit(workers, Role.EXECUTOR)
+
+
+def test_members_killed_at_every_transition__settles_and_nothing_goes_twice(
+    driver: Driver, lists: tuple[Path, Path], first_block: int
+) -> None:
+    workers = list(driver.network.workers.values())
+    with crashing(workers, Role.MEMBER):
+        task = driver.post(FUNCTION, lists, class_id=LONG)
+        assert_settled_once(driver, task, first_block)
+        assert_every_transition_was_hit(workers, Role.MEMBER)
+
+
+def test_owners_and_requester_killed_at_every_transition__settles_and_nothing_goes_twice(
+    driver: Driver, lists: tuple[Path, Path], first_block: int
+) -> None:
+    people = list(driver.network.people.values())
+    roles = (Role.BROKER, Role.RECEIVER, Role.REQUESTER)
+    with crashing(people, *roles):
+        task = post_while_crashing(driver, lists)
+        assert_settled_once(driver, task, first_block)
+        assert_every_transition_was_hit(people, *roles)
+
+
+def test_executor_killed_while_the_function_runs__machine_goes_on_and_is_found_again(
+    driver: Driver,
+    lists: tuple[Path, Path],
+    make_function: Callable[[str], Path],
+    first_block: int,
+) -> None:
+    task = driver.post(make_function(SLOWLY.format(seconds=8)), lists, class_id=LONG)
+    running = until(containers, "the function runs")
+    executor = driver.by_account(driver.view(task)["executor"])
+    executor.kill()
+    assert containers() == running
+    executor.start()
+    executor.wait()
+    assert containers() == running
+    assert_settled_once(driver, task, first_block)
+    assert booted(driver, executor, task) == ["BEFORE", "AFTER"]
+
+
+def test_executor_and_machine_killed_before_the_record__boots_again_and_settles(
+    driver: Driver, lists: tuple[Path, Path], first_block: int
+) -> None:
+    workers = list(driver.network.workers.values())
+    moment = ("--only", "PREPARING:TaskPrepared", "--with-machine")
+    with crashing(workers, Role.EXECUTOR, *moment):
+        task = driver.post(FUNCTION, lists, class_id=LONG)
+        assert_settled_once(driver, task, first_block)
+        assert {event for _, _, event, _ in crashed(workers)} == {"TaskPrepared"}
+        executor = driver.by_account(driver.view(task)["executor"])
+        assert booted(driver, executor, task) == ["BEFORE", "BEFORE", "AFTER"]
+
+
+def test_executor_and_machine_killed_while_the_function_runs__fails_and_owners_are_warned(
+    driver: Driver, lists: tuple[Path, Path], make_function: Callable[[str], Path]
+) -> None:
+    """No owner releases a second key, so nothing can save the task: it must end for everybody."""
+    books, requester = Books(driver.network), driver.requester
+    owed = books.owed(requester)
+    task = driver.post(make_function(SLOWLY.format(seconds=300)), lists)
+    until(containers, "the function runs")
+    executor = driver.by_account(driver.view(task)["executor"])
+    deposit = books.deposit(executor)
+    executor.kill()
+    cut_machine(executor.folder)
+    assert containers()  # the engine is the host's: until somebody finds the Machine off
+    executor.start()
+    executor.wait()
+    until(lambda: not containers() and not mounts(executor), "the lost Machine is cleaned")
+    assert "went off" in " ".join(driver.view(task, executor)["reasons"])
+    driver.network.chain.mine(PRESETS["anvil"].classes[0][2])
+    assert driver.until(task, "FAILED")["cause"] == NOT_FINISHED
+    for owner in (driver.b, driver.c):
+        until(lambda node=owner: driver.noted(node, task, "EXPOSED"), f"{owner.name} is warned")
+        [_] = orders(owner, do.SendKeys, driver.view(task)["commitment"])
+    assert books.deposit(executor) < deposit
+    assert books.owed(requester) - owed >= FEES
+
+
+def containers() -> list[str]:
+    """Ids of the functions' containers on this host."""
+    engine = docker.from_env()
+    try:
+        return [each.id for each in engine.containers.list(filters={"label": LABEL})]
+    finally:
+        engine.close()
+
+
+def booted(driver: Driver, node: NodeProcess, task: int) -> list[str]:
+    """Phases for which a node booted its Machine, in order."""
+    commitment = driver.view(task)["commitment"]
+    return [
+        line["what"].rpartition(" ")[2]
+        for line in reversed(node.get("/v1/journal")["journal"])
+        if line["commitment"] == commitment and line["what"].startswith("machine booted")
+    ]

@@ -1,0 +1,126 @@
+"""Which transitions an honest Task takes, generated from the roles' transition tables.
+
+Every row of a table falls into one class: it changes nothing (read off its handler's source), it
+needs a failure, it needs a race that an honest run may or may not have, or it is on the path.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from enum import Enum, auto
+from typing import Any
+
+from nodeclient.core import events as ev
+from nodeclient.core.case import Role
+from nodeclient.core.roles import broker, executor, member, receiver, requester
+from nodeclient.core.roles.table import Handler, ignored
+from nodeclient.core.task import TABLES
+
+Row = tuple[Enum, type]
+
+
+class Kind(Enum):
+    """Class of a table row."""
+
+    UNCHANGING = auto()
+    FAILURE = auto()
+    RACE = auto()
+    PATH = auto()
+
+
+# Told only when something went wrong: a refusal, a loss, a vote against, an end without results.
+FAILURES = {
+    ev.TransactionRejected,
+    ev.ConsentRefused,
+    ev.MachineLost,
+    ev.DissentSigned,
+    ev.VoteReceived,  # members share only votes against
+    ev.TaskFailed,
+    ev.TaskExpired,
+}
+# Roles to which a new block means nothing but that a deadline may have passed.
+WATCH_DEADLINES = {Role.MEMBER, Role.REQUESTER}
+# A Task settles only when its executor finished, hence after everybody's part in it is done.
+LAST: dict[Role, Enum] = {
+    Role.EXECUTOR: executor.State.FINISHING,
+    Role.MEMBER: member.State.QUESTIONING,
+    Role.BROKER: broker.State.RELEASED,
+    Role.RECEIVER: receiver.State.EXPECTING,
+    Role.REQUESTER: requester.State.WAITING,
+}
+RACES: dict[Row, str] = {
+    (executor.State.WATCHING, ev.TransactionRejected): "only if somebody claimed in between",
+    (executor.State.LEADING, ev.TicketEvaluated): "a leader has evaluated its ticket before",
+    (executor.State.LEADING, ev.TaskClaimed): "only if a higher ticket claimed first",
+    (member.State.SEATED, ev.TaskAdmitted): "only if the TaskSpec never came",
+    (member.State.QUESTIONING, ev.BeforeLearned): "only if the member was late for BEFORE",
+    (requester.State.CONSENTING, ev.TaskPosted): "only if somebody else posts",
+    (requester.State.REFUSED, ev.TaskPosted): "only if somebody else posts",
+    # A notice counts once the chain said SETTLED, and then the receiver has seen that itself.
+    **{(state, ev.ResultAnnounced): "the chain told it before" for state in receiver.State},
+}
+# Where a role begins: not in a table but in ``task.begin``.
+BEGINS: dict[Role, tuple[type, ...]] = {
+    Role.EXECUTOR: (ev.TaskPosted,),
+    Role.MEMBER: (ev.CommitteeDrawn,),
+    Role.BROKER: (ev.ConsentAsked, ev.TaskOrdered),  # of an input; of the requester's function
+    Role.RECEIVER: (ev.ConsentAsked,),
+    Role.REQUESTER: (ev.TaskOrdered,),
+}
+# The Machine is booted and proved twice; only the first boot is given the Task.
+TWICE = {
+    executor.State.BOOTING,
+    executor.State.GATHERING,
+    executor.State.PROVING,
+    executor.State.POLLING,
+}
+
+
+def changes_nothing(handler: Handler) -> bool:
+    """Whether every ``return`` of a handler gives the role back as it came."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(handler)))
+    returned = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
+    return all(
+        isinstance(value, ast.Tuple)
+        and isinstance(value.elts[0], ast.Name)
+        and value.elts[0].id == "role"
+        for value in returned
+    )
+
+
+def kind_of(role: Role, row: Row, handler: Handler) -> Kind:
+    """The class of a row."""
+    state, event = row
+    if handler is ignored or changes_nothing(handler):
+        return Kind.UNCHANGING
+    if row in RACES:
+        return Kind.RACE
+    if event in FAILURES or (event is ev.BlockSeen and role in WATCH_DEADLINES):
+        return Kind.FAILURE
+    if event is ev.TaskSettled and state is not LAST[role]:
+        return Kind.FAILURE
+    return Kind.PATH
+
+
+def rows(role: Role, kind: Kind) -> set[tuple[Any, ...]]:
+    """(role, state, event, phase) of every row of one class; phase only for the executor."""
+    found: set[tuple[Any, ...]] = set()
+    for row, handler in TABLES[role].items():
+        if kind_of(role, row, handler) is not kind:
+            continue
+        for phase in phases(role, row[0]):
+            found.add((role.value, row[0].name, row[1].__name__, phase))
+    if kind is Kind.PATH:
+        found |= {(role.value, None, event.__name__, None) for event in BEGINS[role]}
+    return found
+
+
+def phases(role: Role, state: Enum) -> list[str | None]:
+    """In which phases an honest executor passes a state."""
+    if role is not Role.EXECUTOR:
+        return [None]
+    if state in TWICE:
+        return ["BEFORE", "AFTER"]
+    return ["AFTER" if state is executor.State.FINISHING else "BEFORE"]
