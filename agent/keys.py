@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from agent.formats.cbor import FormatError
 from agent.formats.messages import Context, Release
+from agent.formats.outcome import MAX_QUESTIONS
 from agent.formats.protocol import release_info
 from agent.formats.taskspec import TaskSpec
 from agent.session import Session
-
-MAX_ROOTS = 64  # BEFORE answers under which an owner may have released
 
 
 class KeyRing:
@@ -31,8 +30,8 @@ class KeyRing:
         return not self._keys
 
     def add_root(self, root: bytes) -> None:
-        """An Evidence root that was answered BEFORE. Raises FormatError above MAX_ROOTS."""
-        if len(self._roots) >= MAX_ROOTS:
+        """An Evidence root that was answered BEFORE. Raises FormatError above MAX_QUESTIONS."""
+        if len(self._roots) >= MAX_QUESTIONS:
             raise FormatError("too many questions before the run; boot the Machine again")
         self._roots.append(root)
 

@@ -16,6 +16,7 @@ from agent.devices import DeviceMissing, PassedDevice, find_devices
 from agent.engine import Engine
 from agent.erase import Erased, erase_task
 from agent.evidence import TaskFacts
+from agent.formats.faults import place_of
 from agent.formats.messages import Context, Prepare, Release
 from agent.formats.outcome import Ending, Outcome, State
 from agent.formats.rpc import RpcError
@@ -122,8 +123,8 @@ class Work:
         try:
             run = await self._unlock_and_run()
             self._end(run)
-        except Exception:  # a fault of ours must not leave the task RUNNING for ever
-            _log.exception("the run failed inside the Agent")
+        except Exception as error:  # a fault of ours must not leave the task RUNNING for ever
+            _log.error("the run failed inside the Agent: %s", place_of(error))
             self._end(Run(Ending.NOT_STARTED, None, 0), (AGENT_FAILURE,))
 
     async def _unlock_and_run(self) -> Run | Outcome:

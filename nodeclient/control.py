@@ -7,7 +7,9 @@ not 200; nothing here ever shows a key.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -55,10 +57,10 @@ WHY = {  # causes of TaskFailed in words
 class Control:
     """Serves one node's operator. ``start`` listens, ``stop`` removes the socket."""
 
-    def __init__(self, services: Services, runner: Runner, socket: Path) -> None:
+    def __init__(self, services: Services, runner: Runner, path: Path) -> None:
         self._services = services
         self._runner = runner
-        self._socket = socket
+        self._socket = path
         self._site: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -72,8 +74,7 @@ class Control:
         self._site = web.AppRunner(app, access_log=None)
         await self._site.setup()
         self._socket.unlink(missing_ok=True)
-        await web.UnixSite(self._site, str(self._socket)).start()
-        self._socket.chmod(0o600)
+        await web.SockSite(self._site, listen_privately(self._socket)).start()
 
     async def stop(self) -> None:
         """Close and remove the socket."""
@@ -228,6 +229,17 @@ class Control:
         if case is None:
             raise BadInput(f"task {text} is unknown here", "see the tasks: sealrun node status")
         return case
+
+
+def listen_privately(path: Path) -> socket.socket:
+    """A unix socket that nobody else could open at any moment: its mode is set by the bind."""
+    listening = socket.socket(socket.AF_UNIX)
+    former = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    finally:
+        os.umask(former)
+    return listening
 
 
 def brief(case: Case) -> dict[str, object]:

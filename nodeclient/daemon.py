@@ -16,11 +16,13 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
 from agent.formats.rpc import RpcError
+from agent.formats.taskspec import TaskSpec
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
@@ -29,6 +31,7 @@ from nodeclient.chain.watcher import Watcher, WatchSettings
 from nodeclient.config import Config
 from nodeclient.control import Control
 from nodeclient.core import events as ev
+from nodeclient.core.actions import WatchMachine
 from nodeclient.core.case import Case, Me, Role
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
@@ -46,7 +49,7 @@ from nodeclient.duties import (
 from nodeclient.duties.services import Services, Settings
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
-from nodeclient.inbox import Inbox
+from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.p2p.client import PeerClient
@@ -61,12 +64,14 @@ from nodeclient.runner import Effect, Runner
 from nodeclient.store import Store
 
 log = logging.getLogger(__name__)
+LOG_BYTES = 8 << 20  # of node.log, before it becomes node.log.1
 
 OnCommit = Callable[[Case | None, Case, ev.Event], None]
 
 
 async def run_daemon(config: Config, on_commit: OnCommit | None = None) -> None:
     """Run until SIGTERM or SIGINT. Raises ``SealrunError`` for what must be put right first."""
+    os.umask(0o077)  # whatever this process writes is its operator's alone
     start_log(config.folder)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -153,8 +158,8 @@ def build_services(
     async def get_block(cid: str) -> bytes:
         try:
             return await services.await_block(cid, providers())
-        except PeerError as error:
-            raise RpcError("missing", error.message) from error
+        except PeerError:
+            raise RpcError("missing", "no owner of the task's capsules gives this block") from None
 
     async def put_block(cid: str, block: bytes) -> None:
         await asyncio.to_thread(folder.store.put, cid, block)
@@ -163,7 +168,13 @@ def build_services(
         return reference.image_path(image)
 
     def providers() -> tuple[Address, ...]:
-        return tuple(Address(peer) for peer in directory.peers())
+        """Those whose Capsules the running Task uses: to anybody else its CIDs are no business."""
+        found: set[Address] = set()
+        for commitment in store.waiting_for(WatchMachine):
+            case = store.case(commitment)
+            if case is not None and case.executor is not None and case.executor.spec:
+                found.update(owners_and_requester(TaskSpec.decode(case.executor.spec)))
+        return tuple(sorted(found))
 
     local = LocalMachine(
         LocalSettings(folder=config.folder / "machine"),
@@ -225,9 +236,13 @@ def note(store: Store, commitment: bytes | None, what: str, private: str = "") -
 
 
 def start_log(folder: Path) -> None:
-    """Log to ``<node>/node.log``; libraries only from warnings on, they print what they send."""
+    """Log to ``<node>/node.log``; libraries only from warnings on, they print what they send.
+
+    Bounded, because peers cause lines: what they refuse and are refused is told, too.
+    """
+    file = RotatingFileHandler(folder / "node.log", maxBytes=LOG_BYTES, backupCount=2)
     logging.basicConfig(
-        filename=folder / "node.log",
+        handlers=[file],
         level=logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )

@@ -19,6 +19,7 @@ from agent.formats.cbor import FormatError
 from agent.formats.evidence import Evidence
 from agent.formats.hpke import OpenError
 from agent.formats.messages import Question as AgentQuestion
+from agent.formats.outcome import MAX_ANSWERS, MAX_QUESTIONS
 from agent.formats.protocol import taskspec_info
 from agent.formats.shape import as_bytes, as_list
 from agent.formats.taskspec import MAX_TASKSPEC, TaskSpec, commitment, open_commitment
@@ -26,14 +27,16 @@ from nodeclient.consents import MAX_CONSENT, check_consents, owners_of
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case
 from nodeclient.core.roles.broker import owned_cids
+from nodeclient.core.roles.executor import Executor
 from nodeclient.core.types import Address, Commitment, Phase, TaskState, Vote
 from nodeclient.core.votes import is_signed
 from nodeclient.duties.committee import read_summary
 from nodeclient.duties.machine import as_evidence, context, evidence_key
 from nodeclient.duties.services import Services
-from nodeclient.errors import SealrunError
+from nodeclient.errors import MachineError, MachineRefused, SealrunError
 from nodeclient.p2p import messages as msg
 from nodeclient.p2p.errors import PeerBusy, PeerRefused
+from nodeclient.quota import Quota
 from nodeclient.runner import RefusedByPeer, Runner
 
 REPLY_SECONDS = 15.0  # the asker's own bound is longer, so it gets this side's reason
@@ -49,6 +52,7 @@ class Inbox:
     def __init__(self, services: Services, runner: Runner) -> None:
         self._services = services
         self._runner = runner
+        self._quota = Quota()
         self._methods: dict[str, Callable[[Address, bytes], Awaitable[bytes]]] = {
             "consent": self._consent,
             "brief": self._brief,
@@ -71,12 +75,12 @@ class Inbox:
                 raise PeerRefused(f"no method {method[:32]!r}", "update the node")
             return await serve(Address(sender), body)
         except (FormatError, SealrunError, OpenError, ValueError) as error:
-            text = error.message if isinstance(error, SealrunError) else str(error)
+            refusal = refusal_of(error)
             if method not in IMPATIENT:
-                log.info("refused %s to 0x%s: %s", method[:32], sender.hex(), text)
-            if isinstance(error, PeerRefused):
-                raise
-            raise PeerRefused(text, "read the reason") from None
+                # Why consent is refused says what stands in a TaskSpec: the sealed journal tells.
+                text = "" if method == "consent" else f": {refusal.message[:160]}"
+                log.info("refused %s to 0x%s%s", method[:32], sender.hex(), text)
+            raise refusal from None
         except TimeoutError:
             raise PeerBusy("busy", "ask again") from None
 
@@ -235,6 +239,14 @@ class Inbox:
         allowed = case.members if request.during else tuple(owners_and_requester(self._spec(case)))
         if sender not in allowed:
             raise PeerRefused("the sender has no part in this task", "ask as member or owner")
+        share = (MAX_ANSWERS if request.during else MAX_QUESTIONS) // len(allowed)
+        with self._quota.hold(case.commitment, sender, request.during, share):
+            return await self._put(case, role, sender, request)
+
+    async def _put(
+        self, case: Case, role: Executor, sender: Address, request: msg.Question
+    ) -> bytes:
+        """Put a question to the Machine; note what it answered to a member."""
         phase = Phase.DURING if request.during else Phase.BEFORE
         question = AgentQuestion(
             request.nonce, context(self._services.me, case.on_chain(), phase, role.attempt)
@@ -297,6 +309,21 @@ class Inbox:
         if role is None or not role.spec:
             raise PeerRefused("this node does not execute the task", "ask its executor")
         return TaskSpec.decode(role.spec)
+
+
+def refusal_of(error: Exception) -> PeerRefused:
+    """What a peer is told. The Node's own troubles name paths, logs and endpoints: not to peers."""
+    match error:
+        case PeerRefused():
+            return error
+        case RefusedByPeer() | MachineRefused():
+            return PeerRefused(error.message, "read the reason")
+        case MachineError():
+            return PeerRefused("no machine runs this task here", "ask while it runs")
+        case SealrunError():
+            return PeerBusy("this node cannot answer that now", "ask again later")
+        case _:
+            return PeerRefused(str(error), "read the reason")
 
 
 def owners_and_requester(spec: TaskSpec) -> tuple[Address, ...]:

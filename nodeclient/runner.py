@@ -14,11 +14,10 @@ import itertools
 import logging
 import secrets
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+from agent.formats.faults import place_of
 from nodeclient.core import events as ev
 from nodeclient.core.actions import Action, Reply
 from nodeclient.core.case import Case, Me, fold, unposted
@@ -34,13 +33,6 @@ log = logging.getLogger(__name__)
 Emit = Callable[[ev.OutcomeEvent], None]
 Effect = Callable[[Any, Emit], Awaitable[ev.OutcomeEvent | None]]
 FIRST_RETRY, LAST_RETRY = 0.2, 15.0  # seconds between tries of an action that failed
-
-
-def where(error: Exception) -> str:
-    """A defect for the log: its type and its place, not its message, which may quote a TaskSpec."""
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    places = ", ".join(f"{Path(each.filename).name}:{each.lineno}" for each in frames)
-    return f"{type(error).__name__} at {places}"
 
 
 class RefusedByPeer(SealrunError):
@@ -226,7 +218,7 @@ class Runner:
                         told = str(error)
                         self.note(action.commitment, f"{failed}: {told}")
                 except Exception as error:
-                    log.error("%s failed unexpectedly: %s", type(action).__name__, where(error))
+                    log.error("%s failed unexpectedly: %s", type(action).__name__, place_of(error))
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, LAST_RETRY)
             if not self._store.is_pending(row.key):

@@ -210,6 +210,13 @@ class Store:
             for key, kind, body in rows
         ]
 
+    def waiting_for(self, kind: type[Action]) -> list[Commitment]:
+        """Commitments with an order of this kind that is still to be done."""
+        rows = self._all(
+            "SELECT commitment FROM outbox WHERE status = 'pending' AND kind = ?", kind.__name__
+        )
+        return [commitment for (commitment,) in rows]
+
     def is_pending(self, key: bytes) -> bool:
         """False when the row was closed or cancelled meanwhile."""
         return (

@@ -39,14 +39,16 @@ def encode(obj: object) -> bytes:
         raise FormatError(f"cbor: cannot encode: {error}") from error
 
 
-def decode(data: bytes, limit: int) -> object:
+def decode(data: bytes, limit: int, items: int = MAX_ITEMS) -> object:
     """Decode exactly one deterministic item of at most `limit` bytes; arrays become lists.
 
-    Raises FormatError for anything that `encode` could not have produced.
+    `items` bounds how many items may be nested in it: they, and not the bytes, are what decoding
+    costs (about a microsecond each). Raises FormatError for anything that `encode` could not have
+    produced.
     """
     if len(data) > limit:
         raise FormatError(f"cbor: {len(data)} bytes exceed the limit of {limit}; send less")
-    if _scan(data) != len(data):
+    if _scan(data, items)[0] != len(data):
         raise FormatError("cbor: bytes after the end of the item")
     try:
         obj: object = cbor2.loads(data)
@@ -56,6 +58,14 @@ def decode(data: bytes, limit: int) -> object:
     if again != data:
         raise FormatError("cbor: not the deterministic encoding of its content")
     return obj
+
+
+def count_items(data: bytes, items: int = MAX_ITEMS) -> int:
+    """How many items are nested in the first one; for parts that must be bounded together.
+
+    Raises FormatError for malformed bytes and for more than `items`.
+    """
+    return _scan(data, items)[1]
 
 
 def _check_encodable(obj: object, depth: int) -> None:
@@ -79,8 +89,8 @@ def _check_encodable(obj: object, depth: int) -> None:
         raise FormatError(f"cbor: {type(obj).__name__} has no deterministic encoding here")
 
 
-def _scan(data: bytes) -> int:
-    """Walk one item without recursion; return the offset behind it."""
+def _scan(data: bytes, limit: int) -> tuple[int, int]:
+    """Walk one item without recursion; return the offset behind it and the number of items."""
     offset = items = 0
     # One frame per open container: [items still to come, is it a map]. A map counts keys and values
     stack: list[list[int]] = [[1, 0]]
@@ -91,8 +101,8 @@ def _scan(data: bytes) -> int:
             continue
         stack[-1][0] = remaining - 1
         items += 1
-        if items > MAX_ITEMS:
-            raise FormatError(f"cbor: more than {MAX_ITEMS} items")
+        if items > limit:
+            raise FormatError(f"cbor: more than {limit} items")
         major, value, offset = _head(data, offset)
         if is_map and remaining % 2 == 0 and major not in (_UNSIGNED, _NEGATIVE, _BYTES, _TEXT):
             raise FormatError("cbor: map keys must be integers, bytes or text")
@@ -108,7 +118,7 @@ def _scan(data: bytes) -> int:
             raise FormatError("cbor: floats and simple values are not used here")
         if offset > len(data):
             raise FormatError("cbor: truncated")
-    return offset
+    return offset, items
 
 
 def _head(data: bytes, offset: int) -> tuple[int, int, int]:

@@ -27,6 +27,7 @@ from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 
 MAX_EVIDENCE = 4 << 20  # bytes
 MAX_CLAIMS = 64
+MAX_ITEMS = 1 << 17  # CBOR items of all claims together: a busy host states some ten thousand
 _VERSION = 1
 _SALT = 16
 _DOMAIN = b"sealrun/evidence/v1"
@@ -109,6 +110,9 @@ class Evidence:
             as_bytes(leaf, _SALT + 1, "evidence leaf", MAX_EVIDENCE)
             for leaf in as_list(parts[1], 1, MAX_CLAIMS, "evidence leaves")
         )
+        left = MAX_ITEMS
+        for leaf in leaves:
+            left -= cbor.count_items(leaf[_SALT:], left)
         names = [_parse_leaf(leaf)[0] for leaf in leaves]
         if any(a >= b for a, b in itertools.pairwise(names)):
             raise FormatError("evidence: claims are not sorted by name, each once")

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from agent.formats.cbor import FormatError
+from agent.formats.faults import place_of
 from agent.formats.protocol import ChannelClosed, Frame, FrameKind, read_frame, write_frame
 from agent.formats.shape import as_list
 
@@ -140,8 +141,8 @@ class RpcConnection:
             reply = _error(frame.id, error.code, error.message)
         except FormatError as error:
             reply = _error(frame.id, "bad_request", str(error))
-        except Exception:
-            _log.exception("channel: handler of %s failed", method)
+        except Exception as error:
+            _log.error("channel: handler of %s failed: %s", method[:32], place_of(error))
             reply = _error(frame.id, "internal", f"{method} failed; see the log of that side")
         with contextlib.suppress(RpcClosed):
             await self._send(reply)

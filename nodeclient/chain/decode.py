@@ -56,7 +56,6 @@ _TABLE: dict[tuple[str, str], Callable[[Where, Fields], ev.ChainEvent]] = {
     ("NodeRegistry", "StatusChanged"): lambda at, f: ev.StatusChanged(
         **at, node=f["node"], status=NodeStatus(f["status"])
     ),
-    ("ImageRegistry", "ImageRevoked"): lambda at, f: ev.ImageRevoked(**at, image=f["image"]),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 from agent.formats import cbor, hpke
 from agent.formats.capsule import CapsuleHeader, Kind, parse_header
@@ -19,9 +20,11 @@ from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.types import Address, quorum_of
 from nodeclient.duties.services import RETRY_SECONDS, Services
-from nodeclient.p2p.errors import PeerError
+from nodeclient.p2p.errors import PeerDeclined, PeerError
 from nodeclient.p2p.messages import MAX_OUTCOME, ResultAnswer, ResultQuestion
 from nodeclient.runner import Effect, Emit
+
+DENIALS = 120  # rounds; a member that has not seen the end yet also says no, for some seconds
 
 
 def effects(services: Services) -> dict[type[do.Action], Effect]:
@@ -30,6 +33,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def learn_outcome(action: do.LearnOutcome, emit: Emit) -> ev.OutcomeEvent:
         """Reads only."""
         answer = await agreed(action)
+        if answer is None:
+            services.note(action.commitment, "the committee has no result for this node")
+            return ev.OutcomeDenied(commitment=action.commitment)
         outcome = outcome_in(answer)
         name, cid = next(iter(outcome.results.items()), ("", ""))
         services.note(action.commitment, f"the run ended: {outcome.summary}")
@@ -60,28 +66,38 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         services.note(action.commitment, f"the result of task {action.task.id} is opened")
         return ev.ResultOpened(commitment=action.commitment, path=str(folder))
 
-    async def agreed(action: do.LearnOutcome) -> ResultAnswer:
-        """What a quorum of members says; one lying member, or the Executor alone, is not enough."""
+    async def agreed(action: do.LearnOutcome) -> ResultAnswer | None:
+        """What a quorum of members says; one lying member, or the Executor alone, is not enough.
+
+        None: for a while now too many said no. A member that is only silent is waited for.
+        """
+        quorum, denials = quorum_of(len(action.members)), 0
         while True:
             asking = [asyncio.create_task(told(member, action)) for member in action.members]
-            votes: Counter[ResultAnswer] = Counter()
+            votes: Counter[ResultAnswer | Literal["no"]] = Counter()
             try:
                 for each in asyncio.as_completed(asking):
                     answer = await each
-                    if answer is not None:
-                        votes[answer] += 1
-                        if votes[answer] >= quorum_of(len(action.members)):
-                            return answer
+                    if answer is None:
+                        continue
+                    votes[answer] += 1
+                    if answer != "no" and votes[answer] >= quorum:
+                        return answer
             finally:
                 for task in asking:
                     task.cancel()
+            denials = denials + 1 if votes["no"] > len(action.members) - quorum else 0
+            if denials >= DENIALS:
+                return None
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def told(member: Address, action: do.LearnOutcome) -> ResultAnswer | None:
+    async def told(member: Address, action: do.LearnOutcome) -> ResultAnswer | Literal["no"] | None:
         question = ResultQuestion(action.commitment)
         try:
             answer = await services.ask_for(member, "result", question, ResultAnswer)
             outcome_in(answer)
+        except PeerDeclined:
+            return "no"
         except (PeerError, FormatError):
             return None
         return answer

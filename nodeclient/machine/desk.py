@@ -32,22 +32,22 @@ class MachineDesk:
 
     async def call(self, resume: bytes, method: str, body: object) -> object:
         """Call the Agent of one boot. Raises MachineError when that boot is over."""
-        await self._take_up(resume)
+        record = self._record(resume)
+        async with self._lock:
+            await self._machine.resume(record)
         return await self._machine.call(method, body)
 
     async def power_off(self, resume: bytes) -> None:
         """Cut the power of one boot; nothing happens when it is over already."""
-        try:
-            await self._take_up(resume)
-        except MachineError:
-            return
-        async with self._lock:
+        async with self._lock:  # over both steps: a boot in between would be the one that is cut
+            try:
+                await self._machine.resume(self._record(resume))
+            except MachineError:
+                return
             await self._machine.power_off()
 
-    async def _take_up(self, resume: bytes) -> None:
+    def _record(self, resume: bytes) -> bytes:
         try:
-            record = self._root.unseal(resume, LABEL)
+            return self._root.unseal(resume, LABEL)
         except SealrunError as error:
             raise MachineError("the machine's record is not this root's", "boot it") from error
-        async with self._lock:
-            await self._machine.resume(record)

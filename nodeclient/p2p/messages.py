@@ -16,7 +16,8 @@ from agent.formats.evidence import MAX_EVIDENCE
 from agent.formats.taskspec import MAX_TASKSPEC
 from nodeclient.core.types import Address, Phase, Statement, TaskId, Verdict, Vote
 
-MAX_MESSAGE = 4 << 20
+MAX_MESSAGE = 4 << 20  # bytes, Evidence inside
+MAX_ITEMS = 512  # CBOR items: the longest message names 32 nonces; decoding costs by the item
 MAX_OUTCOME = 64 << 10
 
 Bytes20 = Annotated[bytes, Field(min_length=20, max_length=20)]
@@ -213,7 +214,7 @@ def unpack(kind: type[Message], body: bytes) -> Message:
         FormatError: not this message, or a field beyond its bound.
     """
     try:
-        message: Message = _adapter(kind).validate_python(cbor.decode(body, MAX_MESSAGE))
+        message: Message = _adapter(kind).validate_python(cbor.decode(body, MAX_MESSAGE, MAX_ITEMS))
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise FormatError(

@@ -59,6 +59,11 @@ def crashed(nodes: Iterable[NodeProcess]) -> set[tuple[Any, ...]]:
     }
 
 
+def performed_twice(nodes: Iterable[NodeProcess]) -> set[str]:
+    """Kinds of orders after which a node died before it could keep the outcome."""
+    return {each["action"] for node in nodes for each in entries(node.folder / CRASHED)}
+
+
 @contextmanager
 def patient(chain: AnvilChain, nodes: Sequence[NodeProcess]) -> Iterator[None]:
     """Blocks come only while every daemon is up.

@@ -12,6 +12,7 @@ import textwrap
 from enum import Enum, auto
 from typing import Any
 
+from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Role
 from nodeclient.core.roles import broker, executor, member, receiver, requester
@@ -76,6 +77,26 @@ TWICE = {
     executor.State.PROVING,
     executor.State.POLLING,
 }
+
+
+# Orders that are never carried out to their end in an honest run.
+UNPERFORMED: dict[type[do.Action], str] = {
+    do.Reply: "no outbox row: it is lost with the daemon, and the peer asks again",
+    do.AskDuring: "goes on until the task is over, and is cancelled then",
+    do.LearnBefore: "only of a member that was late for BEFORE",
+    do.SubmitRefuse: "only after votes against",
+    do.SubmitExpire: "only after a deadline",
+    do.SignDissent: "only after a finding",
+    do.ShareVote: "only of a vote against",
+    do.WarnOwner: "only after a failure",
+}
+
+
+def performed() -> set[str]:
+    """Names of all orders that an honest run carries out."""
+    # By name: a dataclass with slots leaves the class that it was made from behind.
+    every = {kind.__name__ for kind in do.Action.__subclasses__()}
+    return every - {kind.__name__ for kind in UNPERFORMED}
 
 
 def changes_nothing(handler: Handler) -> bool:

@@ -162,15 +162,18 @@ async def test_failing_effect__says_nothing_of_the_task_in_the_log(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def effect(_action: do.Action) -> None:
-        raise failures.pop() if failures else asyncio.CancelledError
+        if not failures:
+            over.set()
+            return
+        raise failures.pop()
 
     failures: list[Exception] = [ChainUnavailable("canary", "x"), KeyError("canary")]
+    over = asyncio.Event()
     caplog.set_level("DEBUG")
     runner = runner_of(store, effect)
     store.apply(None, [do.VetTask(commitment=COMMITMENT, spec=b"s")])
     runner.resume()
-    while failures:  # noqa: ASYNC110  (the worker empties it)
-        await asyncio.sleep(0.05)
+    await over.wait()
     await runner.stop()
     assert "KeyError" in caplog.text
     assert "canary" not in caplog.text

@@ -3,7 +3,7 @@
 ::
 
     EXPECTING -> (TaskSettled) LEARNING -> FETCHING -> DONE
-        \\-> (TaskFailed) CLOSED     \\-> (the run left no result) DONE
+        \\-> (TaskFailed) CLOSED     \\-> (the run left no result) DONE, (nothing is for us) CLOSED
 """
 
 from __future__ import annotations
@@ -82,6 +82,11 @@ def on_learned(role: Receiver, event: ev.OutcomeLearned, case: Case, me: Me) -> 
     return replace(learned, state=State.FETCHING), (order,)
 
 
+def on_denied(role: Receiver, event: ev.OutcomeDenied, case: Case, me: Me) -> Step:
+    """An Executor can announce a result to anybody; only the Committee knows for whom one is."""
+    return replace(role, state=State.CLOSED), ()
+
+
 def on_opened(role: Receiver, event: ev.ResultOpened, case: Case, me: Me) -> Step:
     return replace(role, state=State.DONE, path=event.path), ()
 
@@ -94,6 +99,7 @@ TABLE = build_table(
     handled={
         (State.EXPECTING, ev.TaskSettled): on_settled,
         (State.LEARNING, ev.OutcomeLearned): on_learned,
+        (State.LEARNING, ev.OutcomeDenied): on_denied,
         (State.FETCHING, ev.ResultOpened): on_opened,
     },
     everywhere={

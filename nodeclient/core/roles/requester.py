@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
-from nodeclient.core.roles.table import Actions, build_table
+from nodeclient.core.roles.table import Actions, build_table, ignored
 from nodeclient.core.types import ZERO_ADDRESS, TaskState
 
 if TYPE_CHECKING:
@@ -199,6 +199,7 @@ TABLE = build_table(
         (State.POSTING, ev.TransactionRejected): on_post_rejected,
         (State.BRIEFING, ev.ActionDone): on_briefed,
         (State.DONE, ev.OutcomeLearned): on_learned,
+        (State.DONE, ev.OutcomeDenied): ignored,
     },
     everywhere={
         ev.TaskOrdered: (tuple(State), on_ordered_again),
@@ -219,7 +220,7 @@ TABLE = build_table(
         ev.ConsentRefused: (*OPEN, *ENDED),
         # What a reorganised chain tells again.
         ev.TaskPosted: (*OPEN, State.DONE, State.FAILED),
-        # And a task that somebody else posted under this commitment goes its own way.
+        # A task that somebody else posted under this commitment goes its own way.
         ev.CommitteeDrawn: ENDED,
         ev.TaskSettled: ENDED,
         ev.TaskFailed: ENDED,

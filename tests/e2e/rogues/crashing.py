@@ -1,8 +1,10 @@
-"""A daemon that dies by SIGKILL right after each new transition of some roles is durable.
+"""A daemon that dies by SIGKILL at every step of a task, once each.
 
-``python -m tests.e2e.rogues.crashing FOLDER ROLE... [--only STATE:EVENT] [--with-machine]``. What
-it died of stands in ``FOLDER/crashed.jsonl``, written before it dies, so each transition kills it
-once. Every content key that reaches it from outside stands in ``FOLDER/keys-seen.jsonl``.
+``python -m tests.e2e.rogues.crashing FOLDER ROLE... [--only STATE:EVENT] [--with-machine]`` dies
+right after each new transition of these roles is durable; ``… FOLDER --effects`` dies after each
+kind of order is carried out, before its outcome is durable, so that it is carried out again. What
+it died of stands in ``FOLDER/crashed.jsonl``, written before it dies. Every content key that
+reaches it from outside stands in ``FOLDER/keys-seen.jsonl``.
 
 The process that is started here only starts the daemon again, as systemd would. It forks it off an
 interpreter that has the modules loaded and nothing else, which saves seconds per restart.
@@ -18,6 +20,7 @@ import json
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,9 +28,12 @@ from typing import Any
 from nodeclient import daemon
 from nodeclient.config import load_config
 from nodeclient.core import events as ev
+from nodeclient.core.actions import Action
 from nodeclient.core.case import Case, Role
+from nodeclient.duties.services import Services
 from nodeclient.inbox import Inbox
 from nodeclient.p2p import messages as msg
+from nodeclient.runner import Effect, Emit
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 CRASHED, KEYS_SEEN = "crashed.jsonl", "keys-seen.jsonl"
@@ -94,6 +100,25 @@ class Crash:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def dying_effects(folder: Path) -> Callable[[Services], dict[type[Action], Effect]]:
+    """``daemon.build_effects`` whose effects are performed once more than their outcome is kept."""
+    build, known = daemon.build_effects, entries(folder / CRASHED)
+
+    def dying(effect: Effect) -> Effect:
+        async def perform(action: Action, emit: Emit) -> ev.OutcomeEvent | None:
+            outcome = await effect(action, emit)
+            phase = getattr(action, "phase", None)
+            entry = {"action": type(action).__name__, "phase": phase.name if phase else None}
+            if entry not in known:
+                append(folder / CRASHED, entry)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return outcome
+
+        return perform
+
+    return lambda services: {kind: dying(effect) for kind, effect in build(services).items()}
+
+
 def cut_machine(folder: Path) -> None:
     """SIGKILL the Agent beside this daemon."""
     with contextlib.suppress(OSError):
@@ -121,6 +146,8 @@ def run(given: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     TappedInbox.folder = given.folder
     daemon.Inbox = TappedInbox  # type: ignore[misc]
+    if given.effects:
+        daemon.build_effects = dying_effects(given.folder)
     crash = Crash(given.folder, given.roles, given.only, given.with_machine)
     asyncio.run(daemon.run_daemon(load_config(given.folder), crash))
 
@@ -129,7 +156,8 @@ def main() -> None:
     """Start the daemon again whenever it ended, until SIGTERM."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("roles", nargs="+", type=Role)
+    parser.add_argument("roles", nargs="*", type=Role)
+    parser.add_argument("--effects", action="store_true")
     parser.add_argument("--only", default="")
     parser.add_argument("--with-machine", action="store_true")
     given = parser.parse_args()
