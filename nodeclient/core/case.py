@@ -49,8 +49,7 @@ class Me:
     """The Node itself, as far as the rules care.
 
     ``confirmations`` in blocks before a key is released; ``boot_limit`` attempts per phase;
-    ``expire_grace`` blocks that a member leaves to the requester before it calls ``expire``, and
-    the requester to the leader before it calls ``draw``.
+    ``expire_grace`` blocks that a member leaves to the requester before it calls ``expire``.
     """
 
     address: Address

@@ -585,6 +585,11 @@ def test_requester__somebody_else_posts_its_commitment__sends_no_task_spec() -> 
     assert case.requester.state is requester.State.REFUSED
     lost = ev.TaskFailed(**at(90), cause=4)  # type: ignore[arg-type]
     assert step(case, lost, who)[1] == ()
+    # the same when a reorganisation lets it in after the own posting was seen
+    case, actions = walk(who, ordered, agreed, posted(10), stolen, claimed(OTHER), drawn(OTHER))
+    assert actions == ()
+    assert case.requester is not None
+    assert case.requester.state is requester.State.REFUSED
 
 
 def test_requester__leader_holds_the_draw_back__draws_itself() -> None:
@@ -604,8 +609,9 @@ def test_requester__leader_holds_the_draw_back__draws_itself() -> None:
     unled, _ = walk(who, ordered, agreed, posted(10))
     case, _ = step(unled, claimed(OTHER), who)
     entropy = PARAMETERS.draw_entropy_block(case.on_chain())
-    assert step(case, ev.BlockSeen(block(entropy + who.expire_grace)), who)[1] == ()
-    late = ev.BlockSeen(block(entropy + who.expire_grace + 1))
+    grace = PARAMETERS.draw_window // 8
+    assert step(case, ev.BlockSeen(block(entropy + grace)), who)[1] == ()
+    late = ev.BlockSeen(block(entropy + grace + 1))
     case, actions = step(case, late, who)
     assert kinds(actions) == ["SubmitDraw"]
     assert step(case, ev.BlockSeen(block(late.block.number + 1)), who)[1] == ()

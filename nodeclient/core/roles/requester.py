@@ -112,13 +112,20 @@ def on_post_rejected(role: Requester, event: ev.TransactionRejected, case: Case,
 
 def on_posted(role: Requester, event: ev.TaskPosted, case: Case, me: Me) -> Step:
     if role.post and event.requester != me.address:
-        # Seen before it was mined, the commitment was posted by somebody else, on other terms.
-        reason = "somebody else posted the same commitment; order the task anew, with a new salt"
-        return replace(role, state=State.REFUSED, reasons=(reason,)), ()
+        return stolen(role)
     return replace(role, state=State.POSTED), ()
 
 
+def stolen(role: Requester) -> Step:
+    """Seen before it was mined, the commitment was posted by somebody else, on other terms."""
+    reason = "somebody else posted the same commitment; order the task anew, with a new salt"
+    return replace(role, state=State.REFUSED, reasons=(reason,)), ()
+
+
 def on_drawn(role: Requester, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
+    if role.post and case.on_chain().requester != me.address:
+        # A reorganisation after the own posting let somebody else's in.
+        return stolen(role)
     order = do.SendBrief(
         commitment=case.commitment,
         task=case.on_chain(),
@@ -162,12 +169,13 @@ def on_rejected(role: Requester, event: ev.TransactionRejected, case: Case, me: 
 def draw_is_late(role: Requester, number: int, case: Case, me: Me) -> bool:
     """Whether the leader holds the draw back: it can see the Committee first, and must not choose.
 
-    The leader gets ``expire_grace`` blocks, so that usually one draw is sent.
+    The leader gets an eighth of the window, enough for a restart, so that usually one is sent.
     """
     task = case.on_chain()
     if case.state is not TaskState.POSTED or task.executor == ZERO_ADDRESS:
         return False
-    late = number - me.parameters.draw_entropy_block(task) > me.expire_grace
+    grace = me.parameters.draw_window // 8
+    late = number - me.parameters.draw_entropy_block(task) > grace
     return late and number <= me.parameters.draw_end(task) and number >= role.draw_tried_at + 5
 
 
