@@ -35,7 +35,7 @@ from nodeclient.core.case import Case
 from nodeclient.core.roles.broker import owned_cids
 from nodeclient.core.roles.requester import State
 from nodeclient.core.types import ZERO_ADDRESS, Address, Commitment, TaskId
-from nodeclient.duties.committee import read_summary
+from nodeclient.duties.appraising import read_summary
 from nodeclient.duties.services import Services
 from nodeclient.errors import BadInput, SealrunError
 from nodeclient.p2p.contact import Contact

@@ -29,7 +29,7 @@ from nodeclient.core.roles.broker import owned_cids
 from nodeclient.core.roles.executor import Executor
 from nodeclient.core.types import Address, Commitment, Phase, TaskState, Vote
 from nodeclient.core.votes import is_signed
-from nodeclient.duties.committee import read_summary
+from nodeclient.duties.appraising import read_summary
 from nodeclient.duties.machine import as_evidence, context, evidence_key
 from nodeclient.duties.services import Services
 from nodeclient.errors import MachineError, MachineRefused, SealrunError

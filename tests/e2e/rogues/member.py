@@ -38,7 +38,7 @@ def effects(services: Services, honest: Mapping[type, Effect]) -> dict[Key, Effe
                 commitment=action.commitment,
                 phase=action.phase,
                 vote=sign(me.parameters, said, me.address, services.keys.account),
-                session_key_hash=action.statement.session_key_hash,
+                evidence_root=action.statement.evidence_root,
                 reasons=() if verdict is Verdict.AFFIRMING else ("rogue: no",),
                 summary=b"",
             )
