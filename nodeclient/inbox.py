@@ -77,9 +77,7 @@ class Inbox:
         except (FormatError, SealrunError, OpenError, ValueError) as error:
             refusal = refusal_of(error)
             if method not in IMPATIENT:
-                # Why consent is refused says what stands in a TaskSpec: the sealed journal tells.
-                text = "" if method == "consent" else f": {refusal.message[:160]}"
-                log.info("refused %s to 0x%s%s", method[:32], sender.hex(), text)
+                log.info("refused %s to 0x%s%s", method[:32], sender.hex(), logged(method, error))
             raise refusal from None
         except TimeoutError:
             raise PeerBusy("busy", "ask again") from None
@@ -324,6 +322,16 @@ def refusal_of(error: Exception) -> PeerRefused:
             return PeerBusy("this node cannot answer that now", "ask again later")
         case _:
             return PeerRefused(str(error), "read the reason")
+
+
+def logged(method: str, error: Exception) -> str:
+    """What node.log says of a refusal. Why consent is refused, and where a format is broken, can
+    say what stands in a TaskSpec: the peer is told, and the sealed journal.
+    """
+    if method == "consent":
+        return ""
+    text = refusal_of(error).message[:160]
+    return f": {text}" if isinstance(error, SealrunError) else f": {text.partition(':')[0]}"
 
 
 def owners_and_requester(spec: TaskSpec) -> tuple[Address, ...]:
