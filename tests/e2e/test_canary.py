@@ -18,6 +18,7 @@ import pytest
 
 from agent.engine import LABEL
 from agent.formats.cid import digest_of
+from nodeclient.errors import DaemonRefused
 from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.process import AgentProcess
 from scripts.embedded.job import order
@@ -108,7 +109,10 @@ def canary(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Canary
     (function / "main.py").write_text(FUNCTION.format(host=made.host, **words))
     device = f"/dev/{marks['device']}"
     os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    what = {"connections": [made.host], "devices": [device]}
     try:
+        with pytest.raises(DaemonRefused):  # a refusal speaks of the task too: to its asker alone
+            order(driver.requester, quick.request(driver, function, lists, **what))
         made.asked = quick.request(
             driver,
             function,
@@ -117,8 +121,7 @@ def canary(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Canary
             names=[f"{marks['input']}-{letter}" for letter in "bc"],
             receivers=[f"{marks['receiver']}-{letter}" for letter in "bc"],
             permitted={"connections": [made.host], "devices": [device]},
-            connections=[made.host],
-            devices=[device],
+            **what,
         )
         made.first_block = network.chain.height()
         made.task = order(driver.requester, made.asked)

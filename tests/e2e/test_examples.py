@@ -11,7 +11,8 @@ import pytest
 
 from scripts import demo
 from scripts.embedded.chain import ROOT
-from scripts.embedded.job import Job, ask_for_common, order
+from scripts.embedded.job import order
+from tests.e2e import quick
 from tests.e2e.conftest import Driver
 
 TEXTS = (ROOT / "README.md", ROOT / "LICENSE")
@@ -25,9 +26,9 @@ def test_word_frequency__paths_on_the_command_line__right_table_for_both(
         words += ["--input", str(text)]
     monkeypatch.setattr(sys, "argv", ["demo.py", *words, "--argument", "7"])
     wanted = demo.arguments()
-    job = Job(wanted.function, tuple(wanted.input), tuple(wanted.argument))
+    asked = quick.request(driver, wanted.function, wanted.input, arguments=wanted.argument)
+    task = order(driver.requester, asked)
     owners = (driver.b, driver.c)
-    task = order(driver.requester, ask_for_common(driver.network, driver.requester, owners, job))
     driver.until(task, "SETTLED")
     tables = [read(driver.results(task, owner) / "words.tsv") for owner in owners]
     assert tables[0] == tables[1]
