@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 # make puts .venv first on PATH; the environment cannot be renewed by its own Python.
-PATH=$(printf %s "$PATH" | sed "s#$PWD/.venv/bin:##g")
+PATH=${PATH#"$PWD/.venv/bin:"}
 for name in ${PYTHON:-} python3.11 python3.12 python3; do
     # A name on PATH may be a shim of a version manager without that version: ask, do not trust.
     if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
