@@ -16,10 +16,11 @@ from eth_utils.abi import function_abi_to_4byte_selector
 
 from nodeclient.control_client import ControlClient
 from nodeclient.core import actions as do
+from nodeclient.core.case import Case
 from nodeclient.cover import Cover
 from nodeclient.errors import SealrunError
 from nodeclient.folder import open_folder
-from nodeclient.store import OUTBOX, thaw
+from nodeclient.store import CASES, thaw
 from scripts.embedded.chain import AnvilChain
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
@@ -35,8 +36,7 @@ def crashing(nodes: Sequence[NodeProcess], *words: str) -> Iterator[None]:
     """Run these nodes as crashing ones; ``words`` are roles and options of the module."""
     try:
         for node in nodes:
-            for name in (CRASHED, KEYS_SEEN):
-                (node.folder / name).unlink(missing_ok=True)
+            forget(node)
             node.stop()
             node.start(CRASHING, *words)
         for node in nodes:
@@ -45,9 +45,16 @@ def crashing(nodes: Sequence[NodeProcess], *words: str) -> Iterator[None]:
     finally:
         for node in nodes:
             node.stop()
+            forget(node)
             node.start()
         for node in nodes:
             node.wait()
+
+
+def forget(node: NodeProcess) -> None:
+    """Remove what a crashing daemon wrote for the test."""
+    for name in (CRASHED, KEYS_SEEN):
+        (node.folder / name).unlink(missing_ok=True)
 
 
 def crashed(nodes: Iterable[NodeProcess]) -> set[tuple[Any, ...]]:
@@ -129,18 +136,37 @@ def sent_for(network: Network, first: int, task: int, commitment: str) -> Sent:
     return found
 
 
-def orders(node: NodeProcess, kind: type[do.Action], commitment: str) -> list[Any]:
-    """Every order of a kind that a node's database holds about a task, done or not."""
+def orders(node: NodeProcess, kind: type[do.Action], commitment: str) -> int:
+    """How many different orders of a kind a node's database holds about a task, done or not."""
+    with reading(node) as database:
+        [count] = database.execute(
+            "SELECT count(*) FROM outbox WHERE kind = ? AND commitment = ?",
+            (kind.__name__, bytes.fromhex(commitment.removeprefix("0x"))),
+        ).fetchone()
+    return int(count)
+
+
+def sealed_keys(node: NodeProcess, commitment: str) -> set[tuple[str, bytes]]:
+    """(CID, sealed key) of all that an owner released for a task, as it journalled it."""
+    with reading(node) as database:
+        [body] = database.execute(
+            "SELECT body FROM cases WHERE commitment = ?",
+            (bytes.fromhex(commitment.removeprefix("0x")),),
+        ).fetchone()
+    cover = Cover(open_folder(node.folder).load_store_key())
+    broker = thaw(Case, cover.take(CASES, body)).broker
+    assert broker is not None
+    return set(broker.keys)
+
+
+@contextmanager
+def reading(node: NodeProcess) -> Iterator[sqlite3.Connection]:
+    """A node's database, beside its daemon."""
     database = sqlite3.connect(f"file:{node.folder / 'node.db'}?mode=ro", uri=True)
     try:
-        rows = database.execute(
-            "SELECT body FROM outbox WHERE kind = ? AND commitment = ?",
-            (kind.__name__, bytes.fromhex(commitment.removeprefix("0x"))),
-        ).fetchall()
+        yield database
     finally:
         database.close()
-    cover = Cover(open_folder(node.folder).load_store_key())
-    return [thaw(kind, cover.take(OUTBOX, body)) for (body,) in rows]
 
 
 def mounts(node: NodeProcess) -> list[str]:

@@ -33,12 +33,14 @@ from tests.e2e.supervisor import (
     orders,
     patient,
     performed_twice,
+    sealed_keys,
     sent_for,
     until,
 )
 from tests.e2e.transitions import Kind, performed, rows
 
 FUNCTION = ROOT / "examples" / "common-names" / "function"
+CAPSULES = 3  # the function and two inputs
 FEES = 10**16 + 3 * 10**15  # of `ask_for_common`
 NOT_FINISHED = 7
 ANSWER = b"Ada\nGrace\nHedy\n"
@@ -88,16 +90,16 @@ def assert_sent_once(driver: Driver, view: dict[str, object], first: int) -> Non
 
 
 def assert_one_key_each(driver: Driver, view: dict[str, object]) -> None:
-    """What each owner journalled is what it sent, every time, and what the Agent was given."""
+    """What each owner journalled is what it sent, every time, and the Agent was given it once."""
     commitment = str(view["commitment"])
     executor = driver.by_account(str(view["executor"]))
-    given = {(key.cid, key.sealed) for key in orders(executor, do.DeliverKey, commitment)}
-    released = set()
+    released: set[tuple[str, bytes]] = set()
     for owner in (driver.requester, driver.b, driver.c):
-        [send] = orders(owner, do.SendKeys, commitment)
-        released |= set(send.keys)
-    assert given == released
-    assert len(released) == len({cid for cid, _ in released}) == 3
+        assert orders(owner, do.SealKeys, commitment) == 1
+        assert orders(owner, do.SendKeys, commitment) == 1
+        released |= sealed_keys(owner, commitment)
+    assert len(released) == len({cid for cid, _ in released}) == CAPSULES
+    assert orders(executor, do.DeliverKey, commitment) == CAPSULES
     seen = {(e["cid"], bytes.fromhex(e["sealed"])) for e in entries(executor.folder / KEYS_SEEN)}
     assert seen in (set(), released)  # the tap is on crashing executors only
 
@@ -206,7 +208,7 @@ def test_executor_and_machine_killed_while_the_function_runs__fails_and_owners_a
     assert driver.until(task, "FAILED")["cause"] == NOT_FINISHED
     for owner in (driver.b, driver.c):
         until(lambda node=owner: driver.noted(node, task, "EXPOSED"), f"{owner.name} is warned")
-        [_] = orders(owner, do.SendKeys, driver.view(task)["commitment"])
+        assert orders(owner, do.SendKeys, driver.view(task)["commitment"]) == 1
     assert books.deposit(executor) < deposit
     assert books.owed(requester) - owed >= FEES
 
