@@ -1,7 +1,8 @@
 """Which transitions an honest Task takes, generated from the roles' transition tables.
 
 Every row of a table falls into one class: it changes nothing (read off its handler's source), it
-needs a failure, it needs a race that an honest run may or may not have, or it is on the path.
+needs a failure (of a node, or of the chain, which is reorganised), it needs a race that an honest
+run may or may not have, or it is on the path.
 """
 
 from __future__ import annotations
@@ -41,22 +42,29 @@ FAILURES = {
     ev.TaskFailed,
     ev.TaskExpired,
 }
+# States in which an honest chain tells something; a reorganised one may tell it again anywhere. The
+# member's role begins with the draw.
+HEARD: dict[tuple[Role, type], set[Enum]] = {
+    (Role.EXECUTOR, ev.CommitteeDrawn): {executor.State.WATCHING, executor.State.LEADING},
+    (Role.MEMBER, ev.CommitteeDrawn): set(),
+    (Role.BROKER, ev.TaskAdmitted): {broker.State.POSTED},
+    (Role.REQUESTER, ev.CommitteeDrawn): {requester.State.POSTED},
+    # A Task settles only when its executor finished, hence after everybody's part in it is done.
+    (Role.EXECUTOR, ev.TaskSettled): {executor.State.FINISHING},
+    (Role.MEMBER, ev.TaskSettled): {member.State.QUESTIONING},
+    (Role.BROKER, ev.TaskSettled): {broker.State.RELEASED},
+    (Role.RECEIVER, ev.TaskSettled): {receiver.State.EXPECTING},
+    (Role.REQUESTER, ev.TaskSettled): {requester.State.WAITING},
+}
 # Roles to which a new block means nothing but that a deadline may have passed.
 WATCH_DEADLINES = {Role.MEMBER, Role.REQUESTER}
-# A Task settles only when its executor finished, hence after everybody's part in it is done.
-LAST: dict[Role, Enum] = {
-    Role.EXECUTOR: executor.State.FINISHING,
-    Role.MEMBER: member.State.QUESTIONING,
-    Role.BROKER: broker.State.RELEASED,
-    Role.RECEIVER: receiver.State.EXPECTING,
-    Role.REQUESTER: requester.State.WAITING,
-}
 RACES: dict[Row, str] = {
     (executor.State.WATCHING, ev.TransactionRejected): "only if somebody claimed in between",
     (executor.State.LEADING, ev.TicketEvaluated): "a leader has evaluated its ticket before",
     (executor.State.LEADING, ev.TaskClaimed): "only if a higher ticket claimed first",
     (member.State.SEATED, ev.TaskAdmitted): "only if the TaskSpec never came",
     (member.State.QUESTIONING, ev.BeforeLearned): "only if the member was late for BEFORE",
+    (member.State.QUESTIONING, ev.BriefReceived): "only if the member was late for BEFORE",
     (requester.State.CONSENTING, ev.TaskPosted): "only if somebody else posts",
     (requester.State.REFUSED, ev.TaskPosted): "only if somebody else posts",
     # A notice counts once the chain said SETTLED, and then the receiver has seen that itself.
@@ -120,9 +128,7 @@ def kind_of(role: Role, row: Row, handler: Handler) -> Kind:
         return Kind.RACE
     if event in FAILURES or (event is ev.BlockSeen and role in WATCH_DEADLINES):
         return Kind.FAILURE
-    if event is ev.TaskSettled and state is not LAST[role]:
-        return Kind.FAILURE
-    return Kind.PATH
+    return Kind.PATH if state in HEARD.get((role, event), {state}) else Kind.FAILURE
 
 
 def rows(role: Role, kind: Kind) -> set[tuple[Any, ...]]:
