@@ -16,8 +16,8 @@ from nodeclient.core import actions
 from nodeclient.core.actions import Action
 from nodeclient.core.case import Case
 from nodeclient.core.policy_file import policy_from_dict
+from nodeclient.freezing import thaw
 from nodeclient.policies import save_policy
-from nodeclient.store import thaw
 from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job, ask_for_common, order, policy
 from scripts.embedded.node import MODULE, NodeProcess, Sealed

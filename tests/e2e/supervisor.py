@@ -19,7 +19,8 @@ from nodeclient.core import actions as do
 from nodeclient.cover import Cover
 from nodeclient.errors import SealrunError
 from nodeclient.folder import open_folder
-from nodeclient.store import OUTBOX, thaw
+from nodeclient.freezing import thaw
+from nodeclient.store import OUTBOX
 from scripts.embedded.chain import AnvilChain
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
