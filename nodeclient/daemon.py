@@ -31,7 +31,7 @@ from nodeclient.chain.watcher import Watcher, WatchSettings
 from nodeclient.config import Config
 from nodeclient.control import Control
 from nodeclient.core import events as ev
-from nodeclient.core.actions import WatchMachine
+from nodeclient.core.actions import Action, Reply, WatchMachine
 from nodeclient.core.case import Case, Me, Role
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
@@ -224,6 +224,9 @@ def build_effects(services: Services) -> dict[type, Effect]:
     table: dict[type, Effect] = {}
     for module in modules:
         table.update(module.effects(services))
+    missing = set(Action.__subclasses__()) - {Reply} - set(table)
+    if missing:
+        raise TypeError(f"no effect for {sorted(kind.__name__ for kind in missing)}")
     return table
 
 
