@@ -12,7 +12,6 @@ records) are sealed before they come here.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -20,15 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cbor2
-from pydantic import TypeAdapter
-
 from nodeclient.core import actions
 from nodeclient.core.actions import Action, Reply
 from nodeclient.core.case import Case
 from nodeclient.core.task import wakes
 from nodeclient.core.types import BlockRef, Commitment, TaskId
 from nodeclient.cover import Cover
+from nodeclient.freezing import freeze, row_key, thaw
 
 CASES, OUTBOX, BLOBS, JOURNAL = b"cases", b"outbox", b"blobs", b"journal"
 
@@ -67,31 +64,6 @@ class OutboxRow:
 
     key: bytes
     action: Action
-
-
-ADAPTERS: dict[type, TypeAdapter[Any]] = {}
-
-
-def adapter(kind: type) -> TypeAdapter[Any]:
-    """Converts a frozen dataclass to plain values and back, by its type hints."""
-    if kind not in ADAPTERS:
-        ADAPTERS[kind] = TypeAdapter(kind)
-    return ADAPTERS[kind]
-
-
-def freeze(value: Any) -> bytes:
-    """Canonical CBOR of a dataclass."""
-    return cbor2.dumps(adapter(type(value)).dump_python(value, mode="python"), canonical=True)
-
-
-def thaw(kind: type, body: bytes) -> Any:
-    """The dataclass again; its types are checked, the file may be foreign."""
-    return adapter(kind).validate_python(cbor2.loads(body))
-
-
-def row_key(action: Action) -> bytes:
-    """An action's identity: ordering the same thing twice is one row."""
-    return hashlib.sha256(type(action).__name__.encode() + b"\0" + freeze(action)).digest()
 
 
 class Store:

@@ -33,6 +33,7 @@ from nodeclient.core.policy import ExecutorFacts
 from nodeclient.core.roles.broker import owned_cids
 from nodeclient.core.types import Phase, Statement, Verdict
 from nodeclient.duties.services import RETRY_SECONDS, Services
+from nodeclient.errors import ChainUnavailable
 from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import EvidenceRequest, KeyRelease, Question
 from nodeclient.runner import Effect, Emit
@@ -90,7 +91,10 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         task = action.task
         record = await services.chain.node(task.executor)
         on_chain = await services.chain.record(task.id, Phase.BEFORE)
-        if record is None or on_chain is None or on_chain.verdict is not Verdict.AFFIRMING:
+        if record is None or on_chain is None:
+            # Reorganised away, or an endpoint that lags: no reason to refuse for good.
+            raise ChainUnavailable("the BEFORE record is not on chain now", "it is asked for again")
+        if on_chain.verdict is not Verdict.AFFIRMING:
             return ("record: no affirming BEFORE record on chain",)
         if on_chain.evidence_root != action.evidence_root:
             return ("record: the root on chain is another one",)
@@ -130,8 +134,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             )
             reference = await services.reference.values(spec.runtime_image, evidence.nonce)
             for policy in appraisal_policies(spec, cids):
-                result = appraise(
-                    evidence, expected, reference, Endorsements(record.root_class), policy
+                endorsed = Endorsements(record.root_class)
+                result = await asyncio.to_thread(
+                    appraise, evidence, expected, reference, endorsed, policy
                 )
                 reasons += tuple(f"{each.code}: {each.text}" for each in result.reasons)
         return tuple(dict.fromkeys(reasons))

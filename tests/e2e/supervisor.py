@@ -20,7 +20,8 @@ from nodeclient.core.case import Case
 from nodeclient.cover import Cover
 from nodeclient.errors import SealrunError
 from nodeclient.folder import open_folder
-from nodeclient.store import CASES, thaw
+from nodeclient.freezing import thaw
+from nodeclient.store import CASES
 from scripts.embedded.chain import AnvilChain
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess

@@ -14,8 +14,9 @@ from nodeclient.core import events as ev
 from nodeclient.core.case import Case, Role
 from nodeclient.core.types import Commitment, TaskId, TaskState
 from nodeclient.errors import ChainUnavailable
+from nodeclient.freezing import row_key
 from nodeclient.runner import RefusedByPeer, Runner
-from nodeclient.store import Store, row_key
+from nodeclient.store import Store
 from tests.core.test_roles import (
     COMMITMENT,
     ME,
