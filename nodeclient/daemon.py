@@ -30,6 +30,7 @@ from nodeclient.chain.sender import Sender
 from nodeclient.chain.watcher import Watcher, WatchSettings
 from nodeclient.config import Config
 from nodeclient.control import Control
+from nodeclient.core import actions
 from nodeclient.core import events as ev
 from nodeclient.core.actions import Action, Reply, WatchMachine
 from nodeclient.core.case import Case, Me, Role
@@ -224,7 +225,9 @@ def build_effects(services: Services) -> dict[type, Effect]:
     table: dict[type, Effect] = {}
     for module in modules:
         table.update(module.effects(services))
-    missing = set(Action.__subclasses__()) - {Reply} - set(table)
+    # Read from the module: a dataclass with slots leaves its first version among __subclasses__().
+    kinds = {k for k in vars(actions).values() if isinstance(k, type) and issubclass(k, Action)}
+    missing = kinds - {Action, Reply} - set(table)
     if missing:
         raise TypeError(f"no effect for {sorted(kind.__name__ for kind in missing)}")
     return table
