@@ -12,7 +12,7 @@ from nodeclient.duties.services import Services
 
 
 def test_effect_is_missing__the_daemon_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = SimpleNamespace(effects=lambda services: {})
+    nothing = SimpleNamespace(effects=lambda _: {})
     for name in ("transactions", "candidacy", "machine", "polling", "committee", "broker"):
         monkeypatch.setattr(daemon, name, nothing)
     for name in ("requester", "receiver"):
