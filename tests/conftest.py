@@ -1,6 +1,7 @@
 """Rules for all tests."""
 
 import os
+import signal
 from collections.abc import Generator
 from typing import Any
 
@@ -12,6 +13,8 @@ NO_SKIPS = os.environ.get("CI", "").lower() in ("1", "true")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the marks by which `make test-fast` leaves slow things out."""
+    # Ended by SIGTERM, pytest would leave the fixtures' processes behind; Ctrl-C it cleans up after.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "chain: starts anvil")
     config.addinivalue_line("markers", "machine: needs a Docker engine")
 
