@@ -2,7 +2,7 @@
 
 Every row of a table falls into one class: it changes nothing (read off its handler's source), it
 needs a failure (of a node, or of the chain, which is reorganised), it needs a race that an honest
-run may or may not have, or it is on the path.
+run may or may not have, or it is on the path. A new row counts as on the path until it is classed.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ FAILURES = {
     ev.MachineLost,
     ev.DissentSigned,
     ev.VoteReceived,  # members share only votes against
+    ev.OutcomeDenied,
     ev.TaskFailed,
     ev.TaskExpired,
 }
