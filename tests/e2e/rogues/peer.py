@@ -13,12 +13,14 @@ from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.contact import Contact
 from nodeclient.p2p.directory import Directory
 from nodeclient.p2p.errors import PeerError
-from nodeclient.p2p.messages import pack
+from nodeclient.p2p.messages import BlockRequest, pack
 from nodeclient.p2p.tls import TlsIdentity
 from nodeclient.peers import PeerBook
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
 from tests.e2e.books import address
+
+KNOCK = BlockRequest("b")
 
 
 def ask(
@@ -36,6 +38,8 @@ def ask(
             await PeerBook(directory, Reader(rpc, deployed)).load(rpc, deployed)
             contact = directory.contact(address(whom))
             async with PeerClient(identity) as client:
+                # Connections first, so that the questions really arrive together.
+                await asyncio.gather(*(one(client, contact, "hello", KNOCK) for _ in questions))
                 return await asyncio.gather(
                     *(one(client, contact, method, message) for method, message in questions)
                 )
