@@ -13,7 +13,7 @@ NO_SKIPS = os.environ.get("CI", "").lower() in ("1", "true")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the marks by which `make test-fast` leaves slow things out."""
-    # Ended by SIGTERM, pytest would leave the fixtures' processes behind; Ctrl-C it cleans up after.
+    # Ended by SIGTERM, pytest would leave the fixtures' processes; after Ctrl-C it cleans up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "chain: starts anvil")
     config.addinivalue_line("markers", "machine: needs a Docker engine")
