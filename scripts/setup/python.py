@@ -34,6 +34,7 @@ def make_environment() -> None:
     pip = [VENV / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check"]
     failure = "cannot install the Python packages; check the network and try again"
     builders = BUILD / "builders.lock"
+    BUILD.mkdir(exist_ok=True)
     builders.write_text(builders_of(LOCK.read_text()))
     run([*pip, "--require-hashes", "-r", builders], failure)
     run([*pip, "--require-hashes", "--no-build-isolation", "-r", LOCK], failure)
