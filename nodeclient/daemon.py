@@ -199,6 +199,7 @@ def build_services(
                 simulated=frozenset(config.machine.accept_simulated),
             ),
             question_rate=config.machine.question_rate,
+            silence_seconds=config.machine.silence_seconds,
         ),
         root=folder.root,
         keys=keys,
