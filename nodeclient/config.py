@@ -7,26 +7,16 @@ node's folder unless absolute. Secrets never stand here, only the paths of their
 from __future__ import annotations
 
 import tomllib
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nodeclient.core.case import Role
 from nodeclient.errors import ConfigError
 
 CONFIG = "config.toml"
 _MAX_FILE = 64 << 10  # bytes
-
-
-class Role(StrEnum):
-    """What a Node does; one process may do all of it."""
-
-    EXECUTOR = "executor"
-    MEMBER = "member"
-    BROKER = "broker"
-    RECEIVER = "receiver"
-    REQUESTER = "requester"
 
 
 class _Part(BaseModel):

@@ -33,7 +33,7 @@ from nodeclient.control import Control
 from nodeclient.core import actions
 from nodeclient.core import events as ev
 from nodeclient.core.actions import Action, Reply, WatchMachine
-from nodeclient.core.case import Case, Me, Role
+from nodeclient.core.case import Case, Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
 from nodeclient.core.types import Address
@@ -102,7 +102,7 @@ async def node(
         chain = Reader(rpc, deployed)
         me = Me(
             address=Address(keys.address),
-            roles=frozenset(Role(role.value) for role in config.node.roles),
+            roles=config.node.roles,
             parameters=await chain.parameters(),
             confirmations=config.chain.confirmations,
         )

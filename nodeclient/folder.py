@@ -9,7 +9,8 @@ from pathlib import Path
 from nodeclient.capsules.keys import FolderVault
 from nodeclient.capsules.stores.blockstore import FolderStore
 from nodeclient.chain import deployment
-from nodeclient.config import Config, Role, load_config, write_config
+from nodeclient.config import Config, load_config, write_config
+from nodeclient.core.case import Role
 from nodeclient.errors import NodeFolderInvalid
 from nodeclient.files import read_private, write_new
 from nodeclient.keys import NodeKeys

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from nodeclient.commands.output import Json, NodeFolder, say, show
-from nodeclient.config import Role, load_config
+from nodeclient.config import load_config
 from nodeclient.control_client import ControlClient
+from nodeclient.core.case import Role
 from nodeclient.folder import create_folder
 
 app = typer.Typer(help="Make, run and question a node.", no_args_is_help=True)

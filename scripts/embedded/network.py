@@ -20,7 +20,7 @@ from nodeclient.chain.presets import PRESETS, Preset
 from nodeclient.chain.reputation import ReputationLedger
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
-from nodeclient.config import Role
+from nodeclient.core.case import Role
 from nodeclient.core.types import Address
 from nodeclient.images.build import BuiltImage, build_runtime
 from nodeclient.images.engine import DEFAULT_SOCKET, ensure_engine

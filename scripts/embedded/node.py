@@ -23,8 +23,8 @@ from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.registration import load as load_registration
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
-from nodeclient.config import Role
 from nodeclient.control_client import ControlClient
+from nodeclient.core.case import Role
 from nodeclient.errors import DaemonUnreachable
 from nodeclient.folder import create_folder, open_folder
 from scripts.embedded.chain import ROOT

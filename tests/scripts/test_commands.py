@@ -17,7 +17,7 @@ from eth_account import Account
 
 from agent.formats.taskspec import FunctionRef, Limits, Receiver, TaskSpec
 from nodeclient.chain import deployment as deployments
-from nodeclient.config import Role
+from nodeclient.core.case import Role
 from nodeclient.folder import create_folder
 from tests.chain.anvil_node import AnvilNode
 from tests.contracts.anvil import find_anvil
