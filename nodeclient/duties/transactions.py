@@ -40,7 +40,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def post(action: do.SubmitPost, emit: Emit) -> ev.OutcomeEvent:
         fees = action.executor_fee + action.committee_size * action.member_fee
         args = (
-            action.commitment,
+            action.spec_hash,
+            action.number,
             action.committee_size,
             action.class_id,
             action.executor_fee,
