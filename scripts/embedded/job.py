@@ -63,7 +63,7 @@ def ask_for_common(
         "connections": [],
         "devices": [],
         "limits": {
-            "seconds": 60,
+            "seconds": 300,
             "memory_bytes": 256 << 20,
             "scratch_bytes": 64 << 20,
             "pids": 32,

@@ -26,17 +26,17 @@ from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
 from tests.e2e import quick
 from tests.e2e.conftest import Driver
-from tests.e2e.supervise import until
+from tests.e2e.supervise import UNTIL_TOLD, tell, until
 
 FUNCTION = """
 # {function}
-import os, socket, sys, time
+import os, socket, sys
 from pathlib import Path
 out = socket.socket(socket.AF_UNIX)
 out.connect(os.environ["SEALRUN_PROXY"])
 out.sendall(b"CONNECT {host} HTTP/1.1\\r\\n\\r\\n")
 out.recv(100)
-time.sleep(4)
+{waits}
 for receiver in Path("/capsule/out").iterdir():
     (receiver / "{result}.txt").write_text(sys.argv[1] + "{answer}")
 print("{printed}", file=sys.stderr)
@@ -106,7 +106,7 @@ def canary(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Canary
     function = folder / "function"
     function.mkdir()
     words = {k: marks[k] for k in ("function", "result", "answer", "printed")}
-    (function / "main.py").write_text(FUNCTION.format(host=made.host, **words))
+    (function / "main.py").write_text(FUNCTION.format(host=made.host, waits=UNTIL_TOLD, **words))
     device = f"/dev/{marks['device']}"
     os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 5))
     what = {"connections": [made.host], "devices": [device]}
@@ -156,6 +156,7 @@ def watch_the_run(canary: Canary) -> None:
             canary.inside += line
         else:
             canary.command_lines += line
+    tell([container.id])
 
 
 def hits(content: bytes, needles: Needles) -> list[str]:

@@ -170,7 +170,7 @@ def bad(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Bad:
             quick.wait_for_room(driver, ran.tasks.values())
             ran.tasks[name] = order(driver.requester, asked)
         for task in ran.tasks.values():
-            driver.until(task, "SETTLED", seconds=240)
+            driver.until(task, "SETTLED")
         ran.came = listener.came
     ran.owed = (sum(map(books.owed, everybody)) - before, books.owed(driver.requester) - mine)
     return ran

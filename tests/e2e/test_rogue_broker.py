@@ -11,6 +11,7 @@ from agent.formats import cbor
 from agent.formats.messages import Ending, Outcome
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec
 from nodeclient.chain import market
+from nodeclient.chain.presets import PRESETS
 from nodeclient.core.types import Commitment
 from nodeclient.errors import Reverted, SealrunError
 from nodeclient.folder import open_folder
@@ -20,10 +21,11 @@ from scripts.embedded.node import NodeProcess
 from tests.e2e.books import address
 from tests.e2e.rogues import Rogue
 from tests.e2e.rogues.peer import ask
-from tests.e2e.stage import Stage, rows, wait
+from tests.e2e.stage import PATIENT, Stage, rows, wait
 
 NO_ACCEPT = 4  # cause of TaskFailed
-PATIENCE = 85  # blocks after which an Executor of class 0 starts without the missing keys
+# Blocks after which an Executor starts without the missing keys.
+PATIENCE = PRESETS["anvil"].classes[PATIENT][2] // 3 + 5
 
 
 def run_without_keys(stage: Stage, task: int, owners: Sequence[NodeProcess]) -> None:
