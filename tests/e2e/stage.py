@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,10 @@ from nodeclient.policies import save_policy
 from nodeclient.store import Store
 from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job, ask_for_common, order, policy
-from scripts.embedded.node import MODULE, NodeProcess, Sealed
+from scripts.embedded.node import NodeProcess, Sealed
 from tests.e2e.books import Books
 from tests.e2e.rogues import FEE, Rogue
+from tests.e2e.supervise import restart
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Driver
@@ -65,21 +65,13 @@ class Stage:
     @contextlib.contextmanager
     def swapped(self) -> Iterator[None]:
         """Workers and the requester as rogues; honest daemons again afterwards."""
-        self._restart(("-m", "tests.e2e.rogues"))
+        nodes = (self.requester, *self.workers)
+        restart(nodes, ("-m", "tests.e2e.rogues"))
         try:
             yield
         finally:
             self.wake()
-            self._restart(MODULE)
-
-    def _restart(self, module: tuple[str, ...]) -> None:
-        nodes = (self.requester, *self.workers)
-        with ThreadPoolExecutor(len(nodes)) as pool:
-            list(pool.map(NodeProcess.stop, nodes))
-        for node in nodes:
-            node.start(module)
-        for node in nodes:
-            node.wait()
+            restart(nodes)
 
     def permit(self, **changes: Mapping[str, object]) -> None:
         """Set the owners' policies: by name of the owner what differs from the stage's."""

@@ -1,13 +1,16 @@
-"""Bounded waiting, and functions that run for as long as a test wants."""
+"""Bounded waiting, other daemons for a while, and functions that run until they are told."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import docker
 from docker.errors import APIError, NotFound
+
+from scripts.embedded.node import MODULE, NodeProcess
 
 Answer = TypeVar("Answer")
 
@@ -30,6 +33,16 @@ def until(condition: Callable[[], Answer], what: str, seconds: float = 300) -> A
             raise AssertionError(f"not within {seconds:.0f} s: {what}")
         time.sleep(0.1)
     return found
+
+
+def restart(nodes: Sequence[NodeProcess], module: Sequence[str] = MODULE, *words: str) -> None:
+    """Stop some nodes, all at once, and start them again as another daemon or with other words."""
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        list(pool.map(NodeProcess.stop, nodes))
+    for node in nodes:
+        node.start(module, *words)
+    for node in nodes:
+        node.wait()
 
 
 def tell(containers: Iterable[str]) -> None:

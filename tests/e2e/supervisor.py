@@ -23,6 +23,7 @@ from nodeclient.store import CASES
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
 from tests.e2e.rogues.crashing import CRASHED, KEYS_SEEN, entries
+from tests.e2e.supervise import restart
 
 CRASHING = ("-m", "tests.e2e.rogues.crashing")
 Sent = Counter[tuple[str, str]]
@@ -32,26 +33,13 @@ Sent = Counter[tuple[str, str]]
 def crashing(nodes: Sequence[NodeProcess], *words: str) -> Iterator[None]:
     """Run these nodes as crashing ones; ``words`` are roles and options of the module."""
     try:
-        for node in nodes:
-            forget(node)
-            node.stop()
-            node.start(CRASHING, *words)
-        for node in nodes:
-            node.wait()
+        restart(nodes, CRASHING, *words)
         yield
     finally:
+        restart(nodes)
         for node in nodes:
-            node.stop()
-            forget(node)
-            node.start()
-        for node in nodes:
-            node.wait()
-
-
-def forget(node: NodeProcess) -> None:
-    """Remove what a crashing daemon wrote for the test."""
-    for name in (CRASHED, KEYS_SEEN):
-        (node.folder / name).unlink(missing_ok=True)
+            for name in (CRASHED, KEYS_SEEN):
+                (node.folder / name).unlink(missing_ok=True)
 
 
 def crashed(nodes: Iterable[NodeProcess]) -> set[tuple[Any, ...]]:

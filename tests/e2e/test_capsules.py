@@ -26,7 +26,7 @@ from tests.e2e import quick
 from tests.e2e.books import Books
 from tests.e2e.conftest import Driver
 from tests.e2e.stage import PATIENT
-from tests.e2e.supervise import until
+from tests.e2e.supervise import restart, until
 
 FUNCTION = ROOT / "examples" / "common-names" / "function"
 NOBODY = "0x00000000000000000000000000000000000000Aa"
@@ -184,15 +184,11 @@ def test_submit__part_that_cannot_serve__is_bad_input_and_posts_nothing(
 @contextmanager
 def instead(node: NodeProcess, module: str) -> Iterator[None]:
     """A node runs another daemon for a while."""
-    node.stop()
-    node.start(("-m", module))
     try:
-        node.wait()
+        restart([node], ("-m", module))
         yield
     finally:
-        node.stop()
-        node.start()
-        node.wait()
+        restart([node])
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def test_member__one_of_three_hangs__settles_and_its_seat_is_unpaid(stage: Stage
     task = stage.post(Rogue.SEAT_0_HALTS)
     stage.driver.until(task, "SETTLED")
     silent, *others = stage.members(task)
-    assert stage.halted() == {silent.name}
+    wait(lambda: stage.halted() == {silent.name})
     for node in (stage.driver.b, stage.driver.c):
         assert (stage.driver.results(task, node) / "common.txt").read_text() == "Ada\nHedy\n"
     fate = stage.books.fate(task)
