@@ -37,9 +37,9 @@ def find_anvil() -> str:
 class AnvilChain:
     """One anvil process (osaka), whose blocks are made here: one every ``block_seconds``.
 
-    ``kept_up(height)`` tells whether all who read along have seen that block; until they have, the
-    chain is not more than one block ahead of them. A real chain gives minutes for what is done here
-    in seconds: without this, a busy computer would miss deadlines that are counted in blocks.
+    ``kept_up(height)`` tells whether all who read along have seen that block: none is made before
+    they have seen the last but one. A real chain gives minutes for what is done here in seconds, so
+    a busy computer would miss deadlines that are counted in blocks.
     """
 
     def __init__(

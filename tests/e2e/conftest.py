@@ -18,7 +18,7 @@ from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job, ask_for_common, order
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
-from tests.e2e.stage import PATIENT, Stage
+from tests.e2e.stage import Stage
 
 PEOPLE = ("requester", "owner-b", "owner-c")
 WORKERS = ("worker-1", "worker-2", "worker-3", "worker-4", "worker-5")
@@ -82,7 +82,6 @@ class Driver:
         """Seal, permit, order; the task's number."""
         who = poster or self.requester
         job = Job(function, tuple(inputs), tuple(arguments))
-        changes = {"class_id": PATIENT, **changes}
         return order(who, ask_for_common(self.network, who, (self.b, self.c), job, **changes))
 
     def view(self, task: int, node: NodeProcess | None = None) -> dict[str, Any]:

@@ -16,10 +16,9 @@ from nodeclient.capsules.seal import seal_path
 from nodeclient.core.policy_file import policy_from_dict
 from nodeclient.folder import open_folder
 from nodeclient.policies import save_policy
-from scripts.embedded.job import Job, policy
+from scripts.embedded.job import PATIENT, Job, policy
 from scripts.embedded.node import NodeProcess, Sealed
 from tests.e2e.conftest import OVER, WORKERS, Driver
-from tests.e2e.stage import PATIENT
 
 AT_ONCE = len(WORKERS) - 2
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 FUNCTION = ROOT / "examples" / "common-names" / "function"
 MEMBER_FEE = 10**15
-PATIENT = 3
-"""Class with the longest deadlines."""
 FEES = FEE + 3 * MEMBER_FEE
 """What an honest task of the stage locks up, in wei, besides the posting fee."""
 
@@ -51,9 +49,7 @@ class Stage:
             path.write_text(lines)
         job, owners = Job(FUNCTION, lists), (driver.b, driver.c)
         self.request: dict[str, Any] = {}
-        # Deadlines that are to be missed are mined; all others must not be.
-        asked = ask_for_common(self.network, self.requester, owners, job, class_id=PATIENT)
-        self.request.update(asked)
+        self.request.update(ask_for_common(self.network, self.requester, owners, job))
         function = self.request["function"]
         sealed = Sealed(function["cid"], bytes.fromhex(function["digest"][2:]))
         self._store_keys: dict[str, bytes] = {}

@@ -19,13 +19,12 @@ from nodeclient.capsules.keys import keep_key
 from nodeclient.chain.presets import PRESETS
 from nodeclient.folder import open_folder
 from scripts.embedded.chain import ROOT
-from scripts.embedded.job import Job, order, policy
+from scripts.embedded.job import PATIENT, Job, order, policy
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
 from tests.e2e import quick
 from tests.e2e.books import Books
 from tests.e2e.conftest import Driver
-from tests.e2e.stage import PATIENT
 from tests.e2e.supervise import restart, until
 
 FUNCTION = ROOT / "examples" / "common-names" / "function"

@@ -21,12 +21,11 @@ from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.power import LABEL
 from nodeclient.machine.process import AgentProcess
 from scripts.embedded.chain import ROOT
-from scripts.embedded.job import Job, ask_for_common
+from scripts.embedded.job import PATIENT, Job, ask_for_common
 from scripts.embedded.node import NodeProcess
 from tests.e2e.books import Books
 from tests.e2e.conftest import Driver
 from tests.e2e.rogues.crashing import KEYS_SEEN, cut_machine, entries
-from tests.e2e.stage import PATIENT
 from tests.e2e.supervise import UNTIL_TOLD, tell
 from tests.e2e.supervisor import (
     crashed,
@@ -112,7 +111,6 @@ def post_while_crashing(driver: Driver, inputs: Sequence[Path]) -> int:
         driver.requester,
         (driver.b, driver.c),
         Job(FUNCTION, tuple(inputs)),
-        class_id=PATIENT,
     )
     before = known_tasks(driver)
     with contextlib.suppress(DaemonUnreachable, DaemonRefused):  # dead, or long at it

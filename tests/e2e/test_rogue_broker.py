@@ -17,11 +17,12 @@ from nodeclient.errors import Reverted, SealrunError
 from nodeclient.folder import open_folder
 from nodeclient.p2p.errors import PeerDeclined
 from nodeclient.p2p.messages import ConsentRequest
+from scripts.embedded.job import PATIENT
 from scripts.embedded.node import NodeProcess
 from tests.e2e.books import address
 from tests.e2e.rogues import Rogue
 from tests.e2e.rogues.peer import ask
-from tests.e2e.stage import PATIENT, Stage, rows, wait
+from tests.e2e.stage import Stage, rows, wait
 
 NO_ACCEPT = 4  # cause of TaskFailed
 # Blocks after which an Executor starts without the missing keys.
