@@ -15,8 +15,10 @@ from nodeclient.chain import market
 from nodeclient.chain.decode import Decoder
 from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.reader import Reader
+from nodeclient.chain.registry import NodeRegistry
 from nodeclient.chain.rpc import Rpc
 from nodeclient.core.events import TaskPosted
+from nodeclient.core.quote import quote
 from nodeclient.core.types import Address, Parameters
 from nodeclient.errors import BadInput, ChainUnavailable
 from nodeclient.ports import Receipt
@@ -71,6 +73,11 @@ def cli(
     deployment = load_deployment(provider, deployment_path)
     signer = signer_for(account, provider, deployment, node_folder)
     spec_hash, number = _what(given, number, spec, signer.address)
+
+    async def tiers(rpc: Rpc) -> tuple[int, ...]:
+        return await NodeRegistry(rpc, deployment).tiers()
+
+    click.echo(quote(with_rpc(provider, tiers), committee).line(), err=True)
 
     async def parameters(rpc: Rpc) -> Parameters:
         return await Reader(rpc, deployment).parameters()

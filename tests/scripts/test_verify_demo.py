@@ -148,6 +148,6 @@ def test_summary__fault__exit_code_1_and_no_file(
         *("--out", str(tmp_path / "summary.json")),
         *(("--result", f"b={tmp_path / 'empty'}") if fault == "no result" else ()),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert not (tmp_path / "summary.json").exists()
