@@ -80,9 +80,9 @@ def claim(key: str, task: Task, header: bytes, proof: OnChainProof) -> Order:
     return Order(key, TaskMarket.NAME, "claim", (task, header, *proof.as_arguments()))
 
 
-def draw(key: str, task: Task, header: bytes) -> Order:
-    """Draw the Committee with the RLP header of its entropy block."""
-    return Order(key, TaskMarket.NAME, "draw", (task, header))
+def draw(key: str, task: Task, header: bytes, accept: bool = False) -> Order:
+    """Draw the Committee with the RLP header of its entropy block; a leader may accept with it."""
+    return Order(key, TaskMarket.NAME, "draw", (task, header, accept))
 
 
 def accept(key: str, task: Task) -> Order:
