@@ -237,12 +237,18 @@ def post(
 
 
 @external
-def claim(task: ITaskMarket.Task, block_header: Bytes[1024], proof: ecvrf.Proof):
+def claim(
+    task: ITaskMarket.Task,
+    block_header: Bytes[1024],
+    proof: ecvrf.Proof,
+    roots: DynArray[uint256, 40],
+):
     """
     @notice A node shows its ticket; it leads if the ticket is below the leader's.
     @param task The task, POSTED.
     @param block_header Header of block posted_at + D.
     @param proof ECVRF proof of the caller's key over alpha.
+    @param roots For each counter that the proof rejects, the proof that it is invalid.
     """
     self._check(task, POSTED)
     opens: uint256 = task.posted_at + ENTROPY_DELAY + 1
@@ -259,7 +265,7 @@ def claim(task: ITaskMarket.Task, block_header: Bytes[1024], proof: ecvrf.Proof)
             entropy.prevrandao_of(task.posted_at + ENTROPY_DELAY, block_header),
         )
     )
-    beta: bytes32 = ecvrf.verify(terms.vrf_x, terms.vrf_prefix, alpha, proof)
+    beta: bytes32 = ecvrf.verify(terms.vrf_x, terms.vrf_prefix, alpha, proof, roots)
     value: uint256 = ticket.ticket_of(beta, terms.weight * factor)
     if task.executor != empty(address):
         assert value < task.ticket, "market: ticket not below the leader's"

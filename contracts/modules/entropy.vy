@@ -63,16 +63,22 @@ def prevrandao_of(number: uint256, block_header: Bytes[1024]) -> bytes32:
 
     # From here on the bytes are authentic. `extract32` reverts outside them.
     assert convert(extract32(block_header, 0), uint256) >> 248 == 249, "entropy: header layout"
-    # Since the merge difficulty is 0, one byte 0x80; before it mixHash was proof of work.
-    assert (
-        convert(extract32(block_header, DIFFICULTY_AT), uint256) >> 248 == 128
-    ), "entropy: header layout"
-    # number, gasLimit, gasUsed, timestamp, extraData: RLP strings shorter than 56 bytes
-    at: uint256 = DIFFICULTY_AT + 1
-    for _: uint256 in range(5):
-        first: uint256 = convert(extract32(block_header, at), uint256) >> 248
-        assert first < 184, "entropy: header layout"
-        # below 0x80 the byte is its own value, else 0x80 + length leads the string
-        at = unsafe_add(at, 1 if first < 128 else unsafe_sub(first, 127))
+    # Since the merge difficulty is 0, one byte 0x80; before it mixHash was proof of work. Behind it
+    # stand number, gasLimit, gasUsed and timestamp, RLP strings: a byte below 0x80 is its own value,
+    # else 0x80 + length leads the string. With the first byte of extraData they fit this word as
+    # long as they have 30 bytes together, twice what block numbers and times of ours need.
+    word: uint256 = convert(extract32(block_header, DIFFICULTY_AT), uint256)
+    assert word >> 248 == 128, "entropy: header layout"
+    walked: uint256 = 1
+    for _: uint256 in range(4):
+        first: uint256 = (word << unsafe_mul(walked, 8)) >> 248
+        walked = unsafe_add(walked, unsafe_sub(max(first, 128), 127))
+    # A string of 56 bytes or more, whose length is written otherwise, ends beyond the word too.
+    assert walked < 32, "entropy: header layout"
+    extra: uint256 = (word << unsafe_mul(walked, 8)) >> 248
+    assert extra < 184, "entropy: header layout"
+    at: uint256 = unsafe_add(
+        DIFFICULTY_AT, unsafe_add(walked, unsafe_sub(max(extra, 128), 127))
+    )
     assert convert(extract32(block_header, at), uint256) >> 248 == 160, "entropy: header layout"
     return extract32(block_header, unsafe_add(at, 1))

@@ -15,6 +15,7 @@ from nodeclient.core.types import (
     TaskId,
     TaskState,
 )
+from nodeclient.core.vrf_witness import OnChainProof
 from nodeclient.ports import Order
 
 
@@ -78,9 +79,9 @@ def post(
     return Order(key, TaskMarket.NAME, "post", args, value)
 
 
-def claim(key: str, task: Task, header: bytes, proof: object) -> Order:
-    """Claim with an ECVRF proof (fields of the struct `Proof`) and block b+D's RLP header."""
-    return Order(key, TaskMarket.NAME, "claim", (task, header, proof))
+def claim(key: str, task: Task, header: bytes, proof: OnChainProof) -> Order:
+    """Claim with an ECVRF proof and block b+D's RLP header."""
+    return Order(key, TaskMarket.NAME, "claim", (task, header, *proof.as_arguments()))
 
 
 def draw(key: str, task: Task, header: bytes, accept: bool = False) -> Order:

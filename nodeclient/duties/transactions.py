@@ -55,7 +55,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         header, prevrandao = await services.chain.block_header(number)
         point = task_alpha(parameters.chain_id, parameters.market, action.task.id, prevrandao)
         proof = prove(services.keys.vrf, point)
-        return await send(action, "claim", (action.task, header, proof.as_tuple()))
+        return await send(action, "claim", (action.task, header, *proof.as_arguments()))
 
     async def draw(action: do.SubmitDraw, emit: Emit) -> ev.OutcomeEvent:
         number = services.me.parameters.draw_entropy_block(action.task)

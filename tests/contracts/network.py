@@ -277,7 +277,7 @@ class Network:
             self.prevrandao(task.posted_at + DELAY),
         ]  # fmt: skip
         types = ["bytes32", "uint256", "address", "uint256", "bytes32"]
-        return bytes(Web3.keccak(encode(types, values)))
+        return bytes(Web3.keccak(encode(types, values)))[: vrf_witness.ALPHA_BYTES]
 
     def beta(self, task: Task, keys: NodeKeys) -> bytes:
         """A node's VRF output for a task."""
@@ -286,9 +286,9 @@ class Network:
 
     def claim_call(self, task: Task, keys: NodeKeys) -> ContractFunction:
         """The call `claim` with the right header and proof."""
-        proof = vrf_witness.prove(keys.vrf, self.alpha(task)).as_tuple()
+        proof = vrf_witness.prove(keys.vrf, self.alpha(task)).as_arguments()
         header = self.header_of(task.posted_at + DELAY)
-        return self.market.functions.claim(task.as_tuple(), header, proof)
+        return self.market.functions.claim(task.as_tuple(), header, *proof)
 
     def open_claims(self, task: Task) -> None:
         """Mine until claims are taken."""

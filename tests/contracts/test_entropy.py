@@ -162,6 +162,13 @@ class TestSyntheticHistory:
             {NUMBER: b"\x7f"},
             {NUMBER: b"\x80"},
             {NUMBER: b"\xff" * 8, GAS_LIMIT: b"\x01\x02\x03", TIMESTAMP: b"\xff" * 8},
+            # 30 bytes with their lengths: the most that the walk takes
+            {
+                NUMBER: b"\xff" * 8,
+                GAS_LIMIT: b"\xff" * 8,
+                GAS_USED: b"\xff" * 8,
+                TIMESTAMP: b"\xff\xff",
+            },
             {EXTRA_DATA: b"\x41"},
             {EXTRA_DATA: b"\xff" * 32, GAS_USED: b"\x80"},
         ],
@@ -179,6 +186,13 @@ class TestSyntheticHistory:
         [
             {DIFFICULTY: b"\x01"},  # proof of work: mixHash is not prevrandao
             {EXTRA_DATA: b"\xee" * 56},
+            {
+                NUMBER: b"\xff" * 8,
+                GAS_LIMIT: b"\xff" * 8,
+                GAS_USED: b"\xff" * 8,
+                TIMESTAMP: b"\xff" * 3,
+            },
+            {GAS_USED: b"\xee" * 56},
             # a long string in which a careless walk would land on a second "mixHash"
             {EXTRA_DATA: bytes(55) + b"\xa0" + b"\xee" * 32},
             {MIX_HASH: b"\xab" * 31},

@@ -173,9 +173,9 @@ def test_claim__proof_for_another_task__reverts(network: Network) -> None:
     first, second = network.post("first"), network.post("second")
     network.open_claims(second)
     keys = next(iter(network.nodes.values()))
-    proof = network.claim_call(first, keys).args[2]
+    proof, roots = network.claim_call(first, keys).args[2:]
     call = network.market.functions.claim(
-        second.as_tuple(), network.header_of(second.posted_at + DELAY), proof
+        second.as_tuple(), network.header_of(second.posted_at + DELAY), proof, roots
     )
     assert network.reason(keys.address, call).startswith("ecvrf: ")
 
