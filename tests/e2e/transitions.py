@@ -94,6 +94,7 @@ UNPERFORMED: dict[type[do.Action], str] = {
     do.AskDuring: "goes on until the task is over, and is cancelled then",
     do.LearnBefore: "only of a member that was late for BEFORE",
     do.SubmitRefuse: "only after votes against",
+    do.SubmitExcuse: "only of a member whose vote the AFTER record lacks",
     do.SubmitExpire: "only after a deadline",
     do.SignDissent: "only after a finding",
     do.ShareVote: "only of a vote against",
