@@ -11,7 +11,7 @@
         digest. Every word of a header is static, so that no length is ambiguous.
 """
 from ..interfaces import IAttestationLedger
-from . import p256
+from . import p256_signature as p256
 from . import votes
 
 uses: p256
