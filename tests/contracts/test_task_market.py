@@ -574,9 +574,7 @@ def test_refuse__no_quorum_or_wrong_phase__reverts(network: Network) -> None:
 def test_refuse__affirming_votes__reverts(network: Network) -> None:
     task = network.reach("accepted")
     call = network.refuse_call(task, BEFORE, verdict=2)
-    assert network.reason(network.outsider, call) == (
-        "attestation: verdict does not contraindicate"
-    )
+    assert network.reason(network.outsider, call) == "votes: signer does not hold the seat"
 
 
 def test_refuse__another_committee__reverts(network: Network) -> None:

@@ -729,8 +729,8 @@ def test_draw_entropy_block__stands_a_stride_apart_and_never_too_early() -> None
 # ---------------------------------------------------------------------------------- outcomes
 
 
-def settled() -> ev.TaskSettled:
-    return ev.TaskSettled(**at(60), evidence_root=STATEMENT.evidence_root)  # type: ignore[arg-type]
+def settled(voters: int = 0b111) -> ev.TaskSettled:
+    return ev.TaskSettled(**at(60), evidence_root=STATEMENT.evidence_root, voters=voters)  # type: ignore[arg-type]
 
 
 def learned(cid: str = "") -> ev.OutcomeLearned:

@@ -100,6 +100,7 @@ UNPERFORMED: dict[type[do.Action], str] = {
     do.LearnBefore: "only of a member that was late for BEFORE",
     do.SubmitAccept: "only if the leader had no TaskSpec when it drew",
     do.SubmitRefuse: "only after votes against",
+    do.SubmitExcuse: "only of a member whose vote the AFTER record lacks",
     do.SubmitExpire: "only after a deadline",
     do.SignDissent: "only after a finding",
     do.ShareVote: "only of a vote against",
