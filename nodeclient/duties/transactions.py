@@ -46,7 +46,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def post(action: do.SubmitPost, emit: Emit) -> ev.OutcomeEvent:
         fees = action.executor_fee + action.committee_size * action.member_fee
         args = (
-            action.commitment,
+            action.spec_hash,
+            action.number,
             action.committee_size,
             action.class_id,
             action.executor_fee,
@@ -60,7 +61,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         header, prevrandao = await services.chain.block_header(number)
         point = task_alpha(parameters.chain_id, parameters.market, action.task.id, prevrandao)
         proof = prove(services.keys.vrf, point)
-        return await send(action, "claim", (action.task, header, proof.as_tuple()))
+        return await send(action, "claim", (action.task, header, *proof.as_arguments()))
 
     async def draw(action: do.SubmitDraw, emit: Emit) -> ev.OutcomeEvent:
         number = services.me.parameters.draw_entropy_block(action.task)
