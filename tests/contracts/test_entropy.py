@@ -62,6 +62,19 @@ def test_prevrandao_of__numbers_of_one_and_of_two_bytes__both_parsed(
         assert asked(entropy, number, header_at(chain, number)) == expected
 
 
+def test_prevrandao_of__last_hash_that_the_client_holds_and_the_next__one_answer(
+    chain: Chain, entropy: Contract
+) -> None:
+    """BLOCKHASH reaches 256 blocks back, the history contract goes on: nobody sees the seam."""
+    chain.mine(300)
+    head = int(chain.w3.eth.block_number)
+    for number in range(head - 258, head - 252):
+        expected = bytes.fromhex(block_at(chain, number)["mixHash"][2:])
+        assert asked(entropy, number, header_at(chain, number)) == expected
+        with pytest.raises(ContractLogicError, match="entropy: not the header"):
+            asked(entropy, number, header_at(chain, number - 1))
+
+
 def test_prevrandao_of__block_with_transactions__parsed(chain: Chain, entropy: Contract) -> None:
     """gasUsed is then not empty."""
     sent = chain.w3.eth.send_transaction(
