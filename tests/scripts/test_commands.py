@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cbor2
 import pytest
 from eth_account import Account
 
-from agent.formats.taskspec import FunctionRef, Limits, Receiver, TaskSpec
+from agent.formats.taskspec import (
+    FunctionRef,
+    Limits,
+    Receiver,
+    TaskSpec,
+    commit,
+    commitment_of,
+)
+from nodeclient.chain import abi
 from nodeclient.chain import deployment as deployments
 from nodeclient.core.case import Role
 from nodeclient.folder import create_folder
@@ -116,15 +126,63 @@ def test_deploy__anvil__file_says_everything(desk: Desk) -> None:
     found = deployments.load(desk.deployment)
     assert (found.network, found.chain_id) == ("anvil", 31337)
     assert found.parameters["entropy_delay"] == 2
-    assert [call for call, _ in found.wiring] == [
-        "NodeRegistry.connect",
-        "ReputationLedger.connect",
-        "AttestationLedger.connect",
-    ]
     for contract in found.contracts.values():
         receipt = desk.node.rpc("eth_getTransactionReceipt", "0x" + contract.tx_hash.hex())
         assert bytes.fromhex(receipt["contractAddress"][2:]) == contract.address
         assert int(receipt["blockNumber"], 16) == contract.block
+
+
+@pytest.mark.parametrize("name", deployments.CONTRACTS)
+def test_deploy__standard_json__alone_makes_the_deployed_code(
+    desk: Desk, name: str, tmp_path: Path
+) -> None:
+    """What an explorer does: compile the file, nothing else at hand, and compare with the chain."""
+    given = desk.folder / "deployment.sources" / f"{name}.json"
+    shutil.copy(given, tmp_path / "input.json")
+    compiler = Path(sys.executable).with_name("vyper-json")
+    done = subprocess.run(
+        [str(compiler), "input.json"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    output = json.loads(done.stdout)
+    assert "errors" not in output, output
+    made = output["contracts"][f"contracts/{name}.vy"][name]
+    assert made["userdoc"]["methods"]
+    assert made["devdoc"]["methods"]
+
+    contract = json.loads(desk.deployment.read_text())["contracts"][name]
+    creation = made["evm"]["bytecode"]["object"].removeprefix("0x")
+    types = abi.parse(made["abi"]).constructor
+    arguments = [unhex(value) for value in contract["arguments"]]
+    sent = desk.node.rpc("eth_getTransactionByHash", contract["tx"])["input"]
+    assert sent == "0x" + creation + abi.CODEC.encode(types, arguments).hex()
+
+    runtime = made["evm"]["deployedBytecode"]["object"].removeprefix("0x")
+    code = desk.node.rpc("eth_getCode", contract["address"], "latest").removeprefix("0x")
+    assert code.startswith(runtime)
+    # What follows are the immutables, as long as the compiler's own footer says.
+    footer = bytes.fromhex(creation)
+    size = int.from_bytes(footer[-2:], "big")
+    integrity, length, _, immutables, _ = cbor2.loads(footer[-size:-2])
+    assert (length, immutables) == (len(runtime) // 2, (len(code) - len(runtime)) // 2)
+    assert integrity.hex() == json.loads(given.read_text())["integrity"]
+
+
+def test_deploy__standard_json__names_no_path_of_this_machine(desk: Desk) -> None:
+    files = sorted((desk.folder / "deployment.sources").iterdir())
+    assert [file.stem for file in files] == sorted(deployments.CONTRACTS)
+    for file in files:
+        text = file.read_text()
+        assert str(ROOT) not in text
+        assert "site-packages" not in text
+        for path in json.loads(text)["sources"]:
+            assert path.split("/")[0] in ("contracts", "snekmate")
+
+
+def unhex(value: Any) -> Any:
+    """Constructor arguments of a deployment file as the codec takes them."""
+    if isinstance(value, str) and value.startswith("0x"):
+        return bytes.fromhex(value[2:])
+    return [unhex(part) for part in value] if isinstance(value, list) else value
 
 
 def test_deploy__local_network_of_ape__starts_its_own_anvil(desk: Desk, tmp_path: Path) -> None:
@@ -216,16 +274,21 @@ def test_submit_task__by_a_keyfile_account__unattended(desk: Desk) -> None:
     (folder / "requester.json").write_text(json.dumps(keyfile))
     desk.node.rpc("anvil_setBalance", owner.address, hex(ETHER))
     desk.environment["APE_ACCOUNTS_requester_PASSPHRASE"] = passphrase
-    commitment = "0x" + secrets.token_hex(32)
-    posted = desk.result("submit_task", "--commitment", commitment, account="requester")
-    assert posted["commitment"] == commitment
+    spec_hash = secrets.token_bytes(32)
+    what = ("--spec-hash", "0x" + spec_hash.hex(), "--number", "5")
+    posted = desk.result("submit_task", *what, account="requester")
+    assert bytes.fromhex(posted["commitment"][2:]) == commit(
+        spec_hash, bytes.fromhex(owner.address[2:]), 5
+    )
     assert posted["paid_wei"] == str(ETHER // 100 + 3 * ETHER // 1000 + 10**12)
     sent = desk.node.rpc("eth_getTransactionByHash", posted["tx"])
     assert int(sent["from"], 16) == int(owner.address, 16)
 
-    code, message = desk.refusal("submit_task", "--commitment", commitment, account="requester")
+    code, message = desk.refusal("submit_task", *what, account="requester")
     assert code == 1
-    assert "market: commitment already used" in message
+    assert "market: number already used" in message
+    code, message = desk.refusal("submit_task", *what[:2], account="requester")
+    assert (code, "--number" in message) == (2, True)
 
 
 def spec_of(requester: str) -> TaskSpec:
@@ -233,6 +296,7 @@ def spec_of(requester: str) -> TaskSpec:
     return TaskSpec(
         salt=secrets.token_bytes(32),
         requester=bytes.fromhex(requester[2:]),
+        number=0,
         function=FunctionRef(cid, bytes(20), bytes(32)),
         command=("run",),
         runtime_image=bytes(32),
@@ -251,14 +315,16 @@ def test_submit_task__spec_file__only_its_commitment_on_chain(desk: Desk) -> Non
     path.write_bytes(spec.encode())
     posted = desk.result("submit_task", "--spec", str(path), account="TEST::2")
     sent = desk.node.rpc("eth_getTransactionByHash", posted["tx"])
-    assert posted["commitment"][2:] in sent["input"]
+    assert posted["commitment"][2:] == commitment_of(spec.encode()).hex()
     assert spec.salt.hex() not in sent["input"]
     code, message = desk.refusal("submit_task", "--spec", str(path), account="TEST::3")
     assert (code, "another requester" in message) == (2, True)
 
 
 def test_submit_task__no_deployment_file__one_line_with_the_next_step(desk: Desk) -> None:
-    done = desk.ape("submit_task", "--commitment", "00" * 32, "--deployment", "/nowhere.json")
+    done = desk.ape(
+        "submit_task", "--spec-hash", "00" * 32, "--number", "0", "--deployment", "/nowhere.json"
+    )
     assert done.returncode == 2
     assert "ape run deploy" in done.stderr
     assert "Traceback" not in done.stderr

@@ -80,6 +80,16 @@ def test_gas__every_transaction_about_the_task__is_counted(
     assert after["total"] == sum(gas for step, gas in after.items() if step != "total")
 
 
+def test_summary__executor_accepted_in_its_draw__is_accepted(
+    network: Network,  # noqa: F811
+    deployment: dict[str, Any],
+) -> None:
+    task = network.draw_accepting(network.reach("claimed"))
+    summary = verify_demo.summarise(network.chain.url, deployment, task.id, {})
+    assert summary["state"] == "ACCEPTED"
+    assert set(summary["gas"]) == {"post", "claim", "draw", "total"}
+
+
 def test_summary__task_nobody_claimed__is_expired(
     network: Network,  # noqa: F811
     deployment: dict[str, Any],

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.formats.evidence import fold_nonces
-from agent.formats.taskspec import FunctionRef, TaskSpec, commitment
+from agent.formats.taskspec import FunctionRef, TaskSpec, commitment_of
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Role
@@ -38,7 +38,7 @@ def effects(services: Services, honest: Mapping[type, Effect]) -> dict[Key, Effe
             spec = replace(spec, function=wrong)
         else:
             spec = replace(spec, runtime_image=bytes.fromhex((folder / OTHER_IMAGE).read_text()))
-        return spec.encode(), Commitment(commitment(spec.encode()))
+        return spec.encode(), Commitment(commitment_of(spec.encode()))
 
     def lying(rogue: Rogue) -> dict[Key, Effect]:
         """Prepare another TaskSpec; let the Machine speak of it in its Evidence."""
@@ -87,13 +87,19 @@ def effects(services: Services, honest: Mapping[type, Effect]) -> dict[Key, Effe
             await asyncio.sleep(0)
         return await honest[type(action)](action, emit)
 
+    async def draw_and_halt(action: do.SubmitDraw, emit: Emit) -> ev.OutcomeEvent | None:
+        """Draw, promise nothing, and fall silent."""
+        if Role.EXECUTOR in services.me.roles:
+            await honest[do.SubmitDraw](replace(action, accept=False), emit)
+        return await halt(action, emit)
+
     return {
         **lying(Rogue.OTHER_FUNCTION),
         **lying(Rogue.OTHER_IMAGE),
         (do.BootMachine, Rogue.OTHER_AGENT): boot_modified,
         (do.TakeEvidence, Rogue.OLD_NONCE): old_nonce,
         (do.SubmitDraw, Rogue.HALT_LEADING): halt,
-        (do.VetTask, Rogue.HALT_DRAWN): halt,
+        (do.SubmitDraw, Rogue.HALT_DRAWN): draw_and_halt,
         (do.BootMachine, Rogue.HALT_ACCEPTED): halt,
         (do.WatchMachine, Rogue.HALT_ADMITTED): halt,
     }
