@@ -130,7 +130,7 @@ class Network:
         Who hangs or is down is not waited for.
         """
         found = [node.progress() for node in self.nodes.values() if node.awake]
-        if any(each.block < height or each.evaluating for each in found):
+        if any(each.block < height or each.looking for each in found):
             return False
         return sum(each.sending for each in found) <= self.chain.waiting()
 

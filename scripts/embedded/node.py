@@ -45,11 +45,12 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Progress:
-    """The last block that a daemon has seen (-1: none yet), whether it is working out a ticket, and
-    how many of its transactions are not mined yet."""
+    """The last block that a daemon has seen (-1: none yet), whether it looks just now at what a
+    coming block asks of it (its ticket, a TaskSpec), and how many transactions it has not had mined
+    yet."""
 
     block: int = -1
-    evaluating: bool = False
+    looking: bool = False
     sending: int = 0
 
 
@@ -159,7 +160,8 @@ class NodeProcess:
         except sqlite3.Error:  # a daemon that starts for the first time makes the file just now
             return Progress()
         sending = sum(kind.startswith("Submit") for kind in kinds)
-        return Progress(-1 if block is None else block, "EvaluateTicket" in kinds, sending)
+        looking = bool({"EvaluateTicket", "VetTask"} & set(kinds))
+        return Progress(-1 if block is None else block, looking, sending)
 
     @property
     def pid(self) -> int:
