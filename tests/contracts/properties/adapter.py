@@ -45,7 +45,16 @@ from tests.contracts.signing import (
     Vote,
 )
 
-STATES: Final = ("UNKNOWN", "POSTED", "DRAWN", "ACCEPTED", "ADMITTED", "SETTLED", "FAILED", "EXPIRED")
+STATES: Final = (
+    "UNKNOWN",
+    "POSTED",
+    "DRAWN",
+    "ACCEPTED",
+    "ADMITTED",
+    "SETTLED",
+    "FAILED",
+    "EXPIRED",
+)
 UNKNOWN, POSTED, DRAWN, ACCEPTED, ADMITTED, SETTLED, FAILED, EXPIRED = range(8)
 NONE, PENDING, ACTIVE, PAUSED, EXITING, EXITED, BARRED = range(7)
 BASE_NODES: Final = (1, 1, 1, 1, 1, 2, 4)  # Deposits in units, each with half a unit more
@@ -376,4 +385,3 @@ def quorum(k: int) -> int:
 def seats_of(numbers: Sequence[int], k: int) -> list[int]:
     """Distinct seats below k out of any numbers, ascending."""
     return sorted({number % k for number in numbers})
-

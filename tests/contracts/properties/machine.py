@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.contracts.inprocess import ACCOUNTS, Point
 from tests.contracts.network import UNIT
 from tests.contracts.properties import adapter
 from tests.contracts.properties.adapter import ACTIVE, BARRED, EXITING, PAUSED, Quick, seats_of
-from tests.contracts.properties.world import ACCEPTED, ADMITTED, DRAWN, OPEN, POSTED, Job, Node, World
-from tests.contracts.signing import DURING
+from tests.contracts.properties.world import (
+    ACCEPTED,
+    ADMITTED,
+    DRAWN,
+    OPEN,
+    POSTED,
+    Job,
+    Node,
+    World,
+)
 
 SMALL = st.integers(0, 50)
+SIZES = st.sampled_from((3, 3, 3, 4, 5, 6))
 FEES = st.tuples(
     st.sampled_from((0, 1, 5 * 10**15, 2**96 - 1)), st.sampled_from((0, 1, 10**15, 10**18))
 )
+FORGED = ("fee", "requester", "size", "class", "step", "executor")
 DEPOSITS = st.sampled_from((0, 1, UNIT - 1, UNIT, UNIT + UNIT // 4, 3 * UNIT, 600 * UNIT))
 
 
@@ -35,9 +44,11 @@ class Market(RuleBasedStateMachine):
         super().__init__()
         self.world: World
         self.start: Point
+        self.steps = 0
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(stages=st.lists(st.integers(0, 5), min_size=1, max_size=3), k=SIZES)
+    def begin(self, stages: list[int], k: int) -> None:
+        """Tasks that have come some way already: arbitrary acts alone seldom come so far."""
         network = base()
         network.nodes = {
             keys.address: keys
@@ -46,6 +57,18 @@ class Market(RuleBasedStateMachine):
         self.start = network.machine.snapshot()
         network.machine.set_balance(network.requester, 2**128)
         self.world = World(network)
+        jobs = [self.world.post(k, 3, (5 * 10**15, 10**15)) for _ in stages]
+        nodes = list(self.world.nodes.values())
+        for job, node, stage in zip(jobs, nodes, stages, strict=False):
+            if stage >= 1:
+                network.mine_to(job.task.posted_at + adapter.DELAY)
+                self.world.claim(job, node)
+        for job, stage in zip(jobs, stages, strict=True):
+            if stage >= 2:
+                network.mine_to(network.entropy_block(job.task))
+                self.world.draw(job)
+            for _ in range(stage - 2):
+                self._go_on(job)
 
     def teardown(self) -> None:
         if hasattr(self, "start"):
@@ -57,7 +80,9 @@ class Market(RuleBasedStateMachine):
     @invariant()
     def holds(self) -> None:
         if hasattr(self, "world"):
-            self.world.check()
+            self.steps += 1
+            # what the last acts touched, and now and then everything
+            self.world.check(whole=self.steps % 16 == 0)
 
     # --- picking ------------------------------------------------------------------------------
 
@@ -77,7 +102,7 @@ class Market(RuleBasedStateMachine):
 
     # --- tasks --------------------------------------------------------------------------------
 
-    @rule(k=st.sampled_from((3, 3, 3, 4, 5, 7, 11)), class_id=st.integers(0, 3), fees=FEES)
+    @rule(k=st.sampled_from((3, 3, 4, 5, 7, 11)), class_id=st.integers(0, 3), fees=FEES)
     def post(self, k: int, class_id: int, fees: tuple[int, int]) -> None:
         self.world.post(k, class_id, fees)
 
@@ -136,20 +161,22 @@ class Market(RuleBasedStateMachine):
         if job is not None and job.task.members:
             self.world.refuse(job, phase, self._seats(job, seats, full))
 
-    @rule(pick=SMALL, go_on=st.integers(0, 3))
-    def run(self, pick: int, go_on: int) -> None:
+    @rule(pick=SMALL, steps=st.integers(1, 3))
+    def run(self, pick: int, steps: int) -> None:
         """The next honest step of a task, some of them at once."""
         job = self._job(pick, DRAWN, ACCEPTED, ADMITTED)
-        for _ in range(go_on):
-            if job is None or job.state not in (DRAWN, ACCEPTED, ADMITTED):
-                return
-            everyone = list(range(job.task.committee_size))
-            if job.state == DRAWN:
-                self.world.accept(job)
-            elif job.state == ACCEPTED:
-                self.world.admit(job, everyone)
-            else:
-                self.world.finish(job, everyone)
+        for _ in range(steps if job is not None else 0):
+            assert job is not None
+            self._go_on(job)
+
+    def _go_on(self, job: Job) -> None:
+        everyone = list(range(job.task.committee_size))
+        if job.state == DRAWN:
+            self.world.accept(job)
+        elif job.state == ACCEPTED:
+            self.world.admit(job, everyone)
+        elif job.state == ADMITTED:
+            self.world.finish(job, everyone)
 
     @rule(pick=SMALL, wait=st.booleans())
     def expire(self, pick: int, wait: bool) -> None:
@@ -169,29 +196,25 @@ class Market(RuleBasedStateMachine):
     def register(self, number: int, deposit: int, join: bool) -> None:
         self.world.register(f"node {number}", deposit, join)
 
-    @rule(pick=SMALL, wei=DEPOSITS)
-    def top_up(self, pick: int, wei: int) -> None:
-        self.world.top_up(self._node(pick), wei)
-
-    @rule(pick=SMALL, name=st.sampled_from(("pause", "resume", "exit")))
-    def turn(self, pick: int, name: str) -> None:
-        wanted = {"pause": ACTIVE, "resume": PAUSED, "exit": ACTIVE}[name]
-        getattr(self.world, name)(self._node(pick, wanted))
-
-    @rule(pick=SMALL, wait=st.booleans())
-    def withdraw_deposit(self, pick: int, wait: bool) -> None:
-        node = self._node(pick, EXITING, BARRED)
-        if wait and node.status in (EXITING, BARRED):
-            self.world.net.mine_to(node.exit_at - 1)
-        self.world.withdraw_deposit(node)
-
-    @rule(pick=SMALL, number=st.integers(0, 3))
-    def rotate(self, pick: int, number: int) -> None:
-        self.world.rotate(self._node(pick), number)
-
-    @rule(pick=SMALL)
-    def sync(self, pick: int) -> None:
-        self.world.sync(self._node(pick))
+    @rule(
+        pick=SMALL,
+        name=st.sampled_from(("pause", "resume", "exit", "top_up", "rotate", "sync", "leave")),
+        wei=DEPOSITS,
+        wait=st.booleans(),
+    )
+    def node_acts(self, pick: int, name: str, wei: int, wait: bool) -> None:
+        if name == "top_up":
+            self.world.top_up(self._node(pick), wei)
+        elif name == "rotate":
+            self.world.rotate(self._node(pick), pick)
+        elif name == "leave":
+            node = self._node(pick, EXITING, BARRED)
+            if wait and node.status in (EXITING, BARRED):
+                self.world.net.mine_to(node.exit_at - 1)
+            self.world.withdraw_deposit(node)
+        else:
+            fitting = {"pause": ACTIVE, "resume": PAUSED, "exit": ACTIVE, "sync": BARRED}[name]
+            getattr(self.world, name)(self._node(pick, fitting))
 
     # --- money, time, strangers ---------------------------------------------------------------
 
@@ -203,34 +226,27 @@ class Market(RuleBasedStateMachine):
     def time_passes(self, blocks: int) -> None:
         self.world.net.machine.mine(blocks)
 
-    @rule()
-    def advance(self) -> None:
-        self.world.act(True, self.world.net.outsider, self.world.net.advance_call())
-
-    @rule(
-        contract=st.sampled_from(("market", "registry", "reputation", "attestation")),
-        wei=st.sampled_from((1, 10**18)),
-    )
-    def force(self, contract: str, wei: int) -> None:
-        self.world.force(contract, wei)
-
     @rule(pick=SMALL, node=SMALL, headers=st.booleans())
     def equivocate(self, pick: int, node: int, headers: bool) -> None:
         job = self._job(pick)
         if job is not None:
             self.world.equivocate(job, self._node(node), headers)
 
-    @rule(sender=SMALL, pick=SMALL, node=SMALL, which=SMALL)
-    def meddle(self, sender: int, pick: int, node: int, which: int) -> None:
-        senders = [*ACCOUNTS, *self.world.nodes]
-        who = self._node(node).keys.address
-        self.world.meddle(senders[sender % len(senders)], self._job(pick), who, which)
-
-    @precondition(lambda self: hasattr(self, "world") and self.world.jobs)
     @rule(
+        what=st.sampled_from(("meddle", "meddle", "forge", "force", "advance")),
+        sender=SMALL,
         pick=SMALL,
-        name=st.sampled_from(("fee", "requester", "size", "class", "step", "executor")),
+        which=SMALL,
     )
-    def forge(self, pick: int, name: str) -> None:
-        job: Any = self._job(pick)
-        self.world.forge(job, name)
+    def strangers(self, what: str, sender: int, pick: int, which: int) -> None:
+        senders, job = [*ACCOUNTS, *self.world.nodes], self._job(pick)
+        if what == "meddle":
+            who = self._node(pick).keys.address
+            self.world.meddle(senders[sender % len(senders)], job, who, which)
+        elif what == "forge" and job is not None:
+            self.world.forge(job, FORGED[which % len(FORGED)])
+        elif what == "force":
+            names = list(self.world.forced)
+            self.world.force(names[which % len(names)], 10**18 + which)
+        else:
+            self.world.act(True, self.world.net.outsider, self.world.net.advance_call())

@@ -10,7 +10,7 @@ The names of the invariants stand in docs/invariants.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -86,6 +86,8 @@ class World:
         self.owed: dict[str, int] = {network.requester: 0, network.outsider: 0}
         self.records: dict[tuple[int, int], tuple[int, bytes, int]] = {}
         self.forced = {"market": 0, "registry": 0, "reputation": 0, "attestation": 0}
+        # accounts and task ids that the acts since the last comparison were about
+        self.touched: set[str | int] = set()
         self.burned = 0
         self.postings = 0
         for number, units in enumerate(adapter.BASE_NODES):
@@ -99,6 +101,7 @@ class World:
 
     def act(self, allowed: bool, sender: str, call: ContractFunction, value: int = 0) -> Done:
         """Send; fails if the contracts do not judge as the model does."""
+        self.touched.add(sender)
         done = self.net.attempt(sender, call, value)
         if allowed:
             assert done.reason == "", f"{call.fn_name} was refused: {done.reason}"
@@ -120,10 +123,13 @@ class World:
         node.standing = tier_of(node.deposit) if node.status == ACTIVE else None
         node.late = False
 
+    def _touch(self, job: Job) -> None:
+        """What a step of a task may have changed."""
+        task = job.task
+        self.touched |= {task.id, task.requester, task.executor, *task.members}
+
     def _leads(self, account: str) -> bool:
-        return any(
-            job.state in OPEN and job.task.executor == account for job in self.jobs.values()
-        )
+        return any(job.state in OPEN and job.task.executor == account for job in self.jobs.values())
 
     # --- nodes --------------------------------------------------------------------------------
 
@@ -203,6 +209,7 @@ class World:
 
     def sync(self, node: Node) -> bool:
         allowed = self._moves(node, node.status, node.deposit)
+        self.touched.add(node.keys.address)
         call = self.net.node_call("sync", node.keys.address)
         if self.act(allowed, self.net.outsider, call).reason:
             return False
@@ -251,6 +258,7 @@ class World:
 
     def claim(self, job: Job, node: Node) -> bool:
         task, now = job.task, self.net.block + 1
+        self._touch(job)
         if now <= task.posted_at + adapter.DELAY:
             return False  # the header that a claim needs is not there yet
         with self.net.next_block():
@@ -271,6 +279,7 @@ class World:
 
     def draw(self, job: Job) -> bool:
         task, now = job.task, self.net.block + 1
+        self._touch(job)
         at = self.net.entropy_block(task)
         if now <= at:
             return False
@@ -291,6 +300,7 @@ class World:
         return True
 
     def accept(self, job: Job, sender: str = "") -> bool:
+        self._touch(job)
         allowed = self._in_time(job, ACCEPTED - 1) and sender in ("", job.task.executor)
         call = self.net.accept_call(job.task)
         done = self.act(allowed, sender or job.task.executor, call)
@@ -311,6 +321,7 @@ class World:
         return True
 
     def _record(self, job: Job, seats: Sequence[int], state: int, phase: int, then: int) -> bool:
+        self._touch(job)
         allowed = self._in_time(job, state) and len(seats) >= quorum(job.task.committee_size)
         call = self.net.record_call(job.task, phase, seats)
         return self._step(job, self.act(allowed, job.task.executor, call), then)
@@ -325,6 +336,7 @@ class World:
         return True
 
     def refuse(self, job: Job, phase: int, seats: Sequence[int]) -> bool:
+        self._touch(job)
         fits = phase == BEFORE if job.state in NOT_ADMITTED else phase in (DURING, AFTER)
         allowed = (
             job.state in (DRAWN, ACCEPTED, ADMITTED)
@@ -335,6 +347,7 @@ class World:
         return self._fail(job, self.act(allowed, self.net.outsider, call), FAILED, UNIT)
 
     def expire(self, job: Job) -> bool:
+        self._touch(job)
         allowed = job.state in OPEN and self.net.block + 1 > self.over_at(job)
         then = EXPIRED if job.state == POSTED else FAILED
         call = self.net.expire_call(job.task)
@@ -362,6 +375,7 @@ class World:
 
     def equivocate(self, job: Job, node: Node, headers: bool) -> bool:
         account, fault = node.keys.address, f"{node.keys.address} {headers}"
+        self.touched.add(account)
         call = (
             self.net.double_header_call(job.task, node.keys)
             if headers
@@ -392,6 +406,7 @@ class World:
 
     def meddle(self, sender: str, job: Job | None, node: str, which: int) -> None:
         """A call that belongs to another contract, by somebody else."""
+        self.touched |= {node, *([job.task.id] if job else [])}
         calls = self.net.privileged_calls(job.task if job else None, node)
         self.act(False, sender, calls[which % len(calls)])
 
@@ -411,16 +426,26 @@ class World:
 
     # --- what must hold after every step ------------------------------------------------------
 
-    def check(self) -> None:
-        self._check_money()
-        self._check_nodes()
-        self._check_draw_structure()
-        self._check_tasks()
+    def check(self, whole: bool = True) -> None:
+        """Compare with the chain: everything, or what was touched since the last comparison."""
+        accounts = self.owed if whole else [who for who in self.owed if who in self.touched]
+        jobs = [job for job in self.jobs.values() if whole or job.task.id in self.touched]
+        self.touched = set()
+        self._check_money(accounts)
+        for account in accounts:
+            if account in self.nodes:
+                self._check_node(account, self.nodes[account])
+        self._check_draw_structure(whole)
+        for job in jobs:
+            self._check_task(job)
+        running = [job.task.executor for job in self.jobs.values() if job.state in OPEN]
+        led = [account for account in running if account != adapter.NOBODY]
+        assert len(led) == len(set(led)), "one task at a time"
 
-    def _check_money(self) -> None:
+    def _check_money(self, accounts: Iterable[str]) -> None:
         net = self.net
-        for account, wei in self.owed.items():
-            assert net.owed(account) == wei, f"owed to {account}"
+        for account in accounts:
+            assert net.owed(account) == self.owed[account], f"owed to {account}"
         assert net.burned() == self.burned
         escrow = sum(job.task.escrow for job in self.jobs.values() if job.state in OPEN)
         market = escrow + sum(self.owed.values()) + self.burned + self.forced["market"]
@@ -428,37 +453,33 @@ class World:
         deposits = sum(node.deposit for node in self.nodes.values()) + self.forced["registry"]
         assert net.balance(net.registry.address) == deposits, "deposits == balance"
 
-    def _check_nodes(self) -> None:
-        for account, node in self.nodes.items():
-            status, deposit, tier = self.net.standing_of(account)
-            assert (status, deposit, tier) == (node.status, node.deposit, tier_of(node.deposit))
-            assert self.net.engaged(account) == self._leads(account), "one task at a time"
-            assert 0 <= self.net.reputation_of(account) <= 10_000
-            factor = self.net.factor(account, max(1, self.net.block - 5))
-            assert 5_000 <= factor <= 5_000 + self.net.reputation_of(account)
-        running = [job.task.executor for job in self.jobs.values() if job.state in OPEN]
-        led = [account for account in running if account != adapter.NOBODY]
-        assert len(led) == len(set(led)), "one task at a time"
+    def _check_node(self, account: str, node: Node) -> None:
+        status, deposit, tier = self.net.standing_of(account)
+        assert (status, deposit, tier) == (node.status, node.deposit, tier_of(node.deposit))
+        assert self.net.engaged(account) == self._leads(account), "one task at a time"
+        reputation = self.net.reputation_of(account)
+        assert 0 <= reputation <= 10_000
+        factor = self.net.factor(account, max(1, self.net.block - 5))
+        assert 5_000 <= factor <= 5_000 + reputation
 
-    def _check_draw_structure(self) -> None:
+    def _check_draw_structure(self, whole: bool) -> None:
         standing = {who: node.standing for who, node in self.nodes.items()}
         naive = {who: tier for who, tier in standing.items() if tier is not None}
         assert self.net.total_weight() == sum(2**tier for tier in naive.values())
         assert self.net.drawable() == len(naive)
-        if 0 < len(naive) <= 11:
+        if whole and 0 < len(naive) <= 11:
             seed = self.net.block.to_bytes(32, "big")
             assert sorted(self.net.drawn_by(seed, len(naive))) == sorted(naive)
 
-    def _check_tasks(self) -> None:
-        for job in self.jobs.values():
-            state = self.net.task_state(job.task)
-            assert state == job.state, f"{STATES[state]} is not {STATES[job.state]}"
-            for phase in (BEFORE, DURING, AFTER):
-                record = self.net.record(job.task, phase)
-                known = self.records.get((job.task.id, phase))
-                assert known is None or record == known, "records never change"
-                if record[0] != 0:
-                    self.records[job.task.id, phase] = record
+    def _check_task(self, job: Job) -> None:
+        state = self.net.task_state(job.task)
+        assert state == job.state, f"{STATES[state]} is not {STATES[job.state]}"
+        for phase in (BEFORE, DURING, AFTER):
+            record = self.net.record(job.task, phase)
+            known = self.records.get((job.task.id, phase))
+            assert known is None or record == known, "records never change"
+            if record[0] != 0:
+                self.records[job.task.id, phase] = record
 
     # --- everybody falls silent ---------------------------------------------------------------
 
