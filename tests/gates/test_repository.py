@@ -22,6 +22,11 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in shown.stdout.splitlines()]
 
 
+def test_repository__tracks_no_symlink() -> None:
+    """One that stands for an ignored folder replaces that folder wherever it is checked out."""
+    assert [file.name for file in tracked() if file.is_symlink()] == []
+
+
 @pytest.mark.parametrize("pattern", [DOWNLOADS, HERE], ids=["download address", "machine's path"])
 def test_repository__text_files__name_no(pattern: re.Pattern[str]) -> None:
     found = []
