@@ -78,12 +78,12 @@ struct Identity:
     contact_digest: bytes32
 
 
-# @notice Deposit of tier 0 in wei; tier c needs unit * 2^c.
-unit: public(immutable(uint256))
-# @notice Blocks between `exit` and `withdraw_deposit`.
-unbonding: public(immutable(uint256))
-# @notice Whether roots without hardware may register.
-allow_software: public(immutable(bool))
+# Deposit of tier 0 in wei; tier c needs unit * 2^c.
+UNIT: immutable(uint256)
+# Blocks between `exit` and `withdraw_deposit`.
+UNBONDING: immutable(uint256)
+# Whether roots without hardware may register.
+ALLOW_SOFTWARE: immutable(bool)
 
 # @notice May call `connect` once; no other power.
 owner: public(address)
@@ -111,9 +111,9 @@ def __init__(unit_: uint256, unbonding_: uint256, allow_software_: bool):
     """
     assert unit_ != 0 and unit_ < 2**90, "registry: unit out of range"
     assert unbonding_ < 2**32, "registry: unbonding out of range"
-    unit = unit_
-    unbonding = unbonding_
-    allow_software = allow_software_
+    UNIT = unit_
+    UNBONDING = unbonding_
+    ALLOW_SOFTWARE = allow_software_
     self.owner = msg.sender
 
 
@@ -168,7 +168,7 @@ def register(
     assert root_class >= SOFTWARE and root_class <= TPM2, "registry: unknown root class"
     # Until hardware roots can be admitted, nothing distinguishes them from a software key.
     assert root_class == SOFTWARE, "registry: root class needs admission"
-    assert allow_software, "registry: software roots not allowed"
+    assert ALLOW_SOFTWARE, "registry: software roots not allowed"
     # Else the owner could take Deposits in first and name a market of its own afterwards.
     assert self.market != empty(address), "registry: not connected"
     assert registration.hardware_id != empty(bytes32), "registry: hardware id is empty"
@@ -223,7 +223,7 @@ def register(
         deposit=self._bounded(msg.value),
     )
     if join:
-        assert msg.value >= unit, "registry: deposit below one unit"
+        assert msg.value >= UNIT, "registry: deposit below one unit"
         record.status = ACTIVE
     else:
         record.status = PAUSED
@@ -320,7 +320,7 @@ def resume():
     """
     record: Record = self._live(msg.sender)
     assert record.status == PAUSED, "registry: node not paused"
-    assert record.deposit >= unit, "registry: deposit below one unit"
+    assert record.deposit >= UNIT, "registry: deposit below one unit"
     self._set_status(msg.sender, record, ACTIVE)
 
 
@@ -331,7 +331,7 @@ def exit():
     """
     record: Record = self._live(msg.sender)
     assert record.status != EXITING, "registry: node is exiting"
-    record.exit_at = block.number + unbonding
+    record.exit_at = block.number + UNBONDING
     self._set_status(msg.sender, record, EXITING)
 
 
@@ -399,10 +399,10 @@ def slash(node: address, amount: uint256, beneficiary: address, cause: String[32
     if tier != record.tier:
         record.tier = tier
         record.fixed_at = block.number
-    if record.deposit < unit and record.status != BARRED:
+    if record.deposit < UNIT and record.status != BARRED:
         # An exit that has begun keeps its date.
         if record.status != EXITING:
-            record.exit_at = block.number + unbonding
+            record.exit_at = block.number + UNBONDING
         record.status = BARRED
         record.fixed_at = block.number
         log INodeRegistry.StatusChanged(node=node, status=BARRED)
@@ -416,6 +416,36 @@ def slash(node: address, amount: uint256, beneficiary: address, cause: String[32
         extcall ITaskMarket(self.market).reward(beneficiary, value=share)
         raw_call(empty(address), b"", value=slashed - share)
     return slashed
+
+
+@external
+@view
+def unit() -> uint256:
+    """
+    @notice Deposit of tier 0; tier c needs unit * 2^c.
+    @return Wei.
+    """
+    return UNIT
+
+
+@external
+@view
+def unbonding() -> uint256:
+    """
+    @notice How long a Deposit stays after `exit`: longer than the longest task.
+    @return Blocks.
+    """
+    return UNBONDING
+
+
+@external
+@view
+def allow_software() -> bool:
+    """
+    @notice Whether roots without hardware may register.
+    @return False on a network for real work.
+    """
+    return ALLOW_SOFTWARE
 
 
 @external
@@ -717,7 +747,7 @@ def _bounded(amount: uint256) -> uint256:
 @view
 def _tier(amount: uint256) -> uint256:
     tier: uint256 = 0
-    units: uint256 = amount // unit
+    units: uint256 = amount // UNIT
     for _: uint256 in range(TOP_TIER):
         units = units >> 1
         if units == 0:

@@ -51,10 +51,10 @@ ENGAGED: constant(uint256) = 2**136
 CREDIT_AT: constant(uint256) = 144
 EVIDENCE_MAX: constant(uint256) = 2**32 - 1
 
-# @notice Blocks in which evidence halves.
-half_life: public(immutable(uint256))
-# @notice Blocks that `factor_at` can look back for certain.
-window: public(immutable(uint256))
+# Blocks in which evidence halves.
+HALF_LIFE: immutable(uint256)
+# Blocks that `factor_at` can look back for certain.
+WINDOW: immutable(uint256)
 
 # @notice May call `connect` once; no other power.
 owner: public(address)
@@ -77,8 +77,8 @@ def __init__(half_life_: uint256, window_: uint256):
     """
     assert half_life_ != 0 and half_life_ < 2**40, "reputation: half-life out of range"
     assert window_ != 0 and window_ < 2**40, "reputation: window out of range"
-    half_life = half_life_
-    window = window_
+    HALF_LIFE = half_life_
+    WINDOW = window_
     self.owner = msg.sender
 
 
@@ -259,14 +259,34 @@ def history(node: address) -> (uint256, uint256, uint256):
     return slot & EVIDENCE_MAX, (slot >> 32) & EVIDENCE_MAX, (slot >> 64) & (2**40 - 1)
 
 
+@external
+@view
+def half_life() -> uint256:
+    """
+    @notice How long evidence takes to lose half of its weight.
+    @return Blocks.
+    """
+    return HALF_LIFE
+
+
+@external
+@view
+def window() -> uint256:
+    """
+    @notice How far `factor_at` can look back for certain.
+    @return Blocks.
+    """
+    return WINDOW
+
+
 @internal
 @view
 def _mean_at(slot: uint256, number: uint256) -> uint256:
     updated_at: uint256 = (slot >> 64) & (2**40 - 1)
     elapsed: uint256 = number - min(updated_at, number)
     return beta_score.mean(
-        beta_score.decayed(slot & EVIDENCE_MAX, elapsed, half_life),
-        beta_score.decayed((slot >> 32) & EVIDENCE_MAX, elapsed, half_life),
+        beta_score.decayed(slot & EVIDENCE_MAX, elapsed, HALF_LIFE),
+        beta_score.decayed((slot >> 32) & EVIDENCE_MAX, elapsed, HALF_LIFE),
     )
 
 
@@ -277,9 +297,9 @@ def _factor_at(slot: uint256, number: uint256) -> uint256:
     lowest: uint256 = self._mean_at(slot, block.number)
     if updated_at < number:
         lowest = min(lowest, self._mean_at(slot, number))
-    elif number // window == updated_at // window:
+    elif number // WINDOW == updated_at // WINDOW:
         lowest = min(lowest, (slot >> 120) & 65535)
-    elif number // window + 1 == updated_at // window:
+    elif number // WINDOW + 1 == updated_at // WINDOW:
         lowest = min(lowest, (slot >> 104) & 65535)
     else:
         lowest = 0
@@ -291,8 +311,8 @@ def _change(task: uint256, node: address, cause: uint8, fee: uint256):
     slot: uint256 = self.slots[node]
     updated_at: uint256 = (slot >> 64) & (2**40 - 1)
     elapsed: uint256 = unsafe_sub(block.number, updated_at)
-    good: uint256 = beta_score.decayed(slot & EVIDENCE_MAX, elapsed, half_life)
-    bad: uint256 = beta_score.decayed((slot >> 32) & EVIDENCE_MAX, elapsed, half_life)
+    good: uint256 = beta_score.decayed(slot & EVIDENCE_MAX, elapsed, HALF_LIFE)
+    bad: uint256 = beta_score.decayed((slot >> 32) & EVIDENCE_MAX, elapsed, HALF_LIFE)
     before: uint256 = beta_score.mean(good, bad)
 
     # Lowest reputation of the quiet time since the last change: it moves one way only.
@@ -301,7 +321,7 @@ def _change(task: uint256, node: address, cause: uint8, fee: uint256):
     )
     last_span: uint256 = (slot >> 104) & 65535
     this_span: uint256 = (slot >> 120) & 65535
-    spans: uint256 = unsafe_sub(unsafe_div(block.number, window), unsafe_div(updated_at, window))
+    spans: uint256 = unsafe_sub(unsafe_div(block.number, WINDOW), unsafe_div(updated_at, WINDOW))
     if updated_at == 0 or spans > 1:
         last_span = low
         this_span = low
