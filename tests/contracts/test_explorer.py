@@ -1,4 +1,4 @@
-"""What a person reads on a contract's page: every function explained, every number one view away."""
+"""What a person reads of a contract: every function explained, every number one view away."""
 
 from __future__ import annotations
 
