@@ -58,7 +58,7 @@ class Desk:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
     def result(self, command: str, *arguments: str, **how: Any) -> dict[str, Any]:
