@@ -175,7 +175,7 @@ def play(trial: Trial) -> None:
     if trial.lever == "header":
         for other in (seed_block - 1, seed_block + 1):
             network.mine_to(max(network.block, other))
-            call = network.market.functions.draw(task.as_tuple(), network.header_of(other))
+            call = network.market.functions.draw(task.as_tuple(), network.header_of(other), False)
             assert network.reason(caller, call).startswith("entropy: ")
     drawn = network.fold(task, network.send(caller, network.draw_call(task)))
     assert drawn.members == tuple(members)
