@@ -157,7 +157,7 @@ def test_claim__header_of_another_block__reverts(network: Network) -> None:
     keys = next(iter(network.nodes.values()))
     right = network.claim_call(task, keys)
     wrong = network.market.functions.claim(
-        task.as_tuple(), network.header_of(task.posted_at + DELAY + 1), right.args[2]
+        task.as_tuple(), network.header_of(task.posted_at + DELAY + 1), *right.args[2:]
     )
     assert network.reason(keys.address, wrong).startswith("entropy: ")
 
