@@ -37,6 +37,18 @@ def test_repository__text_files__name_no(pattern: re.Pattern[str]) -> None:
     assert found == []
 
 
+def test_repository__no_file__is_one_that_git_ignores() -> None:
+    """A tracked link in the place of an ignored folder: the next checkout deletes the folder."""
+    shown = subprocess.run(
+        ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == ""
+
+
 def test_lock__every_entry__is_pinned_and_hashed() -> None:
     entries = (ROOT / "requirements.lock").read_text().replace("\\\n", " ").splitlines()
     for entry in entries:
