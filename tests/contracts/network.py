@@ -265,23 +265,24 @@ class Network:
             step_at=number,
         )
 
-    def alpha(self, task: Task) -> bytes:
-        """The VRF input of a task, once its entropy block exists."""
+    def alpha(self, task: Task, node: str) -> bytes:
+        """The VRF input of a node for a task, once its entropy block exists."""
         values = [
             tagged("sealrun/alpha/v1"), self.chain.w3.eth.chain_id, self.market.address, task.id,
-            self.prevrandao(task.posted_at + DELAY),
+            node, self.prevrandao(task.posted_at + DELAY),
         ]  # fmt: skip
-        types = ["bytes32", "uint256", "address", "uint256", "bytes32"]
+        types = ["bytes32", "uint256", "address", "uint256", "address", "bytes32"]
         return bytes(Web3.keccak(encode(types, values)))
 
     def beta(self, task: Task, keys: NodeKeys) -> bytes:
         """A node's VRF output for a task."""
         suite = ecvrf.SECP256K1_TAI
-        return ecvrf.proof_to_hash(suite, ecvrf.prove(suite, keys.vrf, self.alpha(task)))
+        alpha = self.alpha(task, keys.address)
+        return ecvrf.proof_to_hash(suite, ecvrf.prove(suite, keys.vrf, alpha))
 
     def claim_call(self, task: Task, keys: NodeKeys) -> ContractFunction:
         """The call `claim` with the right header and proof."""
-        proof = vrf_witness.prove(keys.vrf, self.alpha(task)).as_tuple()
+        proof = vrf_witness.prove(keys.vrf, self.alpha(task, keys.address)).as_tuple()
         header = self.header_of(task.posted_at + DELAY)
         return self.market.functions.claim(task.as_tuple(), header, proof)
 
