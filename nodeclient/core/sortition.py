@@ -53,9 +53,7 @@ _LN_BASE: Final = 60092017982973186173670277932162145959547225804907410156737788
 _HALF_WINDOW_MEANS: Final = 2
 
 
-def task_alpha(
-    chain_id: int, market: bytes, task_id: int, node: bytes, prevrandao: bytes
-) -> bytes:
+def task_alpha(chain_id: int, market: bytes, task_id: int, node: bytes, prevrandao: bytes) -> bytes:
     """VRF input of a Node for a Task.
 
     keccak256(abi.encode(domain, chain id, market, task id, node, prevrandao)). The Node stands in
