@@ -1,6 +1,6 @@
 """The tables of `docs/attacks.md`, made of the attacks themselves: what is there was tried.
 
-    python -m tests.contracts.attacks.page          write them into the page
+python -m tests.contracts.attacks.page          write them into the page
 """
 
 from __future__ import annotations
