@@ -28,6 +28,13 @@ EXECUTOR_ONLY: Final = Removal(
     assert keccak256""",
     "    self._check_deadline(task, state)\n    assert keccak256",
 )
+LEADER_ACCEPTS: Final = Removal(
+    "accept-by-the-leader",
+    "`TaskMarket.draw` lets the leader alone accept",
+    "TaskMarket.vy",
+    'assert not accept or msg.sender == task.executor, "market: only the executor"',
+    "pass",
+)
 AFTER_DEADLINE: Final = Removal(
     "expire-after-the-deadline",
     "`TaskMarket.expire` works only in a block in which the step itself is refused",
@@ -88,6 +95,19 @@ def test_front_running__copied_record_with_fewer_votes__not_taken(network: Netwo
     task = network.reach("admitted")
     network.send(network.outsider, network.record_call(task, AFTER, (0, 1)))
     assert network.owed(task.members[2]) == 0
+
+
+@attack("market: only the executor", LEADER_ACCEPTS)
+def test_front_running__draw_that_accepts_for_the_leader__not_taken(network: Network) -> None:
+    """A requester that sends no TaskSpec accepts in the executor's name, which costs it double."""
+    task = network.reach("claimed", class_id=1)
+    network.mine_to(network.entropy_block(task))
+    accepted = network.draw_call(task, accept=True)
+    drawn = network.fold(task, network.send(network.requester, accepted))
+    network.mine_to(drawn.step_at + 10)
+    network.send(network.outsider, network.expire_call(drawn))
+    _, bad, _ = network.reputation.functions.history(task.executor).call()
+    assert bad == 65536  # a whole task, not half of one
 
 
 @attack("market: deadline not over", AFTER_DEADLINE)
@@ -161,10 +181,10 @@ def test_front_running__draw_by_somebody_else__gives_the_same_committee(network:
     network.mine_to(network.entropy_block(task))
     snapshot = network.chain.rpc("evm_snapshot", [])
     drawn = network.fold(task, network.send(network.outsider, network.draw_call(task)))
+    accepting = network.draw_call(task, accept=True)
+    assert network.reason(task.executor, accepting) == "market: wrong state"
+    assert network.state(network.finish(network.admit(network.accept(drawn)))) == 5
     network.chain.rpc("evm_revert", [snapshot])
     network.chain.mine(3)
-    own = network.fold(task, network.send(task.executor, network.draw_call(task)))
-    assert own.members == drawn.members
-    admitted = network.admit(network.accept(own))
-    assert network.state(network.finish(admitted)) == 5
+    own = network.draw_accepting(task)
     assert replace(own, step_at=0) == replace(drawn, step_at=0)

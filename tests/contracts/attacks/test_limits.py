@@ -53,7 +53,7 @@ def draw_if_due(network: Network, task: Task) -> bool:
     for number in sorted({own, network.entropy_block(task)}):
         if number > network.block:
             continue
-        call = network.market.functions.draw(task.as_tuple(), network.header_of(number))
+        call = network.market.functions.draw(task.as_tuple(), network.header_of(number), False)
         try:
             call.call({"from": network.outsider}, block_identifier="pending")
         except ContractLogicError:

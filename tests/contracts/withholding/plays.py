@@ -89,6 +89,10 @@ def executor_brings_no_before(scene: Scene) -> Ended:
     return scene.expire(scene.reach("accepted"))
 
 
+def leader_accepts_and_stops(scene: Scene) -> Ended:
+    return scene.expire(scene.network.draw_accepting(scene.reach("claimed")))
+
+
 def one_member_silent_before(scene: Scene) -> Ended:
     return scene.settle(scene.reach("accepted"), (0, 2), ALL)
 
@@ -170,6 +174,7 @@ PLAYS: Final[dict[str, Callable[[Scene], Ended]]] = {
         no_opening,
         no_opening_and_members_say_so,
         executor_brings_no_before,
+        leader_accepts_and_stops,
         one_member_silent_before,
         two_members_silent_before,
         all_members_silent_before,
