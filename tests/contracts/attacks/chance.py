@@ -44,6 +44,14 @@ def by_ticket(network: Network, task: Task) -> list[NodeKeys]:
     )
 
 
+def raced(network: Network) -> tuple[Task, NodeKeys]:
+    """A task that the last but one of all tickets leads, and the node with the last."""
+    task = network.post()
+    network.open_claims(task)
+    *_, leader, loser = by_ticket(network, task)
+    return network.claim(task, leader), loser
+
+
 def claim_with(
     network: Network, task: Task, keys: NodeKeys, header: bytes, word: bytes
 ) -> ContractFunction:

@@ -14,6 +14,7 @@ from tests.contracts.attacks.chance import (
     by_ticket,
     claim_with,
     forecast,
+    raced,
     ticket_of,
 )
 from tests.contracts.attacks.harness import Removal, attack
@@ -102,14 +103,6 @@ GAIN_LATER: Final = Removal(
     "    return FACTOR_FLOOR + lowest",
     "    return FACTOR_FLOOR + self._mean_at(slot, block.number)",
 )
-
-
-def raced(network: Network) -> tuple[Task, NodeKeys]:
-    """A task that the last but one of all tickets leads, and the node with the last."""
-    task = network.post()
-    network.open_claims(task)
-    *_, leader, loser = by_ticket(network, task)
-    return network.claim(task, leader), loser
 
 
 def forged_words(network: Network, task: Task, keys: NodeKeys) -> bytes:
