@@ -100,22 +100,23 @@ def state_changing(network: Network) -> set[str]:
 def test_gas__every_function_in_the_worst_state__below_the_limit(metered: Metered) -> None:
     network = metered
     labels = crowd(network, NODES)
-    waiting = [admitted(network, labels, f"waiting {number}") for number in range(4)]
-    last_waiting = drawn(network, labels, "to be refused")
+    settled = admitted(network, labels, "to be settled")
+    network.finish(settled)
+    refused = [drawn(network, labels, "to be refused"), admitted(network, labels, "refused late")]
+    forgotten = admitted(network, labels, "to be forgotten")
     network.send(network.outsider, network.market.functions.advance())
     flood(network, QUEUE)
     network.chain.mine(DELAY + CLAIM_WINDOW + 1)
     assert network.registry.functions.frozen_by().call() == 0
 
-    network.finish(waiting[0])
-    network.send(network.outsider, network.refuse_call(waiting[1], DURING))
-    network.send(network.outsider, network.refuse_call(last_waiting, BEFORE))
+    for task, phase in zip(refused, (BEFORE, DURING), strict=True):
+        network.send(network.outsider, network.refuse_call(task, phase))
+    network.mine_to(forgotten.step_at + 70)
+    network.send(network.outsider, network.expire_call(forgotten))
     change_nodes(network)
     change_images(network)
-    equivocate(network, waiting[2].members[0], waiting[2])
-    network.send(waiting[0].executor, network.market.functions.withdraw())
-    network.mine_to(waiting[3].step_at + 70)
-    network.send(network.outsider, network.expire_call(waiting[3]))
+    equivocate(network, settled.members[0], settled)
+    network.send(settled.executor, network.market.functions.withdraw())
     network.finish(admitted(network, labels, "with the pointer behind"))
     network.send(network.outsider, network.market.functions.advance())
 

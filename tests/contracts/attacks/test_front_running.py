@@ -182,7 +182,7 @@ def test_front_running__draw_by_somebody_else__gives_the_same_committee(network:
     snapshot = network.chain.rpc("evm_snapshot", [])
     drawn = network.fold(task, network.send(network.outsider, network.draw_call(task)))
     accepting = network.draw_call(task, accept=True)
-    assert network.reason(task.executor, accepting) == "market: wrong state"
+    assert network.reason(task.executor, accepting) == "market: not the task as it stands"
     assert network.state(network.finish(network.admit(network.accept(drawn)))) == 5
     network.chain.rpc("evm_revert", [snapshot])
     network.chain.mine(3)
