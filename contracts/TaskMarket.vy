@@ -87,6 +87,7 @@ CATCH_UP_STEPS: constant(uint256) = 8
 CATCH_UP_FROM: constant(uint256) = 32
 # How far one call looks: 256 cold slots are half a million gas.
 SCAN_STEPS: constant(uint256) = 256
+COMMITMENT_DOMAIN: constant(bytes32) = keccak256("sealrun/commitment/v1")
 ALPHA_DOMAIN: constant(bytes32) = keccak256("sealrun/alpha/v1")
 SEED_DOMAIN: constant(bytes32) = keccak256("sealrun/seed/v1")
 
@@ -105,7 +106,8 @@ CLASSES: immutable(uint256[3][4])
 
 # By id: hash 216, posted_at 32, low byte 8 bits; once settled evidence root 248, low byte 8.
 tasks: HashMap[uint256, uint256]
-commitments: HashMap[bytes32, bool]
+# By requester and number // 256: one bit for each number that a posting of it used.
+spent: HashMap[address, HashMap[uint256, uint256]]
 refunds: HashMap[address, uint256]
 # Burned wei 128, head 64 (the first task that can still freeze the draw), last id 64 bits.
 counters: uint256
@@ -173,7 +175,8 @@ def __init__(
 @external
 @payable
 def post(
-    commitment: bytes32,
+    spec_hash: bytes32,
+    number: uint256,
     committee_size: uint256,
     class_id: uint256,
     executor_fee: uint256,
@@ -181,16 +184,20 @@ def post(
 ) -> uint256:
     """
     @notice Posts a task. The value is exactly the posting fee and all fees.
-    @param commitment keccak256 of the salted TaskSpec; used once.
+    @dev The commitment is a hash over the caller and a number that the caller can use once, so no
+         two tasks have the same one and nobody can post another's.
+    @param spec_hash keccak256 of the salted TaskSpec.
+    @param number One that the caller has not used yet; in order, 255 of 256 share a slot.
     @param committee_size Members, 3..11.
     @param class_id Class of deadlines, 0..3.
     @param executor_fee Wei for the executor of a settled task.
     @param member_fee Wei for each member that votes for its AFTER record.
     @return The task's id, from 1.
     """
-    assert commitment != empty(bytes32), "market: commitment is empty"
     assert block.number < 2**32, "market: block number out of range"
-    assert not self.commitments[commitment], "market: commitment already used"
+    used: uint256 = self.spent[msg.sender][number >> 8]
+    bit: uint256 = 1 << (number & 255)
+    assert used & bit == 0, "market: number already used"
     assert (
         committee_size >= MIN_SIZE and committee_size <= MAX_SIZE
     ), "market: committee size out of range"
@@ -199,8 +206,9 @@ def post(
     assert (
         msg.value == POSTING_FEE + executor_fee + committee_size * member_fee
     ), "market: value is not the posting fee and all fees"
-    self.commitments[commitment] = True
+    self.spent[msg.sender][number >> 8] = used | bit
 
+    commitment: bytes32 = keccak256(abi_encode(COMMITMENT_DOMAIN, spec_hash, msg.sender, number))
     counters: uint256 = self.counters
     id: uint256 = (counters & (2**64 - 1)) + 1
     head: uint256 = (counters >> 64) & (2**64 - 1)
@@ -229,12 +237,18 @@ def post(
 
 
 @external
-def claim(task: ITaskMarket.Task, block_header: Bytes[1024], proof: ecvrf.Proof):
+def claim(
+    task: ITaskMarket.Task,
+    block_header: Bytes[1024],
+    proof: ecvrf.Proof,
+    roots: DynArray[uint256, 40],
+):
     """
     @notice A node shows its ticket; it leads if the ticket is below the leader's.
     @param task The task, POSTED.
     @param block_header Header of block posted_at + D.
     @param proof ECVRF proof of the caller's key over alpha.
+    @param roots For each counter that the proof rejects, the proof that it is invalid.
     """
     self._check(task, POSTED)
     opens: uint256 = task.posted_at + ENTROPY_DELAY + 1
@@ -254,7 +268,7 @@ def claim(task: ITaskMarket.Task, block_header: Bytes[1024], proof: ecvrf.Proof)
             entropy.prevrandao_of(task.posted_at + ENTROPY_DELAY, block_header),
         )
     )
-    beta: bytes32 = ecvrf.verify(terms.vrf_x, terms.vrf_prefix, alpha, proof)
+    beta: bytes32 = ecvrf.verify(terms.vrf_x, terms.vrf_prefix, alpha, proof, roots)
     value: uint256 = ticket.ticket_of(beta, terms.weight * factor)
     if task.executor != empty(address):
         assert value < task.ticket, "market: ticket not below the leader's"
@@ -290,6 +304,9 @@ def draw(task: ITaskMarket.Task, block_header: Bytes[1024], accept: bool):
     )
     drawn: ITaskMarket.Task = task
     drawn.committee = keccak256(abi_encode(members))
+    # Nothing needs them any more, and as zeros they are cheaper in each later call.
+    drawn.ticket = 0
+    drawn.beta = empty(bytes32)
     self._store(drawn, ACCEPTED if accept else DRAWN)
     log ITaskMarket.CommitteeDrawn(
         task=task.id, executor=task.executor, members=members, accepted=accept
@@ -480,6 +497,18 @@ def state(id: uint256) -> uint256:
     @return 0 unknown, 1 POSTED, 2 DRAWN, 3 ACCEPTED, 4 ADMITTED, 5 SETTLED, 6 FAILED, 7 EXPIRED.
     """
     return self.tasks[id] & STATE_BITS
+
+
+@external
+@view
+def is_spent(requester: address, number: uint256) -> bool:
+    """
+    @notice Whether a requester has posted a task under a number.
+    @param requester The account.
+    @param number The number.
+    @return True if it can post none under it any more.
+    """
+    return self.spent[requester][number >> 8] & (1 << (number & 255)) != 0
 
 
 @external

@@ -82,7 +82,7 @@ class Task:
     """The struct that ``TaskMarket`` keeps only the hash of; folded from its events.
 
     Fees in wei, ``posted_at`` and ``step_at`` in blocks. ``executor`` is the leader of the
-    claims until the Committee is drawn.
+    claims until the Committee is drawn; ``ticket`` and ``beta`` are zero from then on.
     """
 
     id: TaskId

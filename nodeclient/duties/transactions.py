@@ -40,7 +40,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def post(action: do.SubmitPost, emit: Emit) -> ev.OutcomeEvent:
         fees = action.executor_fee + action.committee_size * action.member_fee
         args = (
-            action.commitment,
+            action.spec_hash,
+            action.number,
             action.committee_size,
             action.class_id,
             action.executor_fee,
@@ -56,7 +57,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             parameters.chain_id, parameters.market, action.task.id, services.me.address, prevrandao
         )
         proof = prove(services.keys.vrf, point)
-        return await send(action, "claim", (action.task, header, proof.as_tuple()))
+        return await send(action, "claim", (action.task, header, *proof.as_arguments()))
 
     async def draw(action: do.SubmitDraw, emit: Emit) -> ev.OutcomeEvent:
         number = services.me.parameters.draw_entropy_block(action.task)

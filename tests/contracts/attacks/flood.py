@@ -21,8 +21,9 @@ def flood(network: Network, number: int) -> list[TxReceipt]:
     try:
         for first in range(0, number, _BLOCK):
             for count in range(first, min(first + _BLOCK, number)):
-                commitment = bytes(Web3.keccak(text=f"flood {count}"))
-                sent.append(network.market.functions.post(commitment, 3, 0, 0, 0).transact(options))
+                spec_hash = bytes(Web3.keccak(text=f"flood {count}"))
+                call = network.market.functions.post(spec_hash, count, 3, 0, 0, 0)
+                sent.append(call.transact(options))
             network.chain.mine(1)
     finally:
         network.chain.rpc("evm_setAutomine", [True])

@@ -9,7 +9,7 @@ import pytest
 
 from nodeclient.core import vrf_witness
 from tests.contracts.attacks.harness import Removal, attack
-from tests.contracts.network import NOBODY, UNIT, Network, Refused
+from tests.contracts.network import NOBODY, UNIT, Network, Refused, Task
 from tests.contracts.signing import AFTER, NodeKeys
 
 OWN_ALPHA: Final = Removal(
@@ -18,6 +18,13 @@ OWN_ALPHA: Final = Removal(
     "TaskMarket.vy",
     "            msg.sender,\n            entropy.prevrandao_of(",
     "            empty(address),\n            entropy.prevrandao_of(",
+)
+OWN_COMMITMENT: Final = Removal(
+    "commitment-names-the-requester",
+    "`TaskMarket.post` hashes the caller into the commitment",
+    "TaskMarket.vy",
+    "abi_encode(COMMITMENT_DOMAIN, spec_hash, msg.sender, number)",
+    "abi_encode(COMMITMENT_DOMAIN, spec_hash, empty(address), number)",
 )
 EXECUTOR_ONLY: Final = Removal(
     "records-by-the-executor",
@@ -75,18 +82,39 @@ def test_front_running__copied_ticket_under_a_copied_key__is_worth_nothing(
     refused = ""
     # what the victim shows: a proof over its own alpha, or over everybody's if nobody stands in it
     for node in (victim.address, NOBODY):
-        proof = vrf_witness.prove(victim.vrf, network.alpha(task, node)).as_tuple()
+        proof = vrf_witness.prove(victim.vrf, network.alpha(task, node)).as_arguments()
         header = network.header_of(task.posted_at + 2)
-        copied = network.market.functions.claim(task.as_tuple(), header, proof)
+        copied = network.market.functions.claim(task.as_tuple(), header, *proof)
         try:
             led = network.fold(task, network.send(thief.address, copied))
         except Refused as refusal:
             refused = str(refusal).partition(":")[0]
             continue
-        own = network.market.functions.claim(led.as_tuple(), header, proof)
+        own = network.market.functions.claim(led.as_tuple(), header, *proof)
         assert network.reason(victim.address, own) == "market: ticket not below the leader's"
         return
     raise Refused(refused)
+
+
+@attack("another commitment", OWN_COMMITMENT)
+def test_front_running__copied_posting__is_another_task(network: Network) -> None:
+    """Somebody posts a requester's commitment first: the consents fit its terms."""
+    number = next(network.numbers)
+    thief = replace(network, requester=network.outsider, numbers=iter([number]))
+    victim = replace(network, numbers=iter([number]))
+    stolen, own = thief.post("one spec"), victim.post("one spec")
+    posted = [posted_commitment(network, task) for task in (stolen, own)]
+    if posted[0] != posted[1]:
+        raise Refused("another commitment")
+
+
+def posted_commitment(network: Network, task: Task) -> bytes:
+    """The commitment of a task as its event says it."""
+    filtered = {"task": task.id}
+    found = network.market.events.TaskPosted().get_logs(
+        from_block=task.posted_at, to_block=task.posted_at, argument_filters=filtered
+    )
+    return bytes(found[0]["args"]["commitment"])
 
 
 @attack("market: only the executor", EXECUTOR_ONLY)
