@@ -9,7 +9,7 @@ export DEBIAN_FRONTEND := noninteractive
 SETUP := scripts/setup.sh
 PYTEST ?= python -m pytest
 
-.PHONY: help setup demo test test-fast check gas bench fmt lock clean
+.PHONY: help setup demo test test-fast check gas odds bench fmt lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -43,6 +43,10 @@ gates:
 gas: ## what each step costs, into var/gas.json
 	@$(SETUP) python anvil
 	@python -m scripts.gas_report
+
+odds: ## a million draws of the deployed bytecode against the exact odds
+	@$(SETUP) python anvil
+	@SEALRUN_DRAWS=1000000 $(PYTEST) -q -n 0 -rP tests/contracts/test_draw_odds.py tests/contracts/test_adversary.py
 
 bench: setup ## speeds and memory, into var/bench.json
 	@python scripts/bench.py

@@ -25,7 +25,7 @@ from .interfaces import IAttestationLedger
 from .interfaces import INodeRegistry
 from .interfaces import IReputationLedger
 from .interfaces import ITaskMarket
-from .modules import p256
+from .modules import p256_signature as p256
 from .modules import votes
 
 implements: IAttestationLedger

@@ -28,7 +28,7 @@ from .interfaces import INodeRegistry
 from .interfaces import IReputationLedger
 from .interfaces import ITaskMarket
 from .modules import class_grid
-from .modules import p256
+from .modules import p256_signature as p256
 
 implements: INodeRegistry
 initializes: class_grid
@@ -493,6 +493,16 @@ def drawable() -> uint256:
     @return Their number.
     """
     return class_grid.count()
+
+
+@external
+@view
+def tiers() -> uint256[10]:
+    """
+    @notice How many nodes of each tier are in the draw: all that the odds of a committee need.
+    @return By tier; a node of tier c weighs 2^c.
+    """
+    return class_grid.tiers()
 
 
 @external

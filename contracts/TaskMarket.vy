@@ -7,7 +7,8 @@
 @notice Escrow, the race for the executor, the draw of the committee, deadlines, settlement,
         slashing and `withdraw`.
 @dev    POSTED -claim*-> POSTED -draw-> DRAWN -accept-> ACCEPTED -admit-> ADMITTED -finish-> SETTLED
-           |                              |               |               |
+           |               |              |               |               |
+           |               +------- draw by a leader that accepts -^      |
            +-expire-> EXPIRED             +---- expire ---+---- refuse ---+-> FAILED
 
         ONE SLOT A TASK. Its low byte is the state (3 bits), whether somebody leads (1 bit) and
@@ -264,14 +265,17 @@ def claim(task: ITaskMarket.Task, block_header: Bytes[1024], proof: ecvrf.Proof)
 
 
 @external
-def draw(task: ITaskMarket.Task, block_header: Bytes[1024]):
+def draw(task: ITaskMarket.Task, block_header: Bytes[1024], accept: bool):
     """
-    @notice Anyone: draws the committee of a task whose race is over.
+    @notice Anyone: draws the committee of a task whose race is over. The leader, which becomes the
+            executor, may accept in the same transaction.
     @param task The task, POSTED and led.
     @param block_header Header of block e (see the title).
+    @param accept True: what `accept` says; only the leader can say it.
     """
     self._check(task, POSTED)
     assert task.executor != empty(address), "market: nobody leads"
+    assert not accept or msg.sender == task.executor, "market: only the executor"
     at: uint256 = self._seed_block(task.posted_at)
     assert block.number > at, "market: draw not open yet"
     assert block.number <= at + DRAW_WINDOW, "market: draw is closed"
@@ -283,14 +287,17 @@ def draw(task: ITaskMarket.Task, block_header: Bytes[1024]):
     )
     drawn: ITaskMarket.Task = task
     drawn.committee = keccak256(abi_encode(members))
-    self._store(drawn, DRAWN)
-    log ITaskMarket.CommitteeDrawn(task=task.id, executor=task.executor, members=members)
+    self._store(drawn, ACCEPTED if accept else DRAWN)
+    log ITaskMarket.CommitteeDrawn(
+        task=task.id, executor=task.executor, members=members, accepted=accept
+    )
 
 
 @external
 def accept(task: ITaskMarket.Task):
     """
-    @notice The executor says that it holds the opening of the commitment and begins.
+    @notice The executor says that it holds the opening of the commitment and begins; one that
+            drew the committee itself can say it there.
     @param task The task, DRAWN.
     """
     self._check(task, DRAWN)

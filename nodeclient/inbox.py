@@ -22,6 +22,7 @@ from agent.formats.outcome import MAX_ANSWERS, MAX_QUESTIONS
 from agent.formats.protocol import taskspec_info
 from agent.formats.shape import as_bytes, as_list
 from agent.formats.taskspec import MAX_TASKSPEC, TaskSpec, commitment, open_commitment
+from nodeclient.capsules.errors import BlockCorrupt
 from nodeclient.consents import MAX_CONSENT, check_consents, owners_of
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case
@@ -328,6 +329,8 @@ def refusal_of(error: Exception) -> PeerRefused:
             return error
         case RefusedByPeer() | MachineRefused():
             return PeerRefused(error.message, "read the reason")
+        case BlockCorrupt():  # it does not heal: who is told "busy" would wait in vain
+            return PeerRefused("no such block here", "ask another peer")
         case MachineError():
             return PeerRefused("no machine runs this task here", "ask while it runs")
         case SealrunError():

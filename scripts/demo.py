@@ -30,7 +30,7 @@ EXAMPLE = ROOT / "examples" / "common-names"
 PEOPLE = ("requester", "owner-b", "owner-c")
 WORKERS = ("worker-1", "worker-2", "worker-3", "worker-4", "worker-5")
 BLOCK_SECONDS = 0.5
-TASK_SECONDS = 150.0  # far beyond what a task takes; then the demo gives up and says where it stood
+TASK_SECONDS = 600.0  # far beyond what a task takes; then the demo gives up and says where it stood
 
 
 def main() -> int:

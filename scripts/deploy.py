@@ -1,4 +1,8 @@
-"""Deploy all contracts, connect them, and write `deployments/<network>.json`."""
+"""Deploy all contracts, connect them, and write `deployments/<network>.json`.
+
+Beside it, in `deployments/<network>.sources/`, goes the Standard JSON input of each contract, by
+which an explorer verifies its source.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from nodeclient.chain.compile import compile_contracts
 from nodeclient.chain.deploy import creation_code
 from nodeclient.chain.deployment import Deployed, Deployment
 from nodeclient.chain.presets import CREATIONS, PRESETS, WIRING, Preset
+from nodeclient.chain.standard_json import write_inputs
 from nodeclient.core.types import Address
 from nodeclient.errors import BadInput
 from scripts._common import (
@@ -60,8 +65,15 @@ def cli(
     made = _deploy(unattended(account), chosen, name, chain_id)
     path = out or Path("deployments", f"{name}.json")
     deployments.save(made, path)
+    sources = path.with_name(f"{path.stem}.sources")
+    write_inputs(sources)
     addresses = {one.name: to_checksum_address(one.address) for one in made.contracts.values()}
-    fields = {"file": str(path), "chain_id": chain_id, "deploy_block": made.deploy_block}
+    fields = {
+        "file": str(path),
+        "sources": str(sources),
+        "chain_id": chain_id,
+        "deploy_block": made.deploy_block,
+    }
     show(f"Deployed to {name}", {**fields, **addresses}, as_json=as_json)
 
 

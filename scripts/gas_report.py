@@ -1,8 +1,9 @@
 """Gas of whole tasks on anvil (osaka): `python -m scripts.gas_report`.
 
 Fifty nodes, twenty tasks with a committee of 3 and ten with 7, every transaction that somebody had
-to send: post, claim, draw, accept, admit, finish. Figures are those of receipts, so they hold the
-21,000 and the calldata. Writes `var/gas.json`: each key is the median, `<key>.max` the highest.
+to send: post, claim, draw (which accepts), admit, finish. Figures are those of receipts, so they
+hold the 21,000 and the calldata. Writes `var/gas.json`: each key is the median, `<key>.max` the
+highest.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ REPORT: Final = Path(__file__).resolve().parents[1] / "var" / "gas.json"
 NODES: Final = 50
 TASKS: Final = {3: 20, 7: 10}
 PROOFS: Final = 20
-STEPS: Final = ("post", "claim", "draw", "accept", "admit", "finish")
+STEPS: Final = ("post", "claim", "draw", "admit", "finish")
 LIMITS: Final = {"ecvrf.execution": 14_000, "task.k3.total": 500_000}
 Samples = dict[str, list[int]]
 
@@ -59,7 +60,7 @@ def measure_tasks(network: MeteredNetwork, nodes: list[NodeKeys], samples: Sampl
         for count in range(number):
             network.used.clear()
             task = network.claim(network.post(f"gas {size}", k=size), nodes[count])
-            network.finish(network.admit(network.accept(network.draw(task))))
+            network.finish(network.admit(network.draw_accepting(task)))
             for step in STEPS:
                 samples[f"task.k{size}.{step}"].append(network.used[step])
             samples[f"task.k{size}.total"].append(sum(network.used.values()))

@@ -14,8 +14,10 @@ from nodeclient.chain import market
 from nodeclient.chain.decode import Decoder
 from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.reader import Reader
+from nodeclient.chain.registry import NodeRegistry
 from nodeclient.chain.rpc import Rpc
 from nodeclient.core.events import TaskPosted
+from nodeclient.core.quote import quote
 from nodeclient.core.types import Address, Commitment, Parameters
 from nodeclient.errors import BadInput, ChainUnavailable
 from nodeclient.ports import Receipt
@@ -68,6 +70,11 @@ def cli(
     deployment = load_deployment(provider, deployment_path)
     signer = signer_for(account, provider, deployment, node_folder)
     committed = _commitment(given, spec, signer.address)
+
+    async def tiers(rpc: Rpc) -> tuple[int, ...]:
+        return await NodeRegistry(rpc, deployment).tiers()
+
+    click.echo(quote(with_rpc(provider, tiers), committee).line(), err=True)
 
     async def parameters(rpc: Rpc) -> Parameters:
         return await Reader(rpc, deployment).parameters()

@@ -26,7 +26,7 @@ STEPS = {
     "post": "TaskPosted",
     "claim": "TaskClaimed",
     "draw": "CommitteeDrawn",
-    "accept": "TaskAccepted",
+    "accept": "TaskAccepted",  # missing where the draw accepted
     "admit": "TaskAdmitted",
     "finish": "TaskSettled",
     "fail": "TaskFailed",
@@ -86,6 +86,8 @@ def state_of(chain: Chain, task: int, life: dict[str, Any]) -> str:
         "expire": "EXPIRED",
     }
     last = max(life, key=lambda step: (life[step]["blockNumber"], life[step]["logIndex"]))
+    if last == "draw" and life["draw"]["args"]["accepted"]:
+        last = "accept"
     told, kept = by_step[last], STATES[chain.view("TaskMarket", "state", task)]
     if told != kept:
         raise Contradiction(f"events say {told}, the contract says {kept}")

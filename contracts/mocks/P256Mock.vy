@@ -2,11 +2,11 @@
 # pragma evm-version prague
 # pragma optimize gas
 """
-@title How a contract uses the `p256` module
+@title How a contract uses the `p256_signature` module
 @license AGPL-3.0-only
 @notice Only for tests and as an example; never deployed by the project.
 """
-from ..modules import p256
+from ..modules import p256_signature as p256
 
 
 @external

@@ -71,6 +71,20 @@ def count() -> uint256:
 
 @internal
 @view
+def tiers() -> uint256[TIERS]:
+    """
+    @notice How many nodes stand in each tier.
+    @return By tier; a node of tier c weighs 2^c.
+    """
+    sizes: uint256[TIERS] = empty(uint256[TIERS])
+    lanes: uint256 = self.lanes
+    for tier: uint256 in range(TIERS):
+        sizes[tier] = ((lanes >> (25 * tier)) & LANE) >> tier
+    return sizes
+
+
+@internal
+@view
 def standing(node: address) -> (bool, uint256):
     """
     @notice Whether and in which tier a node can be drawn.

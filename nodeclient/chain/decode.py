@@ -34,7 +34,11 @@ _TABLE: dict[tuple[str, str], Callable[[Where, Fields], ev.ChainEvent]] = {
         **at, task=f["task"], leader=f["leader"], ticket=f["ticket"], beta=f["beta"]
     ),
     ("TaskMarket", "CommitteeDrawn"): lambda at, f: ev.CommitteeDrawn(
-        **at, task=f["task"], executor=f["executor"], members=tuple(f["members"])
+        **at,
+        task=f["task"],
+        executor=f["executor"],
+        members=tuple(f["members"]),
+        accepted=f["accepted"],
     ),
     ("TaskMarket", "TaskAccepted"): lambda at, f: ev.TaskAccepted(**at, task=f["task"]),
     ("TaskMarket", "TaskAdmitted"): lambda at, f: ev.TaskAdmitted(

@@ -79,9 +79,9 @@ def claim(key: str, task: Task, header: bytes, proof: object) -> Order:
     return Order(key, TaskMarket.NAME, "claim", (task, header, proof))
 
 
-def draw(key: str, task: Task, header: bytes) -> Order:
-    """Draw the Committee with the RLP header of its entropy block."""
-    return Order(key, TaskMarket.NAME, "draw", (task, header))
+def draw(key: str, task: Task, header: bytes, accept: bool = False) -> Order:
+    """Draw the Committee with the RLP header of its entropy block; a leader may accept with it."""
+    return Order(key, TaskMarket.NAME, "draw", (task, header, accept))
 
 
 def accept(key: str, task: Task) -> Order:

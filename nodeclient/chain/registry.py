@@ -73,6 +73,10 @@ class NodeRegistry(Contract):
         """Weight of all ACTIVE Nodes."""
         return int(await self.view("total_weight"))
 
+    async def tiers(self) -> tuple[int, ...]:
+        """How many Nodes of each tier are in the draw; one of tier c weighs 2^c."""
+        return tuple(int(count) for count in await self.view("tiers"))
+
     async def frozen_by(self) -> TaskId | None:
         """The Task that must be drawn before the draw structure may change."""
         return TaskId(int(await self.view("frozen_by"))) or None

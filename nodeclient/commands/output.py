@@ -57,7 +57,8 @@ def _line(value: Any) -> str:
 
 def say(text: str) -> None:
     """One line to the person at the terminal, on stderr; it is no part of the result."""
-    Console(stderr=True, highlight=False).print(Text(text))
+    # The terminal breaks a long line; in a file it stays one.
+    Console(stderr=True, highlight=False).print(Text(text), soft_wrap=True)
 
 
 def _progress(*columns: ProgressColumn) -> Progress:

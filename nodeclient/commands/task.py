@@ -13,12 +13,15 @@ from eth_utils.address import to_checksum_address
 from agent.formats.capsule import Kind
 from nodeclient.commands.capsule import seal_with_progress
 from nodeclient.commands.output import Json, NodeFolder, say, show, working
+from nodeclient.commands.quote import quote, tiers_now
 from nodeclient.control_client import ControlClient
+from nodeclient.core.quote import quote as build_quote
 from nodeclient.errors import BadInput, TaskNotSettled
 from nodeclient.folder import open_folder
 from nodeclient.taskfile import Function, TaskFile, load_task_file
 
-app = typer.Typer(help="Post tasks, follow them, fetch results.", no_args_is_help=True)
+app = typer.Typer(help="Quote and post tasks, follow them, fetch results.", no_args_is_help=True)
+app.command("quote")(quote)
 ID = typer.Argument(min=1, help="Number of the task.")
 NODE = Path("node")
 POLL = 0.5  # seconds: a quarter of the fastest chain's block time
@@ -36,6 +39,7 @@ def submit(
     """Ask the owners' consent, post the task on chain and send it to those drawn for it."""
     task = load_task_file(file)
     client = ControlClient(node)
+    say(build_quote(tiers_now(node), task.committee).line())
     if task.function.path is not None:
         task = _with_sealed_function(task, file.parent / task.function.path, node)
     with working("asking consent and posting"):

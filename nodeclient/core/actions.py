@@ -51,10 +51,12 @@ class SubmitClaim(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitDraw(Action):
-    """Draw the Committee. ``at`` tells later tries from the first."""
+    """Draw the Committee. ``accept``: this Node leads, and takes the Task with the draw. ``at``
+    tells later tries from the first."""
 
     task: Task
     at: int
+    accept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,7 +117,7 @@ def fold(case: Case, event: TaskEvent) -> Case:
                 case,
                 task=replace(task, committee=committee_hash(event.members), step_at=at),
                 members=event.members,
-                state=TaskState.DRAWN,
+                state=TaskState.ACCEPTED if event.accepted else TaskState.DRAWN,
             )
         case TaskAccepted():
             return replace(case, task=replace(task, step_at=at), state=TaskState.ACCEPTED)

@@ -16,7 +16,9 @@ from nodeclient.p2p.errors import PeerDeclined, PeerError
 from nodeclient.p2p.messages import Brief, ConsentRequest
 from nodeclient.runner import Effect, Emit
 
-CONSENT_TRIES = 20  # rounds of asking an owner that is silent, before the order is given back
+# A silent owner is asked for so long before the order is given back: longer than a restart, and
+# below what the operator's own request waits (``control.POST_SECONDS``).
+CONSENT_SECONDS = 40.0
 
 
 def effects(services: Services) -> dict[type[do.Action], Effect]:
@@ -26,7 +28,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         """Asks every owner. Harmless twice: an owner signs the same consent again."""
         spec = TaskSpec.decode(action.spec)
         owners = [owner for owner in owners_of(spec) if owner != services.me.address]
-        answers = [await ask_owner(owner, action) for owner in owners]
+        answers = await asyncio.gather(*(ask_owner(owner, action) for owner in owners))
         refusals = tuple(a for a in answers if isinstance(a, str))
         if refusals:
             return ev.ConsentRefused(commitment=action.commitment, reasons=refusals)
@@ -35,17 +37,18 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
 
     async def ask_owner(owner: Address, action: do.GatherConsents) -> bytes | str:
         """The consent, or why there is none."""
-        last = ""
+        clock = asyncio.get_running_loop()
+        end = clock.time() + CONSENT_SECONDS
         request = ConsentRequest(action.spec, action.committee_size)
-        for _ in range(CONSENT_TRIES):
+        while True:
             try:
                 return await services.ask(owner, "consent", request)
             except PeerDeclined as error:
                 return f"owner 0x{owner.hex()} refused: {error.message}"
             except PeerError as error:
-                last = str(error)
-                await asyncio.sleep(RETRY_SECONDS)
-        return f"owner 0x{owner.hex()} does not answer: {last}"
+                if clock.time() > end:
+                    return f"owner 0x{owner.hex()} does not answer: {error}"
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def send_brief(action: do.SendBrief, emit: Emit) -> ev.OutcomeEvent:
         """To all at once, so that a silent member keeps nobody waiting; to each until it has it.

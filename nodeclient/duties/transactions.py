@@ -59,7 +59,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def draw(action: do.SubmitDraw, emit: Emit) -> ev.OutcomeEvent:
         number = services.me.parameters.draw_entropy_block(action.task)
         header, _ = await services.chain.block_header(number)
-        return await send(action, "draw", (action.task, header))
+        return await send(action, "draw", (action.task, header, action.accept))
 
     async def accept(action: do.SubmitAccept, emit: Emit) -> ev.OutcomeEvent:
         return await send(action, "accept", (action.task,))

@@ -43,7 +43,7 @@ class LocalSettings:
     folder: Path
     docker: Path = DEFAULT_SOCKET
     lease_seconds: int = 300
-    boot_seconds: float = 30.0
+    boot_seconds: float = 120.0
     call_seconds: float = 180.0
     work_bytes: int = 4 << 30
     simulated: tuple[str, ...] = SIMULATED

@@ -21,7 +21,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from nodeclient.errors import MachineError
 
 LABEL = "sealrun.machine"
-_KILL_SECONDS = 10.0
+_KILL_SECONDS = 60.0
 _UNMOUNT_TRIES = 20
 
 

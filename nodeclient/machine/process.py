@@ -89,7 +89,7 @@ class AgentProcess:
             if pid:
                 kill_process(pid, started)
         if self._child is not None:
-            self._child.wait(timeout=10)
+            self._child.wait(timeout=60)
         self._child, self.pid, self.started = None, 0, 0
         if self._pid_file.exists() or self.scratch.exists():
             forget_machine(self.scratch, self._socket, self.label)

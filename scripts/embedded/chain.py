@@ -11,11 +11,13 @@ import subprocess
 import threading
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 20
+START_SECONDS = 60
+KEEP_UP_SECONDS = 30  # a reader that is behind for longer stops nobody else
 LISTENING = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
 # The first account of anvil's public mnemonic: worthless anywhere else.
 DEPLOYER = bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
@@ -33,24 +35,32 @@ def find_anvil() -> str:
 
 
 class AnvilChain:
-    """One anvil process (osaka). ``block_seconds`` 0: a block per transaction."""
+    """One anvil process (osaka), whose blocks are made here: one every ``block_seconds``.
 
-    def __init__(self, state: Path, block_seconds: float = 1.0) -> None:
+    ``kept_up(height)`` tells whether all who read along have seen that block: none is made before
+    they have seen the last but one. A real chain gives minutes for what is done here in seconds, so
+    a busy computer would miss deadlines that are counted in blocks.
+    """
+
+    def __init__(
+        self, state: Path, block_seconds: float, kept_up: Callable[[int], bool] = lambda _: True
+    ) -> None:
         self._state = state
         self._block_seconds = block_seconds
+        self._kept_up = kept_up
         self._process: subprocess.Popen[str] | None = None
-        self._held = threading.Event()  # set: nobody but `mine` makes blocks
+        self._mining = threading.Lock()  # whoever holds it makes the blocks
+        self._over = threading.Event()
         self._clock: threading.Thread | None = None
         self.url = ""
 
     def start(self) -> None:
         """Start and wait until it listens."""
-        every = ["--block-time", f"{self._block_seconds:g}"] if self._block_seconds else []
         self._state.parent.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [
                 *(find_anvil(), "--hardfork", "osaka", "--host", "127.0.0.1", "--port", "0"),
-                *("--state", str(self._state), "--state-interval", "5", *every),
+                *("--state", str(self._state), "--state-interval", "5", "--no-mining"),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -60,6 +70,8 @@ class AnvilChain:
             env=dict(os.environ),
         )
         self.url = "http://" + self._address()
+        self._clock = threading.Thread(target=self._tick, daemon=True)
+        self._clock.start()
 
     def _address(self) -> str:
         """Wait for the line that says where it listens; then drain the rest in the background."""
@@ -77,32 +89,32 @@ class AnvilChain:
             watchdog.cancel()
         raise RuntimeError("anvil did not start; run it by hand to see why")
 
-    def hold(self) -> None:
-        """Let no time pass but by `mine`, until `go_on`."""
-        self._held.set()
-        self.rpc("evm_setIntervalMining", 0)
-
-    def go_on(self) -> None:
-        """Blocks come as before. Anvil sets whole seconds only, so they are made here from now."""
-        self._held.clear()
-        if self._clock is None:
-            self._clock = threading.Thread(target=self._tick, daemon=True)
-            self._clock.start()
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """No time passes but by ``mine``."""
+        with self._mining:
+            yield
 
     def _tick(self) -> None:
-        while self._process is not None:
-            time.sleep(self._block_seconds)
-            if not self._held.is_set():
-                with contextlib.suppress(OSError, RuntimeError):  # it is being stopped
+        while not self._over.wait(self._block_seconds):
+            with contextlib.suppress(OSError, RuntimeError):  # anvil is too busy to answer
+                end = time.monotonic() + KEEP_UP_SECONDS
+                while not self._kept_up(self.height() - 1) and time.monotonic() < end:
+                    if self._over.wait(0.05):
+                        return
+                with self._mining:
                     self.mine(1)
 
     def stop(self) -> None:
         """SIGTERM: the state is written in full."""
         if self._process is None:
             return
+        self._over.set()
+        if self._clock is not None:
+            self._clock.join()
         self._process.terminate()
         try:
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -114,7 +126,7 @@ class AnvilChain:
         request = urllib.request.Request(  # noqa: S310  (a loopback URL of our own)
             self.url, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             parsed = json.load(answer)
         if "error" in parsed:
             raise RuntimeError(f"{method}: {parsed['error'].get('message')}")
@@ -125,14 +137,18 @@ class AnvilChain:
         return int(self.rpc("eth_blockNumber"), 16)
 
     def mine(self, blocks: int) -> None:
-        """Let time pass."""
+        """Let time pass, whoever has kept up."""
         self.rpc("anvil_mine", hex(blocks))
+
+    def waiting(self) -> int:
+        """How many transactions wait for the next block."""
+        return int(self.rpc("txpool_status")["pending"], 16)
 
     def fund(self, account: str, wei: int) -> None:
         """Give an account ether."""
         self.rpc("anvil_setBalance", account, hex(wei))
 
-    def wait_for(self, height: int, seconds: float = 60) -> None:
+    def wait_for(self, height: int, seconds: float = 180) -> None:
         """Wait until a block is there."""
         end = time.monotonic() + seconds
         while self.height() < height:

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain import images
@@ -28,7 +29,7 @@ from nodeclient.machine.local import SIMULATED
 from nodeclient.machine.measure import measure_agent
 from nodeclient.machine.process import AgentProcess
 from scripts.embedded.chain import DEPLOYER, ROOT, AnvilChain
-from scripts.embedded.node import NodeProcess
+from scripts.embedded.node import START_SECONDS, NodeProcess
 
 ETHER = 10**18
 YEAR = 365 * 86_400
@@ -41,6 +42,7 @@ class Network:
     """Made by ``start``, ended by ``stop`` whatever happened in between.
 
     ``people`` never run tasks: requesters, owners, receivers. ``workers`` stake and are drawn.
+    ``machine``: further keys of every node's configuration of that name.
     """
 
     def __init__(
@@ -52,16 +54,16 @@ class Network:
         say: Say = lambda _: None,
         block_seconds: float = 1.0,
         preset: Preset = PRESETS["anvil"],
-        question_rate: float = 1.0,
+        machine: Mapping[str, float] = MappingProxyType({"question_rate": 1.0}),
     ) -> None:
         self.folder = folder
-        self.chain = AnvilChain(folder / "chain.json", block_seconds)
+        self.chain = AnvilChain(folder / "chain.json", block_seconds, self._kept_up)
         self.people = {name: NodeProcess(name, folder / "nodes" / name) for name in people}
         self.workers = {name: NodeProcess(name, folder / "nodes" / name) for name in workers}
         self.deployment_file = folder / "deployment.json"
         self._say = say
         self._preset = preset
-        self._question_rate = question_rate
+        self._machine = machine
         self.deployment: Deployment
         self.image: BuiltImage
 
@@ -107,7 +109,7 @@ class Network:
             node.start()
         for node in self.nodes.values():
             node.wait()
-        end = time.monotonic() + 30
+        end = time.monotonic() + START_SECONDS
         for node in self.nodes.values():
             while node.get("/v1/status")["peers"] < len(self.nodes):
                 if time.monotonic() > end:
@@ -121,6 +123,10 @@ class Network:
         for node in self.workers.values():
             cut_power(node)
         self.chain.stop()
+
+    def _kept_up(self, height: int) -> bool:
+        """Whether every node that runs has seen a block. Who hangs or is down is not waited for."""
+        return all(node.reached() >= height for node in self.nodes.values() if node.awake)
 
     def credits(self) -> dict[str, int]:
         """What each worker has earned and not yet withdrawn, in wei."""
@@ -165,7 +171,7 @@ class Network:
             self.chain.url,
             self.deployment_file,
             WORKER_ROLES if works else OWNER_ROLES,
-            {"accept_simulated": list(SIMULATED_PARTS), "question_rate": self._question_rate},
+            {"accept_simulated": list(SIMULATED_PARTS), **self._machine},
         )
         self.chain.fund(node.account, 100 * ETHER)
         folder = node.folder / "images"

@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ from nodeclient.errors import DaemonUnreachable
 from nodeclient.folder import create_folder, open_folder
 from scripts.embedded.chain import ROOT
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0  # eight interpreters that start at once on two busy cores
 MODULE = ("-m", "nodeclient.cli", "node", "run")
 
 
@@ -116,7 +117,33 @@ class NodeProcess:
     @property
     def running(self) -> bool:
         """Whether the daemon's process lives."""
-        return self._process is not None and self._process.poll() is None
+        process = self._process
+        return process is not None and process.poll() is None
+
+    @property
+    def halted(self) -> bool:
+        """Whether a signal stopped the daemon: the state letter of proc(5)."""
+        process = self._process
+        try:
+            stat = Path(f"/proc/{process.pid}/stat").read_text() if process else ""
+        except OSError:  # it ended
+            stat = ""
+        return stat.rpartition(")")[2].split()[:1] == ["T"]
+
+    @property
+    def awake(self) -> bool:
+        """Whether the daemon runs and no signal stopped it."""
+        return self.running and not self.halted
+
+    def reached(self) -> int:
+        """The last block that the daemon has seen, by its own file; -1 before its first one."""
+        try:
+            file = f"file:{self.folder / 'node.db'}?mode=ro"
+            with contextlib.closing(sqlite3.connect(file, uri=True)) as database:
+                row = database.execute("SELECT block FROM cursor").fetchone()
+        except sqlite3.Error:  # a daemon that starts for the first time makes the file just now
+            return -1
+        return int(row[0]) if row else -1
 
     @property
     def pid(self) -> int:
@@ -143,7 +170,7 @@ class NodeProcess:
             os.kill(self.pid, signal.SIGCONT)
             self._process.terminate()
         try:
-            self._process.wait(timeout=15)
+            self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

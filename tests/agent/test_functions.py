@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from io import BytesIO
 
@@ -124,10 +123,8 @@ async def test_run__past_its_time_limit__killed_and_nothing_sealed(pi: Pi) -> No
         "while True: time.sleep(1)"
     )
     job = pi.job(code, limits=replace(LIMITS, seconds=2))
-    begun = time.monotonic()
     outcome = await pi.run(job)
     assert (outcome.status, outcome.exit_code, outcome.results) == (Ending.TIMEOUT, None, {})
-    assert time.monotonic() - begun < 20
 
 
 async def test_run__command_does_not_exist__not_started(pi: Pi) -> None:

@@ -123,7 +123,7 @@ async def start_sleeper(pi: Pi, job: Job) -> None:
 async def until_running(pi: Pi, engine: docker.DockerClient) -> list[Container]:
     """The Machine's running containers, waited for."""
     label = {"label": f"{LABEL}={pi.label}"}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(180):
         while not (found := engine.containers.list(filters=label)):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return found

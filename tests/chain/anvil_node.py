@@ -53,7 +53,7 @@ class AnvilNode:
         if self._process is not None:
             self.height_when_stopped = self.height()
             self._process.terminate()
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=60)
             self._process = None
 
     def rpc(self, method: str, *params: Any) -> Any:
@@ -79,7 +79,7 @@ class AnvilNode:
 
     def wait_for_pending(self, count: int) -> None:
         """Wait until the mempool holds so many transactions."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 180
         while int(self.rpc("txpool_status")["pending"], 16) < count:
             assert time.monotonic() < end, "the mempool did not fill"
             time.sleep(0.02)

@@ -21,7 +21,7 @@ from nodeclient.core.types import Commitment
 from nodeclient.ports import Order
 from tests.chain.anvil_node import KEYS, AnvilNode
 
-FAST = SendSettings(poll_seconds=0.05, stuck_seconds=1.0, replacements=3)
+FAST = SendSettings(poll_seconds=0.05, stuck_seconds=1.0, replacements=120)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def anvil(tmp_path: Path) -> Iterator[AnvilNode]:
 
 @pytest_asyncio.fixture
 async def world(anvil: AnvilNode) -> AsyncIterator[World]:
-    rpc = Rpc(anvil.url, timeout=5.0)
+    rpc = Rpc(anvil.url, timeout=60.0)
     made = await deploy(rpc, KEYS[0], PRESETS["anvil"], "anvil", compile_contracts())
     yield World(anvil, rpc, made)
     await rpc.close()

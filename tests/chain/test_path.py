@@ -47,7 +47,7 @@ async def view_of(world: World) -> Case:
     """What the events say of the task, folded by the rules."""
     case = Case(commitment=COMMITMENT)
     watcher = Watcher(world.rpc, world.deployment, WatchSettings(poll_seconds=0.05))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(180):
         async for item in watcher.events(0):
             if isinstance(item, TaskEvent):
                 case = fold(case, item)

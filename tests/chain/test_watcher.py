@@ -39,7 +39,7 @@ class Listener:
 
     async def _until(self, over) -> list[Item]:  # type: ignore[no-untyped-def]
         found: list[Item] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(180):
             while not found or not over(found[-1]):
                 found.append(await anext(self._stream))
         self.items += found

@@ -3,6 +3,8 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
@@ -10,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from nodeclient.core.odds import TYPICAL, Assumptions
+from nodeclient.core.quote import in_words, quote
 from tests.cli.conftest import Sealrun
 
 TASK = """
@@ -72,6 +76,15 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: the test's output is the command's alone."""
 
 
+@pytest.fixture(autouse=True)
+def network(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Nodes by tier as the registry would answer; tests may change the list."""
+    tiers = [20, 5]
+    for module in ("quote", "task"):
+        monkeypatch.setattr(f"nodeclient.commands.{module}.tiers_now", lambda _: tuple(tiers))
+    return tiers
+
+
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     server = Daemon(tmp_path / "control.sock")
@@ -114,6 +127,60 @@ def test_submit__task_file__sends_exact_numbers(
     }
     assert sent["function"]["digest"] == "0x" + "cd" * 32
     assert (sent["committee_size"], sent["class_id"]) == (3, 1)
+
+
+def test_submit__before_anything_is_sent__says_the_odds(
+    daemon: Daemon, tmp_path: Path, sealrun: Sealrun
+) -> None:
+    (tmp_path / "task.toml").write_text(TASK)
+    daemon.answer("/v1/tasks", {"error": "no consent", "next_step": "ask"}, status=409)
+    outcome = sealrun("task", "submit", tmp_path / "task.toml", "--node", tmp_path)
+    odds, refusal = outcome.err.splitlines()
+    made = quote([20, 5], 3)
+    assert made.odds is not None
+    assert f"a false result {in_words(made.odds.task_captured)}" in odds
+    assert f"a stall {in_words(made.odds.task_stalls)}" in odds
+    assert "no consent" in refusal
+
+
+def test_submit__network_too_small__is_said(
+    daemon: Daemon, tmp_path: Path, sealrun: Sealrun, network: list[int]
+) -> None:
+    network[:] = [2, 1]
+    (tmp_path / "task.toml").write_text(TASK)
+    daemon.answer("/v1/tasks", {"task": 7})
+    outcome = sealrun("task", "submit", tmp_path / "task.toml", "--node", tmp_path, "--json")
+    assert "only 3 nodes can be drawn and 4 are needed" in outcome.err
+
+
+def test_quote__table__every_chance_in_words(sealrun: Sealrun) -> None:
+    outcome = sealrun("task", "quote", "--dishonest", "25%", "--committee", "7")
+    made = quote([20, 5], 7, Assumptions(Fraction(1, 4), TYPICAL.lazy, TYPICAL.offline))
+    assert made.odds is not None
+    for chance in asdict(made.odds).values():
+        assert in_words(chance) in outcome.out
+    assert "20 nodes" not in outcome.out
+    assert "25 nodes, weight 30" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dishonest", "much"], "write 0.2, 20% or 1/5"),
+        (["--dishonest", "1/0"], "write 0.2, 20% or 1/5"),
+        (["--dishonest", "1e-999999999"], "write 0.2, 20% or 1/5"),
+        (["--dishonest", "0.9", "--lazy", "0.2"], "together at most 1"),
+        (["--edge", "5"], "1 to 3"),
+        (["--committee", "12"], "less than or equal to 11"),
+        (["--dishonest", "0", "--lazy", "0", "--offline", "1"], "nobody is left"),
+    ],
+)
+def test_quote__bad_input__one_line_and_exit_code_2(
+    words: list[str], said: str, sealrun: Sealrun
+) -> None:
+    outcome = sealrun("task", "quote", *words)
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert said in outcome.err
 
 
 def test_submit__function_by_path__is_sealed_first(
@@ -190,7 +257,8 @@ def test_submit__daemon_refuses__shows_its_next_step(
         "/v1/tasks", {"error": "no consent", "next_step": "ask the owner of b"}, status=409
     )
     outcome = sealrun("task", "submit", tmp_path / "task.toml", "--node", tmp_path)
-    assert (outcome.code, outcome.err) == (2, "sealrun: no consent; ask the owner of b\n")
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[1:] == ["sealrun: no consent; ask the owner of b"]
 
 
 def test_results__out__copies_what_this_node_received(

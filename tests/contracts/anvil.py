@@ -29,7 +29,7 @@ from web3.contract import Contract
 ROOT: Final = Path(__file__).resolve().parents[2]
 _NPM: Final = "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
 _LISTENING: Final = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
-_START_SECONDS: Final = 20  # 0.1 s when idle; generous for a busy machine
+_START_SECONDS: Final = 120  # 0.1 s when idle; generous for a busy machine
 
 
 def find_anvil() -> str:
@@ -65,7 +65,7 @@ def running(*options: str, hardfork: str = "osaka") -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -299,14 +299,20 @@ class Network:
         first = task.posted_at + 2 * DELAY + CLAIM_WINDOW
         return next(n for n in itertools.count(first) if n % (2 * LOOKAHEAD + 2) == 0)
 
-    def draw_call(self, task: Task) -> ContractFunction:
+    def draw_call(self, task: Task, accept: bool = False) -> ContractFunction:
         """The call `draw` with the right header."""
-        return self.market.functions.draw(task.as_tuple(), self.header_of(self.entropy_block(task)))
+        header = self.header_of(self.entropy_block(task))
+        return self.market.functions.draw(task.as_tuple(), header, accept)
 
     def draw(self, task: Task) -> Task:
         """Anyone draws the committee."""
         self.mine_to(self.entropy_block(task))
         return self.fold(task, self.send(self.outsider, self.draw_call(task)))
+
+    def draw_accepting(self, task: Task) -> Task:
+        """The leader draws the committee and accepts."""
+        self.mine_to(self.entropy_block(task))
+        return self.fold(task, self.send(task.executor, self.draw_call(task, accept=True)))
 
     def accept(self, task: Task) -> Task:
         """The executor accepts."""

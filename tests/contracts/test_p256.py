@@ -1,4 +1,4 @@
-"""`contracts/modules/p256.vy` by precompile (anvil osaka) and in software (py-evm has no 0x100)."""
+"""`modules/p256_signature.vy` by precompile (anvil osaka) and in software (py-evm: no 0x100)."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from tests.contracts.signing import AFTER, BEFORE, DURING
 pytestmark = pytest.mark.chain  # starts anvil
 VALUE = POSTING_FEE + EXECUTOR_FEE + 3 * MEMBER_FEE
 POSTED, DRAWN, ACCEPTED, ADMITTED, SETTLED, FAILED, EXPIRED = range(1, 8)
+NO_ADMIT = 5
 
 
 def failures(network: Network, receipt: Any) -> list[int]:
@@ -221,11 +222,37 @@ def test_draw__members__distinct_and_without_the_executor(network: Network) -> N
     assert network.state(task) == DRAWN
 
 
+def test_draw__leader_accepts_with_it__one_transaction_and_the_next_deadline(
+    network: Network,
+) -> None:
+    task = network.draw_accepting(network.reach("claimed", class_id=1))
+    assert network.state(task) == ACCEPTED
+    accept = network.market.functions.accept(task.as_tuple())
+    assert network.reason(task.executor, accept) == "market: wrong state"
+    network.mine_to(task.step_at + 9)  # ten blocks to admit, from the draw on
+    expire = network.expire_call(task)
+    assert network.reason(network.outsider, expire) == "market: deadline not over"
+    assert failures(network, network.send(network.outsider, expire)) == [NO_ADMIT]
+
+
+def test_draw__leader_accepts_with_it__goes_on_to_settle(network: Network) -> None:
+    task = network.draw_accepting(network.reach("claimed"))
+    assert network.state(network.finish(network.admit(task))) == SETTLED
+
+
+def test_draw__somebody_else_accepts_with_it__reverts(network: Network) -> None:
+    """Who has promised nothing could otherwise be made to answer for a task it never saw."""
+    task = network.reach("claimed")
+    network.mine_to(network.entropy_block(task))
+    call = network.draw_call(task, accept=True)
+    assert network.reason(network.requester, call) == "market: only the executor"
+
+
 def test_draw__before_the_entropy_or_after_the_window__reverts(network: Network) -> None:
     task = network.reach("claimed")
     at = network.entropy_block(task)
     network.mine_to(at - 1)
-    early = network.market.functions.draw(task.as_tuple(), network.header_of(at - 1))
+    early = network.market.functions.draw(task.as_tuple(), network.header_of(at - 1), False)
     assert network.reason(network.outsider, early) == "market: draw not open yet"
     network.mine_to(at + DRAW_WINDOW)
     late = network.draw_call(task)
@@ -242,7 +269,7 @@ def test_draw__header_of_another_block__reverts(network: Network) -> None:
     task = network.reach("claimed")
     network.mine_to(network.entropy_block(task) + 1)
     header = network.header_of(network.entropy_block(task) + 1)
-    call = network.market.functions.draw(task.as_tuple(), header)
+    call = network.market.functions.draw(task.as_tuple(), header, False)
     assert network.reason(network.outsider, call).startswith("entropy: ")
 
 

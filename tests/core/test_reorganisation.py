@@ -42,6 +42,12 @@ MEMBERS = (OTHER, THIRD, OWNER)
 SETTLED = ev.TaskSettled(**at(40), evidence_root=b"a" * 31 + b"\0")  # type: ignore[arg-type]
 FAILED = ev.TaskFailed(**at(40), cause=6)  # type: ignore[arg-type]
 EXPIRED = ev.TaskExpired(**at(40))  # type: ignore[arg-type]
+QUICK: tuple[ev.TaskEvent, ...] = (
+    posted(),
+    claimed(ME),
+    drawn(ME, MEMBERS, accepted=True),
+    admitted(),
+)
 LIFE: tuple[ev.TaskEvent, ...] = (posted(), claimed(ME), drawn(ME, MEMBERS), accepted(), admitted())
 ORDERED = ev.TaskOrdered(
     sender=ASKER,
@@ -65,9 +71,11 @@ BEGINNINGS: dict[Role, tuple[ev.Event, ...]] = {
 ADDRESS = {Role.EXECUTOR: ME, Role.MEMBER: OTHER, Role.REQUESTER: ASKER}
 
 
-def between(role: Role, fact: ev.TaskEvent) -> tuple[ev.Event, ...]:
+def between(role: Role, fact: ev.TaskEvent, quick: bool) -> tuple[ev.Event, ...]:
     """What else the role hears after a fact of its Task, so that it moves on."""
     hears = role in (Role.EXECUTOR, Role.MEMBER)
+    if quick and role is Role.EXECUTOR:
+        return (brief(), VETTED) if isinstance(fact, ev.TaskClaimed) else ()
     if isinstance(fact, ev.CommitteeDrawn) and hears:
         return (brief(),) if role is Role.MEMBER else (brief(), VETTED)
     return ()
@@ -79,19 +87,20 @@ def where(case: Case, role: Role) -> object:
     return None if data is None else data.state
 
 
+@pytest.mark.parametrize("life", [LIFE, QUICK], ids=["accept apart", "accept in the draw"])
 @pytest.mark.parametrize("end", [SETTLED, FAILED, EXPIRED], ids=["settled", "failed", "expired"])
 @pytest.mark.parametrize("role", Role)
 def test_every_role__hears_its_whole_life_again_at_each_point__ends_where_it_would_have(
-    role: Role, end: ev.TaskEvent
+    role: Role, end: ev.TaskEvent, life: tuple[ev.TaskEvent, ...]
 ) -> None:
     who = me(ADDRESS.get(role, OWNER), role, Role.BROKER) if role is Role.RECEIVER else None
     who = who or me(ADDRESS.get(role, OWNER), role)
     told: list[ev.TaskEvent] = []
     case, _ = walk(who, *BEGINNINGS[role])
-    for fact in (*LIFE, end):
+    for fact in (*life, end):
         told.append(fact)
         case, _ = step(case, fact, who)
-        for more in between(role, fact):
+        for more in between(role, fact, life is QUICK):
             case, _ = step(case, more, who)
         before = case
         for again in told:
@@ -117,6 +126,20 @@ def test_executor__is_drawn_after_all__begins() -> None:
     case, _ = step(case, drawn(ME, MEMBERS), who)
     _, actions = step(case, brief(), who)
     assert "VetTask" in kinds(actions)
+
+
+def test_executor__own_accepting_draw_replaces_another__boots() -> None:
+    case, actions = step(drawn_executor(), drawn(ME, MEMBERS, accepted=True), me(ME, Role.EXECUTOR))
+    assert kinds(actions) == ["BootMachine"]
+    assert step(case, accepted(), me(ME, Role.EXECUTOR))[1] == ()
+
+
+def test_executor__is_drawn_again_after_another_one__needs_no_second_look() -> None:
+    """The order to vet was carried out; the same order is none any more."""
+    who = me(ME, Role.EXECUTOR)
+    case, _ = step(drawn_executor(), drawn(THIRD, MEMBERS), who)
+    _, actions = step(case, drawn(ME, MEMBERS), who)
+    assert kinds(actions) == ["SubmitAccept"]
 
 
 def test_executor__draw_moves_to_another_block__accepts_the_task_as_it_now_stands() -> None:

@@ -82,8 +82,15 @@ def posted(number: int = 10) -> ev.TaskPosted:
     )
 
 
-def drawn(executor_: Address, members: tuple[Address, ...] = MEMBERS) -> ev.CommitteeDrawn:
-    return ev.CommitteeDrawn(**at(25), executor=executor_, members=members)  # type: ignore[arg-type]
+def drawn(
+    executor_: Address, members: tuple[Address, ...] = MEMBERS, accepted: bool = False
+) -> ev.CommitteeDrawn:
+    return ev.CommitteeDrawn(
+        **at(25),  # type: ignore[arg-type]
+        executor=executor_,
+        members=members,
+        accepted=accepted,
+    )
 
 
 def claimed(leader: Address, ticket: int = 5) -> ev.TaskClaimed:
@@ -165,9 +172,9 @@ def test_executor__blocks_pass_while_its_draw_is_out__draws_again_only_when_it_w
     None
 ):
     who = me(ME, Role.EXECUTOR)
-    case, actions = walk(who, posted(10), claimed(ME), ev.BlockSeen(block(25)))
+    case, actions = walk(who, posted(10), claimed(ME), ev.BlockSeen(block(26)))
     assert kinds(actions) == ["SubmitDraw"]
-    for number in range(26, 40):
+    for number in range(27, 40):
         case, actions = step(case, ev.BlockSeen(block(number)), who)
         assert actions == ()
     case, _ = step(case, rejected("draw"), who)
@@ -259,11 +266,67 @@ def test_executor__key_before_the_record__is_refused() -> None:
     assert actions[0].refusal
 
 
-def test_executor__brief_before_it_saw_the_draw__asks_to_send_again() -> None:
+def test_executor__brief_before_it_saw_its_claim__asks_to_send_again() -> None:
     who = me(ME, Role.EXECUTOR)
-    _, actions = walk(who, posted(), claimed(ME), brief())
-    assert isinstance(actions[0], do.Reply)
-    assert actions[0].refusal
+    for events in ((posted(),), (posted(), claimed(OTHER))):
+        _, actions = walk(who, *events, brief())
+        assert isinstance(actions[0], do.Reply)
+        assert actions[0].refusal
+
+
+OPENS = 24  # the block whose entropy draws the task posted in block 10
+
+
+def draw_of(actions: tuple[do.Action, ...]) -> do.SubmitDraw:
+    (order,) = actions
+    assert isinstance(order, do.SubmitDraw)
+    return order
+
+
+def test_executor__has_the_taskspec_and_can_run_it__its_draw_accepts_and_it_boots() -> None:
+    who = me(ME, Role.EXECUTOR)
+    case, actions = walk(who, posted(10), claimed(ME), brief())
+    assert kinds(actions) == ["Reply", "VetTask"]
+    case, actions = step(case, ev.TaskVetted(commitment=COMMITMENT, reasons=()), who)
+    assert actions == ()
+    assert step(case, ev.BlockSeen(block(OPENS)), who)[1] == ()
+    case, actions = step(case, ev.BlockSeen(block(OPENS + 1)), who)
+    assert draw_of(actions).accept
+    case, actions = step(case, drawn(ME, (OTHER, THIRD, OWNER), accepted=True), who)
+    assert kinds(actions) == ["BootMachine"]
+    assert case.state is TaskState.ACCEPTED
+
+
+def test_executor__taskspec_does_not_come__waits_a_little_and_only_draws() -> None:
+    who = me(ME, Role.EXECUTOR)
+    case, actions = walk(who, posted(10), claimed(ME), ev.BlockSeen(block(OPENS + 1)))
+    assert actions == ()
+    _, actions = step(case, ev.BlockSeen(block(OPENS + 2)), who)
+    assert not draw_of(actions).accept
+
+
+def test_executor__cannot_run_the_taskspec__draws_at_once_and_never_accepts() -> None:
+    who = me(ME, Role.EXECUTOR)
+    vetted = ev.TaskVetted(commitment=COMMITMENT, reasons=("no image",))
+    case, actions = walk(
+        who, posted(10), claimed(ME), brief(), vetted, ev.BlockSeen(block(OPENS + 1))
+    )
+    assert not draw_of(actions).accept
+    case, actions = step(case, drawn(ME, (OTHER, THIRD, OWNER)), who)
+    assert actions == ()
+    assert case.executor is not None
+    assert (case.executor.state, case.executor.reason) == (executor.State.GAVE_UP, "no image")
+
+
+def test_executor__somebody_else_draws_first__accepts_in_a_transaction_of_its_own() -> None:
+    who = me(ME, Role.EXECUTOR)
+    vetted = ev.TaskVetted(commitment=COMMITMENT, reasons=())
+    case, actions = walk(
+        who, posted(10), claimed(ME), brief(), vetted, drawn(ME, (OTHER, THIRD, OWNER))
+    )
+    assert kinds(actions) == ["SubmitAccept"]
+    _, actions = step(case, accepted(), who)
+    assert kinds(actions) == ["BootMachine"]
 
 
 # ------------------------------------------------------------------------------------ member
@@ -297,6 +360,14 @@ def test_member__nonce_for_somebody_else_than_the_executor__is_refused() -> None
     case, _ = walk(who, *events, accepted())
     _, actions = step(case, nonce_asked(1, b"x" * 32, sender=THIRD), who)
     assert reply_of(actions).refusal
+
+
+def test_member__executor_accepted_in_its_draw__gets_the_nonce() -> None:
+    who = me(ME, Role.MEMBER)
+    seats = drawn(OTHER, (ME, THIRD, OWNER), accepted=True)
+    case, _ = walk(who, posted(), claimed(OTHER), seats, brief())
+    _, actions = step(case, nonce_asked(1, b"x" * 32), who)
+    assert reply_of(actions).body == b"x" * 32
 
 
 def test_member__nonce_before_accept__is_refused() -> None:
@@ -592,6 +663,34 @@ def test_requester__somebody_else_posts_its_commitment__sends_no_task_spec() -> 
     assert case.requester.state is requester.State.REFUSED
 
 
+def test_requester__race_is_over__leader_alone_gets_the_taskspec_once() -> None:
+    who = me(ASKER, Role.REQUESTER)
+    ordered = ev.TaskOrdered(
+        sender=ASKER,
+        request=1,
+        commitment=COMMITMENT,
+        spec=SPEC,
+        committee_size=3,
+        class_id=0,
+        executor_fee=1,
+        member_fee=1,
+    )
+    agreed = ev.ConsentsGathered(commitment=COMMITMENT, consents=(b"c",))
+    unled, _ = walk(who, ordered, agreed, posted(10))
+    case, _ = step(unled, claimed(OTHER), who)
+    over = PARAMETERS.claim_end(case.on_chain())
+    assert step(case, ev.BlockSeen(block(over - 1)), who)[1] == ()
+    assert "SendBrief" not in kinds(step(unled, ev.BlockSeen(block(over)), who)[1])
+    case, (order,) = step(case, ev.BlockSeen(block(over)), who)
+    assert isinstance(order, do.SendBrief)
+    assert (order.executor, order.members, order.consents) == (OTHER, (), (b"c",))
+    assert step(case, ev.BlockSeen(block(over + 1)), who)[1] == ()
+    case, _ = step(case, claimed(THIRD, 3), who)  # a reorganisation: another one leads
+    _, (order,) = step(case, ev.BlockSeen(block(over + 2)), who)
+    assert isinstance(order, do.SendBrief)
+    assert order.executor == THIRD
+
+
 def test_requester__leader_holds_the_draw_back__draws_itself() -> None:
     """The leader sees the committee before it is drawn; it must not be the only one who draws."""
     who = me(ASKER, Role.REQUESTER)
@@ -608,6 +707,7 @@ def test_requester__leader_holds_the_draw_back__draws_itself() -> None:
     agreed = ev.ConsentsGathered(commitment=COMMITMENT, consents=())
     unled, _ = walk(who, ordered, agreed, posted(10))
     case, _ = step(unled, claimed(OTHER), who)
+    case, _ = step(case, ev.BlockSeen(block(PARAMETERS.claim_end(case.on_chain()))), who)
     entropy = PARAMETERS.draw_entropy_block(case.on_chain())
     grace = PARAMETERS.draw_window // 8
     assert step(case, ev.BlockSeen(block(entropy + grace)), who)[1] == ()

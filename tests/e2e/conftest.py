@@ -22,8 +22,9 @@ from tests.e2e.stage import Stage
 
 PEOPLE = ("requester", "owner-b", "owner-c")
 WORKERS = ("worker-1", "worker-2", "worker-3", "worker-4", "worker-5")
-# A claim window of ten blocks must outlast a busy moment of two cores.
 BLOCK_SECONDS = 0.35
+# Longer than any start of a daemon or of its Machine: no test is about silence without a deadline.
+SILENCE_SECONDS = 300.0
 OVER = ("SETTLED", "FAILED", "EXPIRED")
 
 
@@ -32,7 +33,11 @@ def network() -> Iterator[Network]:
     """Shared by all end-to-end tests; every node answers when the first test begins."""
     folder = ROOT / "var" / "e2e"
     with Network(
-        folder, PEOPLE, WORKERS, block_seconds=BLOCK_SECONDS, question_rate=3.0
+        folder,
+        PEOPLE,
+        WORKERS,
+        block_seconds=BLOCK_SECONDS,
+        machine={"question_rate": 1.0, "silence_seconds": SILENCE_SECONDS},
     ) as running:
         yield running
 
@@ -85,7 +90,7 @@ class Driver:
         return found
 
     def until(
-        self, task: int, *states: str, seconds: float = 120, node: NodeProcess | None = None
+        self, task: int, *states: str, seconds: float = 300, node: NodeProcess | None = None
     ) -> dict[str, Any]:
         """Wait until the task is in one of the states (default: over)."""
         wanted = states or OVER
@@ -116,7 +121,7 @@ class Driver:
             for line in node.get("/v1/journal")["journal"]
         )
 
-    def results(self, task: int, node: NodeProcess, seconds: float = 60) -> Path:
+    def results(self, task: int, node: NodeProcess, seconds: float = 180) -> Path:
         """A receiver's folder, as soon as it is there."""
         end = time.monotonic() + seconds
         while True:

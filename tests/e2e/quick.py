@@ -16,12 +16,10 @@ from nodeclient.capsules.seal import seal_path
 from nodeclient.core.policy_file import policy_from_dict
 from nodeclient.folder import open_folder
 from nodeclient.policies import save_policy
-from scripts.embedded.job import Job, policy
+from scripts.embedded.job import PATIENT, Job, policy
 from scripts.embedded.node import NodeProcess, Sealed
 from tests.e2e.conftest import OVER, WORKERS, Driver
 
-PATIENT = 3
-"""Class of deadlines for tests that run many tasks at once on a busy machine."""
 AT_ONCE = len(WORKERS) - 2
 
 
@@ -73,7 +71,7 @@ def request(
         "connections": [],
         "devices": [],
         "limits": {
-            "seconds": 30,
+            "seconds": 300,
             "memory_bytes": 64 << 20,
             "scratch_bytes": 4 << 20,
             "pids": 16,
@@ -86,7 +84,7 @@ def request(
     }
 
 
-def wait_for_room(driver: Driver, tasks: Iterable[int], seconds: float = 240) -> None:
+def wait_for_room(driver: Driver, tasks: Iterable[int], seconds: float = 400) -> None:
     """Until so few tasks run that a worker without one is left to claim the next."""
     end = time.monotonic() + seconds
     while sum(driver.view(task)["state"] not in OVER for task in tasks) >= AT_ONCE:
@@ -96,7 +94,7 @@ def wait_for_room(driver: Driver, tasks: Iterable[int], seconds: float = 240) ->
 
 
 def outcome(
-    driver: Driver, task: int, node: NodeProcess | None = None, seconds: float = 60
+    driver: Driver, task: int, node: NodeProcess | None = None, seconds: float = 180
 ) -> dict[str, Any]:
     """How the run ended, as soon as a node knows."""
     end = time.monotonic() + seconds

@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,10 @@ from nodeclient.policies import save_policy
 from nodeclient.store import Store
 from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job, ask_for_common, order, policy
-from scripts.embedded.node import MODULE, NodeProcess, Sealed
+from scripts.embedded.node import NodeProcess, Sealed
 from tests.e2e.books import Books
 from tests.e2e.rogues import FEE, Rogue
+from tests.e2e.supervise import restart
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Driver
@@ -61,21 +61,13 @@ class Stage:
     @contextlib.contextmanager
     def swapped(self) -> Iterator[None]:
         """Workers and the requester as rogues; honest daemons again afterwards."""
-        self._restart(("-m", "tests.e2e.rogues"))
+        nodes = (self.requester, *self.workers)
+        restart(nodes, ("-m", "tests.e2e.rogues"))
         try:
             yield
         finally:
             self.wake()
-            self._restart(MODULE)
-
-    def _restart(self, module: tuple[str, ...]) -> None:
-        nodes = (self.requester, *self.workers)
-        with ThreadPoolExecutor(len(nodes)) as pool:
-            list(pool.map(NodeProcess.stop, nodes))
-        for node in nodes:
-            node.start(module)
-        for node in nodes:
-            node.wait()
+            restart(nodes)
 
     def permit(self, **changes: Mapping[str, object]) -> None:
         """Set the owners' policies: by name of the owner what differs from the stage's."""
@@ -101,7 +93,7 @@ class Stage:
 
     def halted(self) -> set[str]:
         """Workers that hang (stopped by a signal)."""
-        return {node.name for node in self.workers if process_state(node.pid) == "T"}
+        return {node.name for node in self.workers if node.halted}
 
     def wake(self) -> None:
         """Let every node go on."""
@@ -133,21 +125,27 @@ class Stage:
     def let_deadline_pass(self, task: int) -> dict[str, Any]:
         """Mine up to the step's deadline, and wait until somebody ended the task by ``expire``.
 
-        It must have ended long before as much time again is over.
+        It must have ended long before as much time again is over. A block is made only for a
+        transaction that waits for it, so that blocks say who waited, not how busy the computer is.
         """
-        case = self.case(self.requester, task)
+        # Who halts has seen its own last step; the requester may be a poll behind it.
+        wait(lambda: self.case(self.requester, task).state is self.books.state(task))
+        chain, case = self.network.chain, self.case(self.requester, task)
         assert case.state is not None
         parameters = self.books.ask(lambda reader: reader.parameters())
         deadline = parameters.deadline(case.on_chain(), case.state)
-        left = deadline - self.network.chain.height()
-        assert left >= 0, "the deadline passed and nobody ended the task"
-        self.network.chain.mine(left + 1)
-        view = self.driver.until(task, "FAILED", "EXPIRED", seconds=30)
+        with chain.held():
+            left = deadline - chain.height()
+            assert left >= 0, "the deadline passed and nobody ended the task"
+            chain.mine(left + 1)
+            while self.books.state(task) is case.state:
+                wait(lambda: chain.waiting() > 0)
+                chain.mine(1)
         assert self.books.ended_at(task) - deadline <= deadline - case.on_chain().step_at
-        return view
+        return self.driver.until(task, "FAILED", "EXPIRED")
 
 
-def wait(until: Callable[[], bool], seconds: float = 60) -> None:
+def wait(until: Callable[[], bool], seconds: float = 180) -> None:
     """Poll. Raises TimeoutError."""
     end = time.monotonic() + seconds
     while not until():
@@ -160,8 +158,3 @@ def rows(node: NodeProcess, sql: str, *args: object) -> list[tuple[Any, ...]]:
     """Read a node's SQLite file beside its daemon."""
     with closing(sqlite3.connect(f"file:{node.folder}/node.db?mode=ro", uri=True)) as db:
         return db.execute(sql, args).fetchall()
-
-
-def process_state(pid: int) -> str:
-    """The state letter of proc(5)."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

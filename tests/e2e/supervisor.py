@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +13,6 @@ from typing import Any
 
 from eth_utils.abi import function_abi_to_4byte_selector
 
-from nodeclient.control_client import ControlClient
 from nodeclient.core import actions as do
 from nodeclient.core.case import Case
 from nodeclient.cover import Cover
@@ -22,13 +20,12 @@ from nodeclient.errors import SealrunError
 from nodeclient.folder import open_folder
 from nodeclient.freezing import thaw
 from nodeclient.store import CASES
-from scripts.embedded.chain import AnvilChain
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
 from tests.e2e.rogues.crashing import CRASHED, KEYS_SEEN, entries
+from tests.e2e.supervise import restart
 
 CRASHING = ("-m", "tests.e2e.rogues.crashing")
-PATIENT_SECONDS = 0.4  # per block
 Sent = Counter[tuple[str, str]]
 
 
@@ -36,26 +33,13 @@ Sent = Counter[tuple[str, str]]
 def crashing(nodes: Sequence[NodeProcess], *words: str) -> Iterator[None]:
     """Run these nodes as crashing ones; ``words`` are roles and options of the module."""
     try:
-        for node in nodes:
-            forget(node)
-            node.stop()
-            node.start(CRASHING, *words)
-        for node in nodes:
-            node.wait()
+        restart(nodes, CRASHING, *words)
         yield
     finally:
+        restart(nodes)
         for node in nodes:
-            node.stop()
-            forget(node)
-            node.start()
-        for node in nodes:
-            node.wait()
-
-
-def forget(node: NodeProcess) -> None:
-    """Remove what a crashing daemon wrote for the test."""
-    for name in (CRASHED, KEYS_SEEN):
-        (node.folder / name).unlink(missing_ok=True)
+            for name in (CRASHED, KEYS_SEEN):
+                (node.folder / name).unlink(missing_ok=True)
 
 
 def crashed(nodes: Iterable[NodeProcess]) -> set[tuple[Any, ...]]:
@@ -72,41 +56,7 @@ def performed_twice(nodes: Iterable[NodeProcess]) -> set[str]:
     return {each["action"] for node in nodes for each in entries(node.folder / CRASHED)}
 
 
-@contextmanager
-def patient(chain: AnvilChain, nodes: Sequence[NodeProcess]) -> Iterator[None]:
-    """Blocks come only while every daemon is up.
-
-    For the claim window alone: its ten blocks are two minutes on a real chain and 2.5 s here, less
-    than a daemon takes to start. All other deadlines are met with time running on.
-    """
-    over = threading.Event()
-
-    def mine() -> None:
-        while not over.wait(PATIENT_SECONDS):
-            if all(answers(node) for node in nodes):
-                chain.mine(1)
-
-    miner = threading.Thread(target=mine, daemon=True)
-    chain.hold()
-    miner.start()
-    try:
-        yield
-    finally:
-        over.set()
-        miner.join()
-        chain.go_on()
-
-
-def answers(node: NodeProcess) -> bool:
-    """One look at the control interface."""
-    try:
-        ControlClient(node.folder, 5).get("/v1/status")
-    except SealrunError:
-        return False
-    return True
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 400) -> Any:
     """Poll until the condition is true; a node that is down just now counts as not yet."""
     end = time.monotonic() + seconds
     while True:

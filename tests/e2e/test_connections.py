@@ -66,7 +66,7 @@ class Server:
                 return
             with connection, connection.makefile("rwb") as stream:
                 self.lines.append(stream.readline())
-                self.release.wait(60)
+                self.release.wait(300)
                 stream.write(b"pong\n")
 
     def close(self) -> None:

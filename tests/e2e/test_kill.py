@@ -16,22 +16,22 @@ import pytest
 from nodeclient.chain.presets import PRESETS
 from nodeclient.core import actions as do
 from nodeclient.core.case import Role
-from nodeclient.errors import DaemonUnreachable
+from nodeclient.errors import DaemonRefused, DaemonUnreachable
 from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.power import LABEL
 from nodeclient.machine.process import AgentProcess
 from scripts.embedded.chain import ROOT
-from scripts.embedded.job import Job, ask_for_common
+from scripts.embedded.job import PATIENT, Job, ask_for_common
 from scripts.embedded.node import NodeProcess
 from tests.e2e.books import Books
 from tests.e2e.conftest import Driver
 from tests.e2e.rogues.crashing import KEYS_SEEN, cut_machine, entries
+from tests.e2e.supervise import UNTIL_TOLD, tell
 from tests.e2e.supervisor import (
     crashed,
     crashing,
     mounts,
     orders,
-    patient,
     performed_twice,
     sealed_keys,
     sent_for,
@@ -40,11 +40,11 @@ from tests.e2e.supervisor import (
 from tests.e2e.transitions import Kind, performed, rows
 
 FUNCTION = ROOT / "examples" / "common-names" / "function"
+WAITING = UNTIL_TOLD + (FUNCTION / "main.py").read_text()
 CAPSULES = 3  # the function and two inputs
 FEES = 10**16 + 3 * 10**15  # of `ask_for_common`
 NOT_FINISHED = 7
 ANSWER = b"Ada\nGrace\nHedy\n"
-LONG = 3  # the class with the longest deadlines: a daemon is down for seconds at a time
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def first_block(driver: Driver) -> int:
 def assert_every_transition_was_hit(nodes: Sequence[NodeProcess], *roles: Role) -> None:
     wanted = set().union(*(rows(role, Kind.PATH) for role in roles))
     races = set().union(*(rows(role, Kind.RACE) for role in roles))
-    until(lambda: wanted <= crashed(nodes), f"killed at {sorted(wanted - crashed(nodes))}", 30)
+    until(lambda: wanted <= crashed(nodes), f"killed at {sorted(wanted - crashed(nodes))}")
     assert crashed(nodes) - wanted - races == set()
 
 
@@ -85,7 +85,8 @@ def assert_sent_once(driver: Driver, view: dict[str, object], first: int) -> Non
     executor = str(view["executor"]).lower()
     assert set(sent.values()) == {1}, sent
     functions = sorted(name for _, name in sent if name != "claim")
-    assert functions == ["accept", "admit", "draw", "finish", "post"]
+    # A leader that had the TaskSpec too late, over all the deaths, accepts apart.
+    assert [name for name in functions if name != "accept"] == ["admit", "draw", "finish", "post"]
     assert {who for who, name in sent if name not in ("post", "claim")} == {executor}
 
 
@@ -104,19 +105,16 @@ def assert_one_key_each(driver: Driver, view: dict[str, object]) -> None:
     assert seen in (set(), released)  # the tap is on crashing executors only
 
 
-def post_while_crashing(
-    driver: Driver, inputs: Sequence[Path], function: Path = FUNCTION, class_id: int = LONG
-) -> int:
+def post_while_crashing(driver: Driver, inputs: Sequence[Path]) -> int:
     """Order a task and find its number, also when the requester dies over the answer."""
     request = ask_for_common(
         driver.network,
         driver.requester,
         (driver.b, driver.c),
-        Job(function, tuple(inputs)),
-        class_id=class_id,
+        Job(FUNCTION, tuple(inputs)),
     )
     before = known_tasks(driver)
-    with contextlib.suppress(DaemonUnreachable):
+    with contextlib.suppress(DaemonUnreachable, DaemonRefused):  # dead, or long at it
         driver.requester.submit(request)
     [task] = until(lambda: known_tasks(driver) - before, "the task is on chain")
     return task
@@ -134,9 +132,7 @@ def test_everybody_killed_at_every_transition__settles_and_nothing_goes_twice(
     workers, people = list(driver.network.workers.values()), list(driver.network.people.values())
     work, own = (Role.EXECUTOR, Role.MEMBER), (Role.BROKER, Role.RECEIVER, Role.REQUESTER)
     with crashing(workers, *work), crashing(people, *own):
-        with patient(driver.network.chain, [*workers, *people]):
-            task = post_while_crashing(driver, lists)
-            until(lambda: driver.view(task)["state"] != "POSTED", "the committee is drawn")
+        task = post_while_crashing(driver, lists)
         assert_settled_once(driver, task, first_block)
         assert_every_transition_was_hit(workers, *work)
         assert_every_transition_was_hit(people, *own)
@@ -148,12 +144,10 @@ def test_everybody_killed_between_every_effect_and_its_outcome__settles_and_noth
     """Every kind of order is carried out twice; "harmless twice" is what its effect promises."""
     nodes = list(driver.network.nodes.values())
     with crashing(nodes, "--effects"):
-        with patient(driver.network.chain, nodes):
-            task = post_while_crashing(driver, lists)
-            until(lambda: driver.view(task)["state"] != "POSTED", "the committee is drawn")
+        task = post_while_crashing(driver, lists)
         assert_settled_once(driver, task, first_block)
         missing = performed() - performed_twice(nodes)
-        until(lambda: performed() <= performed_twice(nodes), f"twice: {missing}", 30)
+        until(lambda: performed() <= performed_twice(nodes), f"twice: {missing}")
 
 
 def test_executor_killed_while_the_function_runs__machine_goes_on_and_is_found_again(
@@ -162,7 +156,7 @@ def test_executor_killed_while_the_function_runs__machine_goes_on_and_is_found_a
     make_function: Callable[[str], Path],
     first_block: int,
 ) -> None:
-    task = driver.post(make_function(slowly(8)), lists, class_id=LONG)
+    task = driver.post(make_function(WAITING), lists)
     running = until(lambda: containers(driver), "the function runs")
     executor = driver.by_account(driver.view(task)["executor"])
     executor.kill()
@@ -170,6 +164,7 @@ def test_executor_killed_while_the_function_runs__machine_goes_on_and_is_found_a
     executor.start()
     executor.wait()
     assert containers(driver) == running
+    tell(running)
     assert_settled_once(driver, task, first_block)
     assert booted(driver, executor, task) == ["BEFORE", "AFTER"]
 
@@ -180,7 +175,7 @@ def test_executor_and_machine_killed_before_the_record__boots_again_and_settles(
     workers = list(driver.network.workers.values())
     moment = ("--only", "PREPARING:TaskPrepared", "--with-machine")
     with crashing(workers, Role.EXECUTOR, *moment):
-        task = driver.post(FUNCTION, lists, class_id=LONG)
+        task = driver.post(FUNCTION, lists)
         assert_settled_once(driver, task, first_block)
         assert {event for _, _, event, _ in crashed(workers)} == {"TaskPrepared"}
         executor = driver.by_account(driver.view(task)["executor"])
@@ -193,7 +188,7 @@ def test_executor_and_machine_killed_while_the_function_runs__fails_and_owners_a
     """No owner releases a second key, so nothing can save the task: it must end for everybody."""
     books, requester = Books(driver.network), driver.requester
     owed = books.owed(requester)
-    task = driver.post(make_function(slowly(300)), lists)
+    task = driver.post(make_function(WAITING), lists)
     until(lambda: containers(driver), "the function runs")
     executor = driver.by_account(driver.view(task)["executor"])
     deposit = books.deposit(executor)
@@ -203,19 +198,14 @@ def test_executor_and_machine_killed_while_the_function_runs__fails_and_owners_a
     executor.start()
     executor.wait()
     until(lambda: not containers(driver) and not mounts(executor), "the lost Machine is cleaned")
-    assert "went off" in " ".join(driver.view(task, executor)["reasons"])
-    driver.network.chain.mine(PRESETS["anvil"].classes[0][2])
+    until(lambda: "went off" in " ".join(driver.view(task, executor)["reasons"]), "it says why")
+    driver.network.chain.mine(PRESETS["anvil"].classes[PATIENT][2])
     assert driver.until(task, "FAILED")["cause"] == NOT_FINISHED
     for owner in (driver.b, driver.c):
         until(lambda node=owner: driver.noted(node, task, "EXPOSED"), f"{owner.name} is warned")
         assert orders(owner, do.SendKeys, driver.view(task)["commitment"]) == 1
     assert books.deposit(executor) < deposit
     assert books.owed(requester) - owed >= FEES
-
-
-def slowly(seconds: int) -> str:
-    """The example's function, after a while."""
-    return f"import time\ntime.sleep({seconds})\n" + (FUNCTION / "main.py").read_text()
 
 
 def containers(driver: Driver) -> list[str]:

@@ -17,7 +17,7 @@ from nodeclient.images.pack import ImageConfig, write_image
 from nodeclient.images.verify import verify_image
 from tests.e2e.rogues import Rogue
 from tests.e2e.rogues.executor import OTHER_IMAGE
-from tests.e2e.stage import FEES, MEMBER_FEE, Stage
+from tests.e2e.stage import FEES, MEMBER_FEE, Stage, wait
 
 REFUSED, UNIT = 6, 10**18
 LIES = {
@@ -94,7 +94,7 @@ def test_yes_sayer__with_a_lying_executor__changes_nothing(stage: Stage, lies: L
     rogue = Rogue.OTHER_IMAGE | Rogue.SEAT_0_SAYS_YES
     task = lies.tasks[rogue]
     yes, *others = stage.members(task)
-    assert stage.driver.noted(yes, task, "rogue: AFFIRMING without a look")
+    wait(lambda: stage.driver.noted(yes, task, "rogue: AFFIRMING without a look"))
     assert all(stage.driver.noted(node, task, "BEFORE contraindicated") for node in others)
     assert lies.views[rogue]["state"] == "FAILED"
 
@@ -133,14 +133,14 @@ def test_withheld_result__members_do_not_affirm__slashed_and_refunded(
     assert stage.books.deposit(executor) == later.deposits[executor.name] - UNIT
     assert fate.lost(executor.account) == [REFUSED]
     owners = (stage.driver.b, stage.driver.c)
-    assert all(stage.driver.noted(node, task, "EXPOSED") for node in owners)
+    wait(lambda: all(stage.driver.noted(node, task, "EXPOSED") for node in owners))
     assert all(stage.driver.view(task, node)["roles"]["receiver"] == "closed" for node in owners)
 
 
 def test_no_sayer__in_an_honest_task__settles_with_two_of_three(stage: Stage, later: Later) -> None:
     task, view = later.dissented, later.settled
     assert view["state"] == "SETTLED", stage.driver.journals(view)
-    assert stage.driver.noted(stage.members(task)[0], task, "rogue: CONTRAINDICATED")
+    wait(lambda: stage.driver.noted(stage.members(task)[0], task, "rogue: CONTRAINDICATED"))
     voters = [
         log["voters"]
         for log in stage.books.logs("AttestationLedger", "AttestationRecorded")

@@ -1,7 +1,7 @@
 """Silence at every step: each task ends by itself, the money leaves, and nobody is stuck.
 
 Silent nodes are stopped by SIGSTOP at the step in question, by themselves: worse than a process
-that is gone, because its connections stay open. Class 2 has the short deadlines.
+that is gone, because its connections stay open. Their deadlines are mined.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ STEPS = (
 def test_executor__silent_in_a_state__task_ends_and_money_leaves(stage: Stage, step: Step) -> None:
     books, requester = stage.books, stage.requester
     task = stage.post(step.rogue)
-    wait(lambda: len(stage.halted()) == 1, seconds=90)
+    wait(lambda: len(stage.halted()) == 1)
     stage.driver.until(task, step.silent_in)
     executor = stage.executor(task)
     assert stage.halted() == {executor.name}
@@ -84,7 +84,7 @@ def test_executor__asks_an_owner_for_a_key_before_the_record__refused_and_logged
 ) -> None:
     """Keys go one way, and nobody is ever sent one for the asking."""
     task = stage.post(Rogue.HALT_ACCEPTED)
-    wait(lambda: len(stage.halted()) == 1, seconds=90)
+    wait(lambda: len(stage.halted()) == 1)
     executor, owner = stage.executor(task), stage.driver.b
     case = stage.case(owner, task)
     assert case.broker is not None
@@ -101,7 +101,7 @@ def test_member__one_of_three_hangs__settles_and_its_seat_is_unpaid(stage: Stage
     task = stage.post(Rogue.SEAT_0_HALTS)
     stage.driver.until(task, "SETTLED")
     silent, *others = stage.members(task)
-    assert stage.halted() == {silent.name}
+    wait(lambda: stage.halted() == {silent.name})
     for node in (stage.driver.b, stage.driver.c):
         assert (stage.driver.results(task, node) / "common.txt").read_text() == "Ada\nHedy\n"
     fate = stage.books.fate(task)
@@ -135,7 +135,7 @@ def test_requester__never_sends_the_taskspec__fails_and_costs_a_little_reputatio
 ) -> None:
     books = stage.books
     owed, burned, deposits = books.owed(stage.requester), books.burned(), books.deposits()
-    task = stage.post(Rogue.NO_BRIEF, class_id=2)
+    task = stage.post(Rogue.NO_BRIEF)
     stage.driver.until(task, "DRAWN")
     view = stage.let_deadline_pass(task)
     assert (view["state"], view["cause"]) == ("FAILED", NO_ACCEPT)

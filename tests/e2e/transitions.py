@@ -57,12 +57,17 @@ HEARD: dict[tuple[Role, type], set[Enum]] = {
     (Role.RECEIVER, ev.TaskSettled): {receiver.State.EXPECTING},
     (Role.REQUESTER, ev.TaskSettled): {requester.State.WAITING},
 }
-# Roles to which a new block means nothing but that a deadline may have passed.
-WATCH_DEADLINES = {Role.MEMBER, Role.REQUESTER}
+# States in which a new block means nothing but that a deadline may have passed.
+WATCH_DEADLINES: set[Enum] = {*member.State, requester.State.BRIEFING, requester.State.WAITING}
+LATE = "only if the leader had no TaskSpec when it drew"
 RACES: dict[Row, str] = {
     (executor.State.WATCHING, ev.TransactionRejected): "only if somebody claimed in between",
     (executor.State.LEADING, ev.TicketEvaluated): "a leader has evaluated its ticket before",
     (executor.State.LEADING, ev.TaskClaimed): "only if a higher ticket claimed first",
+    (executor.State.WATCHING, ev.TaskVetted): "only if a reorganisation took the lead away",
+    (executor.State.DRAWN, ev.BriefReceived): LATE,
+    (executor.State.DRAWN, ev.TaskVetted): LATE,
+    (executor.State.ACCEPTING, ev.TaskAccepted): LATE,
     (member.State.SEATED, ev.TaskAdmitted): "only if the TaskSpec never came",
     (member.State.QUESTIONING, ev.BeforeLearned): "only if the member was late for BEFORE",
     (member.State.QUESTIONING, ev.BriefReceived): "only if the member was late for BEFORE",
@@ -93,6 +98,7 @@ UNPERFORMED: dict[type[do.Action], str] = {
     do.Reply: "no outbox row: it is lost with the daemon, and the peer asks again",
     do.AskDuring: "goes on until the task is over, and is cancelled then",
     do.LearnBefore: "only of a member that was late for BEFORE",
+    do.SubmitAccept: "only if the leader had no TaskSpec when it drew",
     do.SubmitRefuse: "only after votes against",
     do.SubmitExpire: "only after a deadline",
     do.SignDissent: "only after a finding",
@@ -127,7 +133,7 @@ def kind_of(role: Role, row: Row, handler: Handler) -> Kind:
         return Kind.UNCHANGING
     if row in RACES:
         return Kind.RACE
-    if event in FAILURES or (event is ev.BlockSeen and role in WATCH_DEADLINES):
+    if event in FAILURES or (event is ev.BlockSeen and state in WATCH_DEADLINES):
         return Kind.FAILURE
     return Kind.PATH if state in HEARD.get((role, event), {state}) else Kind.FAILURE
 

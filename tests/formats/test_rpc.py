@@ -10,7 +10,7 @@ from agent.formats.cbor import FormatError
 from agent.formats.protocol import Frame, FrameKind, read_frame, write_frame
 from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
 
-SECONDS = 5.0
+SECONDS = 60.0
 
 
 async def streams():
@@ -113,14 +113,19 @@ async def test_call__no_handler_given__is_refused():
 
 
 async def test_call__silent_other_side__times_out_and_a_late_answer_harms_nothing():
+    gate, answered = asyncio.Event(), asyncio.Event()
+
     async def serve(method, body):
-        await asyncio.sleep(0.2 if method == "slow" else 0)
+        if method == "slow":
+            await gate.wait()
+            answered.set()
         return method
 
     async with pair(echo, serve) as (left, _):
         with pytest.raises(RpcTimeout):
             await left.call("slow", None, 0.05)
-        await asyncio.sleep(0.3)
+        gate.set()
+        await asyncio.wait_for(answered.wait(), SECONDS)
         assert await left.call("quick", None, SECONDS) == "quick"
 
 
@@ -137,7 +142,9 @@ async def test_serve__more_requests_than_the_bound__busy_and_never_more_at_once(
 
     async with pair(echo, serve, max_requests=3) as (left, _):
         calls = [asyncio.create_task(left.call("m", i, SECONDS)) for i in range(8)]
-        await asyncio.wait(calls, timeout=0.3)
+        async with asyncio.timeout(SECONDS):
+            while sum(call.done() for call in calls) < 5:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         gate.set()
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert most == 3
@@ -179,9 +186,10 @@ async def test_serve__answer_to_nobody__is_ignored():
 
 
 async def test_close__open_calls_and_handlers__end_at_once():
-    cancelled = asyncio.Event()
+    begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def serve(method, body):
+        begun.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -190,7 +198,7 @@ async def test_close__open_calls_and_handlers__end_at_once():
 
     async with pair(echo, serve) as (left, right):
         call = asyncio.create_task(left.call("m", None, SECONDS))
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(begun.wait(), SECONDS)
         await right.close()
         with pytest.raises(RpcClosed):
             await call

@@ -22,7 +22,7 @@ def exit_code(folder: Path, ci: str) -> int:
         env={**os.environ, "CI": ci},
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=300,
     ).returncode
 
 

@@ -23,7 +23,7 @@ def help_of(words: list[str]) -> str:
         [sys.executable, "-m", "nodeclient.cli", *words, "--help"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
         env={"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb", "PATH": ""},
         cwd=ROOT,

@@ -29,7 +29,7 @@ from nodeclient.machine.process import AgentProcess
 from nodeclient.ports import Session
 
 CHAIN, MARKET, TASK, NODE = 31337, b"\x11" * 20, 7, b"\x22" * 20
-LIMITS = Limits(seconds=20, memory_bytes=128 << 20, scratch_bytes=8 << 20, pids=32, cpu_milli=1000)
+LIMITS = Limits(seconds=300, memory_bytes=128 << 20, scratch_bytes=8 << 20, pids=32, cpu_milli=1000)
 
 
 @dataclass
@@ -189,7 +189,7 @@ class Pi:
     async def status(self) -> Status:
         return Status.from_body(await self.machine.call("status", {}))
 
-    async def until_done(self, seconds: float = 60.0) -> Outcome:
+    async def until_done(self, seconds: float = 180.0) -> Outcome:
         async with asyncio.timeout(seconds):
             while (status := await self.status()).state is not State.DONE:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)

@@ -23,6 +23,7 @@ from tests.agent.test_session import _parameters
 
 KEYS = LinkKeys.fresh(b"\5" * 32)
 SESSION = (b"\6" * 32, b"\7" * 64)
+SECONDS = 60.0
 
 
 async def serve(method: str, body: object) -> object:
@@ -38,7 +39,7 @@ async def port() -> AsyncIterator[tuple[Link, int]]:
 
 async def dial(port: int, announced: bytes, certificate: bytes, key: bytes) -> RpcConnection:
     """Connect as an Agent does, announcing one certificate and using another if told to."""
-    plain = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port), 5)
+    plain = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port), SECONDS)
     plain.setblocking(False)
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(plain, len(announced).to_bytes(PREAMBLE, "big") + announced)
@@ -56,10 +57,10 @@ async def test_hello__with_the_boot_secret__admitted(port: tuple[Link, int]) -> 
     link, number = port
     certificate, key = new_certificate("agent")
     caller = await dial(number, certificate, certificate, key)
-    await caller.call(HELLO, hello(KEYS.boot_secret, certificate), 5)
-    assert (await link.agent(5)) is not None
+    await caller.call(HELLO, hello(KEYS.boot_secret, certificate), SECONDS)
+    assert (await link.agent(SECONDS)) is not None
     assert link.session == SESSION
-    assert await caller.call("anything", 1, 5) == ["anything", 1]
+    assert await caller.call("anything", 1, SECONDS) == ["anything", 1]
     await caller.close()
 
 
@@ -67,7 +68,7 @@ async def test_call__before_hello__refused(port: tuple[Link, int]) -> None:
     certificate, key = new_certificate("agent")
     caller = await dial(port[1], certificate, certificate, key)
     with pytest.raises(RpcError, match="hello"):
-        await caller.call("get_block", "x", 5)
+        await caller.call("get_block", "x", SECONDS)
     await caller.close()
 
 
@@ -83,7 +84,7 @@ async def test_hello__wrong_secret_or_for_another_certificate__refused(
         new_certificate("agent")[0] if wrong == "certificate" else certificate,
     )
     with pytest.raises(RpcError, match="not the Agent"):
-        await caller.call(HELLO, body, 5)
+        await caller.call(HELLO, body, SECONDS)
     assert link.session is None
     with pytest.raises(MachineError):
         await link.agent(0.2)
@@ -99,7 +100,7 @@ async def test_handshake__certificate_of_somebody_else_announced__refused(
 
     async def pretend() -> None:
         caller = await dial(port[1], announced, certificate, key)
-        await caller.call(HELLO, hello(KEYS.boot_secret, announced), 5)
+        await caller.call(HELLO, hello(KEYS.boot_secret, announced), SECONDS)
 
     with pytest.raises((ssl.SSLError, ConnectionError, RpcError)):
         await pretend()
@@ -116,13 +117,13 @@ async def test_preamble__garbage__cut_off_and_the_next_caller_served(
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     writer.write(sent)
     writer.write_eof()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
     writer.close()
     certificate, key = new_certificate("agent")
     caller = await dial(number, certificate, certificate, key)
-    await caller.call(HELLO, hello(KEYS.boot_secret, certificate), 5)
+    await caller.call(HELLO, hello(KEYS.boot_secret, certificate), SECONDS)
     assert link.session == SESSION
     await caller.close()
 
@@ -131,11 +132,11 @@ async def test_hello__second_session_within_one_boot__refused(port: tuple[Link, 
     link, number = port
     certificate, key = new_certificate("agent")
     caller = await dial(number, certificate, certificate, key)
-    await caller.call(HELLO, hello(KEYS.boot_secret, certificate), 5)
+    await caller.call(HELLO, hello(KEYS.boot_secret, certificate), SECONDS)
     other = secrets.token_bytes(32)
     mac = hello_mac(KEYS.boot_secret, certificate, KEYS.certificate, other + SESSION[1])
     with pytest.raises(RpcError, match="session changed"):
-        await caller.call(HELLO, {"mac": mac, "hpke": other, "signing": SESSION[1]}, 5)
+        await caller.call(HELLO, {"mac": mac, "hpke": other, "signing": SESSION[1]}, SECONDS)
     assert link.session == SESSION
     await caller.close()
 
@@ -145,7 +146,7 @@ async def test_listen__tls_1_2__refused(port: tuple[Link, int]) -> None:
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
     old.maximum_version = ssl.TLSVersion.TLSv1_2
-    plain = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port[1]), 5)
+    plain = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port[1]), SECONDS)
     plain.setblocking(False)
     head = len(certificate).to_bytes(PREAMBLE, "big") + certificate
     await asyncio.get_running_loop().sock_sendall(plain, head)

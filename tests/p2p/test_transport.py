@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,15 @@ from nodeclient.p2p.tls import TlsIdentity, client_context, server_context
 from nodeclient.p2p.transport import Limits, PeerBusy, PeerRefused, PeerServer, PeerSilent
 from tests.p2p.conftest import CHAIN_ID, REGISTRY, Network, Node, echo
 
+SECONDS = 60.0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the other end does in its own time."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
 
 async def test_request__known_peers__handler_gets_the_proven_address(
     network: Network, requester: Node, executor: Node
@@ -29,7 +39,10 @@ async def test_request__known_peers__handler_gets_the_proven_address(
     contact = executor.publish(network.directory)
     requester.publish(network.directory)
     client = await network.client(requester)
-    assert await client.request(contact, "hello", b"body", 5) == requester.address + b"hello|body"
+    assert (
+        await client.request(contact, "hello", b"body", SECONDS)
+        == requester.address + b"hello|body"
+    )
 
 
 async def test_request__twice__one_connection(
@@ -40,7 +53,7 @@ async def test_request__twice__one_connection(
     requester.publish(network.directory)
     client = await network.client(requester)
     for _ in range(5):
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
     assert len(server._connections) == 1
 
 
@@ -58,7 +71,7 @@ async def test_request__unknown_client__refused_in_the_handshake(
     assert await _refused(server, contact, client_context(outsider.identity, contact))
     client = await network.client(outsider)
     with pytest.raises(PeerSilent, match="closed the connection"):
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
     assert asked == []
 
 
@@ -110,7 +123,7 @@ async def test_request__peer_answers_on_another_peers_endpoint__refused_before_a
     contact = executor.publish(network.directory)
     client = await network.client(requester)
     with pytest.raises(PeerRefused, match="is not peer"):
-        await client.request(contact, "hello", b"for the executor", 5)
+        await client.request(contact, "hello", b"for the executor", SECONDS)
     assert asked == []
 
 
@@ -121,10 +134,10 @@ async def test_request__pooled_connection_to_another_peer_at_that_endpoint__not_
     contact = member.publish(network.directory)
     requester.publish(network.directory)
     client = await network.client(requester)
-    await client.request(contact, "hello", b"", 5)
+    await client.request(contact, "hello", b"", SECONDS)
     executor.endpoint = member.endpoint
     with pytest.raises(PeerRefused, match="is not peer"):
-        await client.request(executor.publish(network.directory), "hello", b"", 5)
+        await client.request(executor.publish(network.directory), "hello", b"", SECONDS)
 
 
 async def test_request__server_shows_a_sibling_certificate_of_the_right_key__refused(
@@ -143,7 +156,7 @@ async def test_request__server_shows_a_sibling_certificate_of_the_right_key__ref
     requester.publish(network.directory)
     client = await network.client(requester)
     with pytest.raises(PeerRefused, match="is not peer"):
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
 
 
 async def test_request__server_shows_a_certificate_signed_by_the_pinned_one__refused(
@@ -157,7 +170,7 @@ async def test_request__server_shows_a_certificate_signed_by_the_pinned_one__ref
     requester.publish(network.directory)
     client = await network.client(requester)
     with pytest.raises(PeerRefused, match="is not peer"):
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
 
 
 async def test_request__client_offers_tls12__refused(
@@ -181,7 +194,7 @@ async def test_request__server_offers_tls12__refused(
     contact = executor.publish(network.directory)
     client = await network.client(requester)
     with pytest.raises(PeerSilent, match="not reachable"):
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
 
 
 async def test_handshake__tls13__no_session_ticket_that_would_skip_the_check(
@@ -209,10 +222,10 @@ async def test_request__peer_left_the_registry__refused_on_open_and_new_connecti
     contact = executor.publish(network.directory)
     requester.publish(network.directory)
     client = await network.client(requester)
-    await client.request(contact, "hello", b"", 5)
+    await client.request(contact, "hello", b"", SECONDS)
     network.directory.set_status(requester.address, status)
     with pytest.raises(PeerRefused, match="not a peer any more"):
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
     assert await _refused(server, contact, client_context(requester.identity, contact))
 
 
@@ -223,14 +236,14 @@ async def test_request__client_published_a_new_certificate__only_the_new_one_is_
     contact = executor.publish(network.directory)
     requester.publish(network.directory)
     before = await network.client(requester)
-    await before.request(contact, "hello", b"", 5)
+    await before.request(contact, "hello", b"", SECONDS)
     requester.renew_key()
     requester.publish(network.directory)
     after = await network.client(requester)
-    answer = await after.request(contact, "hello", b"", 5)
+    answer = await after.request(contact, "hello", b"", SECONDS)
     assert answer.startswith(requester.address)
     with pytest.raises(PeerRefused, match="not a peer"):
-        await before.request(contact, "hello", b"", 5)
+        await before.request(contact, "hello", b"", SECONDS)
 
 
 async def test_request__server_published_a_new_certificate__old_contact_fails_new_one_works(
@@ -242,9 +255,9 @@ async def test_request__server_published_a_new_certificate__old_contact_fails_ne
     await network.serve(executor)
     client = await network.client(requester)
     with pytest.raises(PeerRefused, match="is not peer"):
-        await client.request(replace(old, endpoint=executor.endpoint), "hello", b"", 5)
+        await client.request(replace(old, endpoint=executor.endpoint), "hello", b"", SECONDS)
     contact = executor.publish(network.directory)
-    assert await client.request(contact, "hello", b"", 5)
+    assert await client.request(contact, "hello", b"", SECONDS)
 
 
 async def test_request__body_above_the_limit__refused_on_both_sides(
@@ -261,11 +274,11 @@ async def test_request__body_above_the_limit__refused_on_both_sides(
     requester.publish(network.directory)
     careful = await network.client(requester, max_body=1000)
     with pytest.raises(PeerRefused, match="split it"):
-        await careful.request(contact, "hello", bytes(1001), 5)
+        await careful.request(contact, "hello", bytes(1001), SECONDS)
     careless = await network.client(requester)
     with pytest.raises(PeerRefused, match="exceeds 1000"):
-        await careless.request(contact, "hello", bytes(1001), 5)
-    await careful.request(contact, "hello", bytes(1000), 5)
+        await careless.request(contact, "hello", bytes(1001), SECONDS)
+    await careful.request(contact, "hello", bytes(1000), SECONDS)
     assert asked == [1000]
 
 
@@ -280,7 +293,7 @@ async def test_request__answer_above_the_limit__refused(
     requester.publish(network.directory)
     client = await network.client(requester, max_body=1999)
     with pytest.raises(PeerRefused, match="answered more than 1999"):
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -347,7 +360,7 @@ async def test_request__server_gives_up_on_its_own_handler__busy(
     requester.publish(network.directory)
     client = await network.client(requester)
     with pytest.raises(PeerBusy, match="no answer in time"):
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
 
 
 async def test_request__nobody_listens__silent(
@@ -356,7 +369,7 @@ async def test_request__nobody_listens__silent(
     contact = executor.publish(network.directory)
     client = await network.client(requester)
     with pytest.raises(PeerSilent, match="not reachable"):
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
 
 
 async def test_request__handler_refuses__its_reason_arrives(
@@ -370,7 +383,7 @@ async def test_request__handler_refuses__its_reason_arrives(
     requester.publish(network.directory)
     client = await network.client(requester)
     with pytest.raises(PeerRefused, match="this function is not permitted"):
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
 
 
 async def test_request__handler_fails__its_message_stays_inside(
@@ -387,24 +400,23 @@ async def test_request__handler_fails__its_message_stays_inside(
     requester.publish(network.directory)
     client = await network.client(requester)
     with pytest.raises(PeerRefused, match="handler failed") as caught:
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
     assert "canary" not in str(caught.value) + caplog.text
 
 
 async def test_flood__strangers_that_say_nothing__bounded_and_peers_still_served(
     network: Network, requester: Node, executor: Node
 ) -> None:
-    limits = Limits(handshakes=8, handshakes_per_source=8, handshake_seconds=0.5)
+    limits = Limits(handshakes=8, handshakes_per_source=8, handshake_seconds=2.0)
     server = await network.serve(executor, echo, limits)
     contact = executor.publish(network.directory)
     requester.publish(network.directory)
     strangers = [await asyncio.open_connection(contact.host, contact.port) for _ in range(40)]
-    await asyncio.sleep(0.1)
+    await until(lambda: server.refusals["crowd"] == 32)
     assert len(server._handshakes) == 8
-    await asyncio.sleep(1.0)
-    assert len(server._handshakes) == 0  # the silent ones timed out
+    await until(lambda: len(server._handshakes) == 0)  # the silent ones time out
     client = await network.client(requester)
-    assert await client.request(contact, "hello", b"", 5)
+    assert await client.request(contact, "hello", b"", SECONDS)
     for _, writer in strangers:
         writer.close()
 
@@ -420,10 +432,10 @@ async def test_flood__one_peer_opens_many_connections__others_still_served(
     held = [
         await asyncio.open_connection(contact.host, contact.port, ssl=context) for _ in range(8)
     ]
-    await asyncio.sleep(0.1)
+    await until(lambda: server.refusals["connections"] == 5)
     assert len(server._connections) == 3
     client = await network.client(member)
-    assert await client.request(contact, "hello", b"", 5)
+    assert await client.request(contact, "hello", b"", SECONDS)
     for _, writer in held:
         writer.close()
 
@@ -437,18 +449,19 @@ async def test_flood__one_peer_asks_too_fast__busy_and_others_still_served(
     member.publish(network.directory)
     client = await network.client(requester)
     for _ in range(5):
-        await client.request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
     with pytest.raises(PeerBusy):
-        await client.request(contact, "hello", b"", 5)
-    assert await (await network.client(member)).request(contact, "hello", b"", 5)
+        await client.request(contact, "hello", b"", SECONDS)
+    assert await (await network.client(member)).request(contact, "hello", b"", SECONDS)
 
 
 async def test_flood__requests_at_once_above_the_bound__busy(
     network: Network, requester: Node, executor: Node
 ) -> None:
-    release = asyncio.Event()
+    release, running = asyncio.Event(), []
 
     async def handler(peer: bytes, method: str, body: bytes) -> bytes:
+        running.append(method)
         await release.wait()
         return b"done"
 
@@ -456,10 +469,10 @@ async def test_flood__requests_at_once_above_the_bound__busy(
     contact = executor.publish(network.directory)
     requester.publish(network.directory)
     client = await network.client(requester)
-    first = [asyncio.create_task(client.request(contact, "a", b"", 5)) for _ in range(2)]
-    await asyncio.sleep(0.2)
+    first = [asyncio.create_task(client.request(contact, "a", b"", SECONDS)) for _ in range(2)]
+    await until(lambda: len(running) == 2)
     with pytest.raises(PeerBusy):
-        await client.request(contact, "b", b"", 5)
+        await client.request(contact, "b", b"", SECONDS)
     release.set()
     assert await asyncio.gather(*first) == [b"done", b"done"]
 
@@ -467,17 +480,15 @@ async def test_flood__requests_at_once_above_the_bound__busy(
 async def test_connection__never_asks__closed_and_its_slot_free(
     network: Network, requester: Node, executor: Node
 ) -> None:
-    server = await network.serve(executor, echo, Limits(idle_seconds=0.3))
+    server = await network.serve(executor, echo, Limits(idle_seconds=1.0))
     contact = executor.publish(network.directory)
     requester.publish(network.directory)
     context = client_context(requester.identity, contact)
     reader, writer = await asyncio.open_connection(contact.host, contact.port, ssl=context)
-    await asyncio.sleep(0.1)
-    assert len(server._connections) == 1
+    await until(lambda: len(server._connections) == 1)
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-        await asyncio.wait_for(reader.readexactly(1), 3)
-    await asyncio.sleep(0.05)
-    assert len(server._connections) == 0
+        await asyncio.wait_for(reader.readexactly(1), SECONDS)
+    await until(lambda: len(server._connections) == 0)
     writer.close()
 
 
@@ -490,7 +501,7 @@ async def test_connection__body_never_completes__closed(
     context = client_context(requester.identity, contact)
     reader, writer = await asyncio.open_connection(contact.host, contact.port, ssl=context)
     writer.write(b"POST /v1/hello HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
-    status = await asyncio.wait_for(reader.readline(), 3)
+    status = await asyncio.wait_for(reader.readline(), SECONDS)
     assert b" 408 " in status
     writer.close()
 
@@ -498,18 +509,22 @@ async def test_connection__body_never_completes__closed(
 async def test_body_budget__spent_by_slow_senders__others_wait_and_are_served(
     network: Network, requester: Node, executor: Node, member: Node
 ) -> None:
-    await network.serve(executor, echo, Limits(body_seconds=0.5, max_body=1000, body_budget=1000))
+    server = await network.serve(
+        executor, echo, Limits(body_seconds=3.0, max_body=1000, body_budget=1000)
+    )
     contact = executor.publish(network.directory)
     requester.publish(network.directory)
     member.publish(network.directory)
     context = client_context(requester.identity, contact)
     _, writer = await asyncio.open_connection(contact.host, contact.port, ssl=context)
     writer.write(b"POST /v1/hello HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-    await asyncio.sleep(0.2)
     client = await network.client(member)
-    before = asyncio.get_running_loop().time()
-    assert await client.request(contact, "hello", bytes(10), 5)
-    assert asyncio.get_running_loop().time() - before > 0.1
+    await until(lambda: server._budget._left == 0)
+    await asyncio.sleep(1.0)  # so much later the member's own patience ends
+    waiting = asyncio.create_task(client.request(contact, "hello", bytes(10), SECONDS))
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    assert await waiting
     writer.close()
 
 
@@ -538,11 +553,11 @@ async def _refused(server: PeerServer, contact: Contact, context: ssl.SSLContext
     try:
         reader, writer = await asyncio.open_connection(contact.host, contact.port, ssl=context)
         writer.write(b"POST /v1/hello HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-        assert await asyncio.wait_for(reader.read(1), 3) == b""
+        assert await asyncio.wait_for(reader.read(1), SECONDS) == b""
         writer.close()
     except (ssl.SSLError, ConnectionError):
         pass
-    await asyncio.sleep(0.05)
+    await until(lambda: server.refusals != before)
     return server.refusals - before == {"handshake": 1}
 
 

@@ -39,7 +39,7 @@ class Life:
                 sender=ASKER, request=request, commitment=commitment, spec=SPEC, reasons=()
             )
 
-        return asyncio.create_task(self.runner.ask(build, 2.0))
+        return asyncio.create_task(self.runner.ask(build, 60.0))
 
 
 @pytest.fixture

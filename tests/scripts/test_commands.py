@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cbor2
 import pytest
 from eth_account import Account
 
 from agent.formats.taskspec import FunctionRef, Limits, Receiver, TaskSpec
+from nodeclient.chain import abi
 from nodeclient.chain import deployment as deployments
 from nodeclient.core.case import Role
 from nodeclient.folder import create_folder
@@ -55,7 +58,7 @@ class Desk:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
     def result(self, command: str, *arguments: str, **how: Any) -> dict[str, Any]:
@@ -125,6 +128,59 @@ def test_deploy__anvil__file_says_everything(desk: Desk) -> None:
         receipt = desk.node.rpc("eth_getTransactionReceipt", "0x" + contract.tx_hash.hex())
         assert bytes.fromhex(receipt["contractAddress"][2:]) == contract.address
         assert int(receipt["blockNumber"], 16) == contract.block
+
+
+@pytest.mark.parametrize("name", deployments.CONTRACTS)
+def test_deploy__standard_json__alone_makes_the_deployed_code(
+    desk: Desk, name: str, tmp_path: Path
+) -> None:
+    """What an explorer does: compile the file, nothing else at hand, and compare with the chain."""
+    given = desk.folder / "deployment.sources" / f"{name}.json"
+    shutil.copy(given, tmp_path / "input.json")
+    compiler = Path(sys.executable).with_name("vyper-json")
+    done = subprocess.run(
+        [str(compiler), "input.json"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    output = json.loads(done.stdout)
+    assert "errors" not in output, output
+    made = output["contracts"][f"contracts/{name}.vy"][name]
+    assert made["userdoc"]["methods"]
+    assert made["devdoc"]["methods"]
+
+    contract = json.loads(desk.deployment.read_text())["contracts"][name]
+    creation = made["evm"]["bytecode"]["object"].removeprefix("0x")
+    types = abi.parse(made["abi"]).constructor
+    arguments = [unhex(value) for value in contract["arguments"]]
+    sent = desk.node.rpc("eth_getTransactionByHash", contract["tx"])["input"]
+    assert sent == "0x" + creation + abi.CODEC.encode(types, arguments).hex()
+
+    runtime = made["evm"]["deployedBytecode"]["object"].removeprefix("0x")
+    code = desk.node.rpc("eth_getCode", contract["address"], "latest").removeprefix("0x")
+    assert code.startswith(runtime)
+    # What follows are the immutables, as long as the compiler's own footer says.
+    footer = bytes.fromhex(creation)
+    size = int.from_bytes(footer[-2:], "big")
+    integrity, length, _, immutables, _ = cbor2.loads(footer[-size:-2])
+    assert (length, immutables) == (len(runtime) // 2, (len(code) - len(runtime)) // 2)
+    assert integrity.hex() == json.loads(given.read_text())["integrity"]
+
+
+def test_deploy__standard_json__names_no_path_of_this_machine(desk: Desk) -> None:
+    files = sorted((desk.folder / "deployment.sources").iterdir())
+    assert [file.stem for file in files] == sorted(deployments.CONTRACTS)
+    for file in files:
+        text = file.read_text()
+        assert str(ROOT) not in text
+        assert "site-packages" not in text
+        for path in json.loads(text)["sources"]:
+            assert path.split("/")[0] in ("contracts", "snekmate")
+
+
+def unhex(value: Any) -> Any:
+    """Constructor arguments of a deployment file as the codec takes them."""
+    if isinstance(value, str) and value.startswith("0x"):
+        return bytes.fromhex(value[2:])
+    return [unhex(part) for part in value] if isinstance(value, list) else value
 
 
 def test_deploy__local_network_of_ape__starts_its_own_anvil(desk: Desk, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def setup_sh(*words: str, path: str | None = None) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -80,6 +80,16 @@ def test_gas__every_transaction_about_the_task__is_counted(
     assert after["total"] == sum(gas for step, gas in after.items() if step != "total")
 
 
+def test_summary__executor_accepted_in_its_draw__is_accepted(
+    network: Network,  # noqa: F811
+    deployment: dict[str, Any],
+) -> None:
+    task = network.draw_accepting(network.reach("claimed"))
+    summary = verify_demo.summarise(network.chain.url, deployment, task.id, {})
+    assert summary["state"] == "ACCEPTED"
+    assert set(summary["gas"]) == {"post", "claim", "draw", "total"}
+
+
 def test_summary__task_nobody_claimed__is_expired(
     network: Network,  # noqa: F811
     deployment: dict[str, Any],
@@ -138,6 +148,6 @@ def test_summary__fault__exit_code_1_and_no_file(
         *("--out", str(tmp_path / "summary.json")),
         *(("--result", f"b={tmp_path / 'empty'}") if fault == "no result" else ()),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert not (tmp_path / "summary.json").exists()

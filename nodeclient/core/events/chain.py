@@ -60,10 +60,14 @@ class TaskClaimed(TaskEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitteeDrawn(TaskEvent):
-    """Executor and Committee are fixed; the order of ``members`` is the order of seats."""
+    """Executor and Committee are fixed; the order of ``members`` is the order of seats.
+
+    ``accepted``: the Executor drew itself, and accepted in the same transaction.
+    """
 
     executor: Address
     members: tuple[Address, ...]
+    accepted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

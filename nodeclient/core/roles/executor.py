@@ -2,6 +2,7 @@
 
 ::
 
+                   +- it accepts in its own draw ---v
     WATCHING -> LEADING -> DRAWN -> ACCEPTING -> BOOTING -> PREPARING -> GATHERING -> PROVING
        |           |                                ^                                    |
      CLOSED      CLOSED                             | AFTER             POLLING <--------+
@@ -17,128 +18,54 @@ cannot be repaired, because no owner releases a second key: the Node gives up an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.formats.hashes import sha256
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
-from nodeclient.core.roles.table import Actions, build_table
-from nodeclient.core.types import ZERO_ADDRESS, Address, Ballot, Phase, Statement
+from nodeclient.core.roles.execution import (
+    AT_REST,
+    ENDED,
+    ON_MACHINE,
+    SEATED,
+    Executor,
+    State,
+    Step,
+)
+from nodeclient.core.roles.race import (
+    on_block_while_leading,
+    on_block_while_watching,
+    on_claim_rejected,
+    on_claimed,
+    on_draw_rejected,
+    on_ticket,
+    on_vetted_before_the_draw,
+)
+from nodeclient.core.roles.table import build_table
+from nodeclient.core.types import Ballot, Phase, TaskState
 
 if TYPE_CHECKING:
     from nodeclient.core.case import Case, Me
 
-
-class State(StrEnum):
-    """Where the Executor stands in a Task."""
-
-    WATCHING = "watching"
-    LEADING = "leading"
-    DRAWN = "drawn"
-    ACCEPTING = "accepting"
-    BOOTING = "booting"
-    PREPARING = "preparing"
-    GATHERING = "gathering"
-    PROVING = "proving"
-    POLLING = "polling"
-    ADMITTING = "admitting"
-    RUNNING = "running"
-    CLEANING = "cleaning"
-    FINISHING = "finishing"
-    DONE = "done"
-    GAVE_UP = "gave up"
-    CLOSED = "closed"
-
-
-ENDED = (State.DONE, State.CLOSED)
-SEATED = tuple(s for s in State if s not in (State.WATCHING, State.LEADING, *ENDED))
-AT_REST = (State.GAVE_UP, *ENDED)
-ON_MACHINE = (State.BOOTING, State.PREPARING, State.GATHERING, State.PROVING, State.POLLING)
-
-
-@dataclass(frozen=True, slots=True)
-class Executor:
-    """Data of the role. ``resume`` is the root-sealed record that finds the Machine again."""
-
-    state: State = State.WATCHING
-    evaluating: bool = False
-    claim_at: int | None = None
-    ticket: int = 0
-    claimed: bool = False
-    drawing: bool = False
-    spec: bytes = b""
-    phase: Phase = Phase.BEFORE
-    attempt: int = 0
-    resume: bytes = b""
-    session_hash: bytes = b""
-    nonces: tuple[tuple[Address, bytes], ...] = ()
-    statement: Statement | None = None
-    keys: tuple[str, ...] = ()
-    outcome: bytes = b""
-    during: tuple[tuple[Address, bytes, bytes], ...] = ()
-    transcript: bytes = b""
-    reason: str = ""
-
-
-Step = tuple[Executor, Actions]
-
-
-def on_block_while_watching(role: Executor, event: ev.BlockSeen, case: Case, me: Me) -> Step:
-    """Evaluate the ticket once alpha exists; claim in the block that the ticket allows."""
-    task, number = case.on_chain(), event.block.number
-    if number > me.parameters.draw_end(task):
-        return replace(role, state=State.CLOSED), ()
-    if number > me.parameters.claim_end(task):
-        return role, ()
-    if not role.evaluating and number > me.parameters.entropy_block(task):
-        asked = do.EvaluateTicket(commitment=case.commitment, task=task)
-        return replace(role, evaluating=True), (asked,)
-    due = role.claim_at is not None and number >= role.claim_at and not role.claimed
-    beaten = task.executor != ZERO_ADDRESS and task.ticket <= role.ticket
-    if due and not beaten:
-        claim = do.SubmitClaim(commitment=case.commitment, task=task, at=number)
-        return replace(role, claimed=True), (claim,)
-    return role, ()
-
-
-def on_ticket(role: Executor, event: ev.TicketEvaluated, case: Case, me: Me) -> Step:
-    return replace(role, claim_at=event.claim_at, ticket=event.ticket), ()
-
-
-def on_claim_rejected(role: Executor, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
-    """Somebody claimed in between: look again in the next block, with the Task as it then is."""
-    return replace(role, claimed=False if event.order == "claim" else role.claimed), ()
-
-
-def on_claimed(role: Executor, event: ev.TaskClaimed, case: Case, me: Me) -> Step:
-    """Lead, or fall back behind a lower ticket."""
-    if event.leader == me.address:
-        return replace(role, state=State.LEADING, drawing=False), ()
-    return replace(role, state=State.WATCHING), ()
-
-
-def on_block_while_leading(role: Executor, event: ev.BlockSeen, case: Case, me: Me) -> Step:
-    """The leader draws, once: the order outlives a restart, and blocks pass while it waits."""
-    task, number = case.on_chain(), event.block.number
-    if number > me.parameters.draw_end(task):
-        return replace(role, state=State.CLOSED), ()
-    opens = me.parameters.draw_entropy_block(task)
-    if number <= opens or role.drawing:
-        return role, ()
-    draw = do.SubmitDraw(commitment=case.commitment, task=task, at=number)
-    return replace(role, drawing=True), (draw,)
-
-
-def on_draw_rejected(role: Executor, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
-    """Tried again in the next block while the window lasts."""
-    return replace(role, drawing=False if event.order == "draw" else role.drawing), ()
+__all__ = ["TABLE", "Executor", "State"]
 
 
 def on_drawn(role: Executor, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
-    mine = event.executor == me.address
-    return replace(role, state=State.DRAWN if mine else State.CLOSED), ()
+    """Go on as far as the TaskSpec, which may have come before the draw, allows."""
+    if event.executor != me.address:
+        return replace(role, state=State.CLOSED), ()
+    if role.reason:
+        return replace(role, state=State.GAVE_UP), ()
+    return take_up(role, case) if role.willing else (replace(role, state=State.DRAWN), ())
+
+
+def take_up(role: Executor, case: Case) -> Step:
+    """Boot for what the own draw accepted; otherwise accept first."""
+    if case.state is TaskState.ACCEPTED:
+        return boot(role, case, Phase.BEFORE, attempt=1)
+    accept = do.SubmitAccept(commitment=case.commitment, task=case.on_chain())
+    return replace(role, state=State.ACCEPTING), (accept,)
 
 
 def on_drawn_again(role: Executor, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
@@ -150,16 +77,21 @@ def on_drawn_again(role: Executor, event: ev.CommitteeDrawn, case: Case, me: Me)
         return on_ended(role, event, case, me)
     if role.state in (State.DRAWN, State.GAVE_UP):
         return role, ()
+    if case.state is TaskState.ACCEPTED:
+        return take_up(role, case) if role.state is State.ACCEPTING else (role, ())
     return role, (do.SubmitAccept(commitment=case.commitment, task=case.on_chain()),)
 
 
 def on_drawn_after_all(role: Executor, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
     """Out of the race on the chain as it was; a reorganised one may have drawn this Node."""
-    return (Executor(state=State.DRAWN) if event.executor == me.address else role), ()
+    if event.executor != me.address:
+        return role, ()
+    # What was vetted stays so: the same order is not carried out twice.
+    return on_drawn(Executor(spec=role.spec, willing=role.willing), event, case, me)
 
 
 def on_brief(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:
-    """The opening is here: look whether this Node can run it."""
+    """The opening is here, to a leader or after the draw: look whether this Node can run it."""
     answer = do.Reply(commitment=case.commitment, request=event.request)
     if role.spec:
         return role, (answer,)
@@ -168,8 +100,8 @@ def on_brief(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Ste
 
 
 def on_brief_too_early(role: Executor, event: ev.BriefReceived, case: Case, me: Me) -> Step:
-    """The sender saw the draw before this Node did: it sends again."""
-    refusal = "this node was not drawn for the task, as far as it sees"
+    """The sender saw the claim or the draw before this Node did: it sends again."""
+    refusal = "this node neither leads the task nor was drawn for it, as far as it sees"
     reply = do.Reply(commitment=case.commitment, request=event.request, refusal=refusal)
     return role, (reply,)
 
@@ -182,8 +114,7 @@ def on_vetted(role: Executor, event: ev.TaskVetted, case: Case, me: Me) -> Step:
     """Accept what this Node can run; leave the rest to the deadline, which slashes nobody."""
     if event.reasons:
         return replace(role, state=State.GAVE_UP, reason="; ".join(event.reasons)), ()
-    accept = do.SubmitAccept(commitment=case.commitment, task=case.on_chain())
-    return replace(role, state=State.ACCEPTING), (accept,)
+    return take_up(replace(role, willing=True), case)
 
 
 def on_accepted(role: Executor, event: ev.TaskAccepted, case: Case, me: Me) -> Step:
@@ -361,7 +292,10 @@ TABLE = build_table(
         (State.LEADING, ev.BlockSeen): on_block_while_leading,
         (State.LEADING, ev.TransactionRejected): on_draw_rejected,
         (State.WATCHING, ev.BriefReceived): on_brief_too_early,
-        (State.LEADING, ev.BriefReceived): on_brief_too_early,
+        (State.LEADING, ev.BriefReceived): on_brief,
+        (State.LEADING, ev.TaskVetted): on_vetted_before_the_draw,
+        # A reorganised chain may take the lead away meanwhile.
+        (State.WATCHING, ev.TaskVetted): on_vetted_before_the_draw,
         (State.DRAWN, ev.BriefReceived): on_brief,
         (State.DRAWN, ev.TaskVetted): on_vetted,
         (State.ACCEPTING, ev.TaskAccepted): on_accepted,

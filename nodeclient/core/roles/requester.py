@@ -1,5 +1,8 @@
 """The requester: gathers consents, posts, sends the TaskSpec, and ends what others let lie.
 
+The leader gets the TaskSpec once the race is over, so that its draw can accept; the Committee when
+it is drawn.
+
 ::
 
     CONSENTING -> POSTING -> POSTED -> BRIEFING -> WAITING -> DONE | FAILED
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.roles.table import Actions, build_table, ignored
-from nodeclient.core.types import ZERO_ADDRESS, TaskState
+from nodeclient.core.types import ZERO_ADDRESS, Address, TaskState
 
 if TYPE_CHECKING:
     from nodeclient.core.case import Case, Me
@@ -45,7 +48,8 @@ EXPIRE_PAUSE = 5  # blocks until an expiry that was refused is tried again
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Data of the role. Fees in wei; ``post`` False: somebody else sends the transaction."""
+    """Data of the role. Fees in wei; ``post`` False: somebody else sends the transaction;
+    ``briefed``: the leader to which the TaskSpec goes before the draw."""
 
     spec: bytes
     committee_size: int
@@ -59,6 +63,7 @@ class Requester:
     expiring: bool = False
     expire_tried_at: int = 0
     draw_tried_at: int = 0
+    briefed: Address = ZERO_ADDRESS
     outcome: bytes = b""
 
 
@@ -126,17 +131,23 @@ def on_drawn(role: Requester, event: ev.CommitteeDrawn, case: Case, me: Me) -> S
     if role.post and case.on_chain().requester != me.address:
         # A reorganisation after the own posting let somebody else's in.
         return stolen(role)
-    order = do.SendBrief(
-        commitment=case.commitment,
-        task=case.on_chain(),
-        executor=event.executor,
-        members=event.members,
-        spec=role.spec,
-        consents=role.consents,
-    )
+    order = send_brief(role, case, event.members)
     # A reorganised chain may tell another draw: to whom it is news, the TaskSpec goes.
     again = role.state is State.WAITING
     return replace(role, state=State.WAITING if again else State.BRIEFING), (order,)
+
+
+def send_brief(role: Requester, case: Case, members: tuple[Address, ...]) -> do.SendBrief:
+    """The order to send the TaskSpec to the leader or Executor, and to members."""
+    task = case.on_chain()
+    return do.SendBrief(
+        commitment=case.commitment,
+        task=task,
+        executor=task.executor,
+        members=members,
+        spec=role.spec,
+        consents=role.consents,
+    )
 
 
 def on_briefed(role: Requester, event: ev.ActionDone, case: Case, me: Me) -> Step:
@@ -159,6 +170,19 @@ def on_block(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
         return role, ()
     order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=event.block.number)
     return replace(role, expiring=True, expire_tried_at=event.block.number), (order,)
+
+
+def on_block_while_posted(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
+    """Once no lower ticket can come, the leader gets the TaskSpec; a reorganisation's next one too.
+
+    It sees it in any case, unless it keeps the draw from everybody; the Committee is not known yet.
+    """
+    task = case.on_chain()
+    led = task.executor not in (ZERO_ADDRESS, role.briefed)
+    if led and me.parameters.claim_end(task) <= event.block.number:
+        briefing = replace(role, briefed=task.executor)
+        return briefing, (send_brief(role, case, members=()),)
+    return on_block(role, event, case, me)
 
 
 def on_rejected(role: Requester, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
@@ -197,6 +221,7 @@ TABLE = build_table(
         (State.CONSENTING, ev.ConsentsGathered): on_consents,
         (State.CONSENTING, ev.ConsentRefused): on_refused,
         (State.POSTING, ev.TransactionRejected): on_post_rejected,
+        (State.POSTED, ev.BlockSeen): on_block_while_posted,
         (State.BRIEFING, ev.ActionDone): on_briefed,
         (State.DONE, ev.OutcomeLearned): on_learned,
         (State.DONE, ev.OutcomeDenied): ignored,
@@ -205,7 +230,7 @@ TABLE = build_table(
         ev.TaskOrdered: (tuple(State), on_ordered_again),
         ev.TaskPosted: ((State.CONSENTING, State.POSTING, State.REFUSED), on_posted),
         ev.CommitteeDrawn: (OPEN, on_drawn),
-        ev.BlockSeen: (OPEN, on_block),
+        ev.BlockSeen: ((State.BRIEFING, State.WAITING), on_block),
         ev.TransactionRejected: (OPEN, on_rejected),
         ev.TaskSettled: (OPEN, on_settled),
         ev.TaskFailed: (OPEN, on_failed),

@@ -87,13 +87,19 @@ def effects(services: Services, honest: Mapping[type, Effect]) -> dict[Key, Effe
             await asyncio.sleep(0)
         return await honest[type(action)](action, emit)
 
+    async def draw_and_halt(action: do.SubmitDraw, emit: Emit) -> ev.OutcomeEvent | None:
+        """Draw, promise nothing, and fall silent."""
+        if Role.EXECUTOR in services.me.roles:
+            await honest[do.SubmitDraw](replace(action, accept=False), emit)
+        return await halt(action, emit)
+
     return {
         **lying(Rogue.OTHER_FUNCTION),
         **lying(Rogue.OTHER_IMAGE),
         (do.BootMachine, Rogue.OTHER_AGENT): boot_modified,
         (do.TakeEvidence, Rogue.OLD_NONCE): old_nonce,
         (do.SubmitDraw, Rogue.HALT_LEADING): halt,
-        (do.VetTask, Rogue.HALT_DRAWN): halt,
+        (do.SubmitDraw, Rogue.HALT_DRAWN): draw_and_halt,
         (do.BootMachine, Rogue.HALT_ACCEPTED): halt,
         (do.WatchMachine, Rogue.HALT_ADMITTED): halt,
     }

@@ -50,7 +50,7 @@ def ask(
         client: PeerClient, contact: Contact, method: str, message: object
     ) -> bytes | PeerError:
         try:
-            return await client.request(contact, method, pack(message), 20.0)
+            return await client.request(contact, method, pack(message), 60.0)
         except PeerError as error:
             return error
 

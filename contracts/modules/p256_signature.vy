@@ -7,6 +7,9 @@
 @dev    Zymkeys, TPMs and software roots sign with this curve; the EVM's ecrecover does not know
         it.
 
+        The file is not called `p256`: a Standard JSON input may hold no two files of one name, and
+        snekmate's is called that.
+
         WHAT IS REFUSED BEFORE EITHER PATH, so that both agree
         - s above N/2. For each signature (r, s), (r, N - s) verifies as well; only one of them
           may count, and roots hand out the low one.

@@ -1,0 +1,107 @@
+"""The embedded network's chain: it waits for those who read along, and for nobody who is down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from nodeclient.core.types import BlockRef
+from nodeclient.store import Store
+from scripts.embedded import chain as module
+from scripts.embedded.chain import AnvilChain
+from scripts.embedded.network import Network
+from scripts.embedded.node import NodeProcess
+
+
+@contextmanager
+def running(folder: Path, kept_up: Callable[[int], bool]) -> Iterator[AnvilChain]:
+    chain = AnvilChain(folder / "chain.json", 0.02, kept_up)
+    chain.start()
+    try:
+        yield chain
+    finally:
+        chain.stop()
+
+
+@pytest.mark.chain
+def test_blocks__readers_are_behind__the_chain_is_two_ahead_and_waits(tmp_path: Path) -> None:
+    seen = [5]
+    with running(tmp_path, lambda height: height <= seen[0]) as chain:
+        chain.wait_for(7)
+        time.sleep(0.5)
+        assert chain.height() == 7
+        seen[0] = 6
+        chain.wait_for(8)
+        time.sleep(0.5)
+        assert chain.height() == 8
+
+
+@pytest.mark.chain
+def test_blocks__reader_stays_behind__stops_nobody_else_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEEP_UP_SECONDS", 0.1)
+    with running(tmp_path, lambda _: False) as chain:
+        chain.wait_for(3)
+
+
+@pytest.mark.chain
+def test_held__only_who_holds_it_makes_blocks(tmp_path: Path) -> None:
+    with running(tmp_path, lambda _: True) as chain:
+        chain.wait_for(2)
+        with chain.held():
+            before = chain.height()
+            time.sleep(0.5)
+            assert chain.height() == before
+            chain.mine(3)
+            assert chain.height() == before + 3
+        chain.wait_for(before + 5)
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process in the place of a daemon."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_kept_up__asks_those_who_run(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    network = Network(tmp_path, ("one",), ("other",))
+    one, other = network.nodes["one"], network.nodes["other"]
+    assert network._kept_up(1), "nobody runs"
+    one._process = sleeper
+    assert not network._kept_up(1), "it has seen nothing yet"
+    one.folder.mkdir(parents=True)
+    store = Store(one.folder / "node.db", bytes(32))
+    assert one.reached() == -1
+    store.reach(BlockRef(4, bytes(32), 0))
+    assert [network._kept_up(height) for height in (3, 4, 5)] == [True, True, False]
+    store.close()
+    assert not other.awake
+
+
+def test_halted__is_not_waited_for_until_it_goes_on(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    node = NodeProcess("one", tmp_path)
+    assert not node.awake
+    node._process = sleeper
+    assert (node.awake, node.halted) == (True, False)
+    os.kill(sleeper.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, sleeper.pid, os.WSTOPPED)
+    assert (node.awake, node.halted) == (False, True)
+    os.kill(sleeper.pid, signal.SIGCONT)
+    os.waitid(os.P_PID, sleeper.pid, os.WCONTINUED)
+    assert node.awake
+    sleeper.kill()
+    sleeper.wait()
+    assert (node.awake, node.halted) == (False, False)
