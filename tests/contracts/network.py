@@ -96,6 +96,9 @@ class Network:
     requester: str
     outsider: str
     nodes: dict[str, NodeKeys] = field(default_factory=dict)
+    executor_fee: int = EXECUTOR_FEE  # wei that a posting offers
+    member_fee: int = MEMBER_FEE
+    posting_fee: int = POSTING_FEE
 
     @classmethod
     def deploy(cls, chain: Chain, **changed: Any) -> Network:
@@ -244,12 +247,13 @@ class Network:
 
     def post_call(self, commitment: bytes, k: int = 3, class_id: int = 0) -> ContractFunction:
         """The call `post` with the usual fees."""
-        return self.market.functions.post(commitment, k, class_id, EXECUTOR_FEE, MEMBER_FEE)
+        fees = (self.executor_fee, self.member_fee)
+        return self.market.functions.post(commitment, k, class_id, *fees)
 
     def post(self, label: str = "task", k: int = 3, class_id: int = 0) -> Task:
         """Post a task for the requester."""
         commitment = bytes(Web3.keccak(text=f"{label}/{self.block}"))
-        value = POSTING_FEE + EXECUTOR_FEE + k * MEMBER_FEE
+        value = self.posting_fee + self.executor_fee + k * self.member_fee
         receipt = self.send(self.requester, self.post_call(commitment, k, class_id), value)
         (posted,) = self.market.events.TaskPosted().process_receipt(receipt, DISCARD)
         number = receipt["blockNumber"]
@@ -258,30 +262,31 @@ class Network:
             commitment=commitment,
             requester=self.requester,
             posted_at=number,
-            executor_fee=EXECUTOR_FEE,
-            member_fee=MEMBER_FEE,
+            executor_fee=self.executor_fee,
+            member_fee=self.member_fee,
             committee_size=k,
             class_id=class_id,
             step_at=number,
         )
 
-    def alpha(self, task: Task) -> bytes:
-        """The VRF input of a task, once its entropy block exists."""
+    def alpha(self, task: Task, node: str) -> bytes:
+        """The VRF input of a node for a task, once its entropy block exists."""
         values = [
             tagged("sealrun/alpha/v1"), self.chain.w3.eth.chain_id, self.market.address, task.id,
-            self.prevrandao(task.posted_at + DELAY),
+            node, self.prevrandao(task.posted_at + DELAY),
         ]  # fmt: skip
-        types = ["bytes32", "uint256", "address", "uint256", "bytes32"]
+        types = ["bytes32", "uint256", "address", "uint256", "address", "bytes32"]
         return bytes(Web3.keccak(encode(types, values)))
 
     def beta(self, task: Task, keys: NodeKeys) -> bytes:
         """A node's VRF output for a task."""
         suite = ecvrf.SECP256K1_TAI
-        return ecvrf.proof_to_hash(suite, ecvrf.prove(suite, keys.vrf, self.alpha(task)))
+        alpha = self.alpha(task, keys.address)
+        return ecvrf.proof_to_hash(suite, ecvrf.prove(suite, keys.vrf, alpha))
 
     def claim_call(self, task: Task, keys: NodeKeys) -> ContractFunction:
         """The call `claim` with the right header and proof."""
-        proof = vrf_witness.prove(keys.vrf, self.alpha(task)).as_tuple()
+        proof = vrf_witness.prove(keys.vrf, self.alpha(task, keys.address)).as_tuple()
         header = self.header_of(task.posted_at + DELAY)
         return self.market.functions.claim(task.as_tuple(), header, proof)
 

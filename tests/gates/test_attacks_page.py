@@ -18,7 +18,9 @@ def test_page__tables__are_those_of_the_attacks() -> None:
     assert between.strip() == tables().strip(), "run: python -m tests.contracts.attacks.page"
 
 
-@pytest.mark.parametrize("removal", sorted(set(REMOVALS), key=lambda one: one.name), ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "removal", sorted(set(REMOVALS), key=lambda one: one.name), ids=lambda one: one.name
+)
 def test_removal__its_text__stands_once_in_the_source(removal: Removal) -> None:
     assert (ROOT / "contracts" / removal.file).read_text().count(removal.old) == 1
     assert removal.old != removal.new

@@ -51,7 +51,7 @@ class Removal:
 
     `name` is unique; `defence` says in words what it is; `file` is a source below `contracts/`;
     `old` stands in it exactly once and is replaced by `new`. For a module, `contract` names the
-    contract that is attacked through it.
+    contract that is attacked through it. `also` are further pieces, where the defence is double.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Removal:
     old: str
     new: str
     contract: str = ""
+    also: tuple[tuple[str, str], ...] = ()
 
     @property
     def target(self) -> str:
@@ -131,10 +132,13 @@ def without(removal: Removal) -> dict[str, Any]:
         AssertionError: the text does not stand exactly once in its source, or without it the
             contract would keep its state elsewhere.
     """
-    source = (ROOT / "contracts" / removal.file).read_text()
-    count = source.count(removal.old)
-    assert count == 1, f"{removal.name}: its text stands {count} times in {removal.file}; mend it"
-    changed = source.replace(removal.old, removal.new)
+    changed = (ROOT / "contracts" / removal.file).read_text()
+    for old, new in ((removal.old, removal.new), *removal.also):
+        count = changed.count(old)
+        assert count == 1, (
+            f"{removal.name}: its text stands {count} times in {removal.file}; mend it"
+        )
+        changed = changed.replace(old, new)
     output = _compiled(removal.target, removal.file, changed)
     assert output["layout"] == _layout(removal.target), (
         f"{removal.name}: moves the contract's state"
