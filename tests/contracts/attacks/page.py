@@ -53,7 +53,7 @@ def _row(name: str, file: str, known: Attack) -> str:
     removal = known.removal
     cells = (
         known.story.rstrip("."),
-        removal.defence,
+        f"`{Path(removal.file).stem}`: {removal.defence}",
         f"`{known.refusal}`",
         f"`{removal.name}`",
         f"[`{name.removeprefix('test_')}`]({file})",

@@ -48,7 +48,7 @@ RACE_ENTROPY: Final = Removal(
 )
 HEADER_HASH: Final = Removal(
     "header-hash",
-    "`entropy`: the header's keccak is what the history contract holds",
+    "the header's keccak is what the history contract holds",
     "modules/entropy.vy",
     'assert convert(answer, bytes32) == keccak256(block_header), "entropy: not the header"',
     "pass",
@@ -56,7 +56,7 @@ HEADER_HASH: Final = Removal(
 )
 TASK_HASH: Final = Removal(
     "task-hash",
-    "`TaskMarket`: a Task in calldata hashes to what is stored",
+    "a Task in calldata hashes to what is stored",
     "TaskMarket.vy",
     "slot >> 40 == convert(keccak256(abi_encode(task)), uint256) >> 40",
     "slot >> 40 != 0",

@@ -26,37 +26,37 @@ def removal(name: str, defence: str, old: str, new: str) -> Removal:
 
 COUNTER: Final = removal(
     "ecvrf-counter",
-    "`ecvrf`: every counter before the one used is proved to give no point",
+    "every counter before the one used is proved to give no point",
     'assert x >= P and root == 0, "ecvrf: counter not proved invalid"',
     "pass",
 )
 CHALLENGE: Final = removal(
     "ecvrf-challenge",
-    "`ecvrf`: c is the hash of all points",
+    "c is the hash of all points",
     'assert proof.c == convert(challenge, uint256) >> 128, "ecvrf: challenge"',
     "pass",
 )
 C_GAMMA: Final = removal(
     "ecvrf-c-gamma",
-    "`ecvrf`: c times Gamma by ecrecover, which knows no point off the curve",
+    "c times Gamma by ecrecover, which knows no point off the curve",
     '<< 96 == 0, "ecvrf: cGamma"',
     '<< 256 == 0, "ecvrf: cGamma"',
 )
 U_POINT: Final = removal(
     "ecvrf-u",
-    "`ecvrf`: U by ecrecover from the registered key",
+    "U by ecrecover from the registered key",
     '<< 96 == 0, "ecvrf: U"',
     '<< 256 == 0, "ecvrf: U"',
 )
 S_H: Final = removal(
     "ecvrf-s-h",
-    "`ecvrf`: s times H by ecrecover",
+    "s times H by ecrecover",
     '<< 96 == 0, "ecvrf: sH"',
     '<< 256 == 0, "ecvrf: sH"',
 )
 SLOPE: Final = removal(
     "ecvrf-slope",
-    "`ecvrf`: the slope is that of the chord, so V follows from sH and cGamma",
+    "the slope is that of the chord, so V follows from sH and cGamma",
     ') == uint256_addmod(proof.sh_y, proof.cg_y, P), "ecvrf: slope"',
     ') != P, "ecvrf: slope"',
 )

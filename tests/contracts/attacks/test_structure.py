@@ -11,7 +11,7 @@ from tests.contracts.signing import BEFORE, CONTRAINDICATED, Vote
 
 FREEZE: Final = Removal(
     "frozen-draw",
-    "`NodeRegistry`: the draw stands still while a committee could be known and is not drawn",
+    "the draw stands still while a committee could be known and is not drawn",
     "NodeRegistry.vy",
     "    if task != 0:\n        raw_revert(",
     "    if task == max_value(uint256):\n        raw_revert(",

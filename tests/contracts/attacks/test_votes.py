@@ -10,6 +10,7 @@ from eth_account import Account
 from web3.contract.contract import ContractFunction
 
 from nodeclient.core.curves import SECP256K1
+from nodeclient.core.digests import vote_digest
 from tests.contracts.attacks.harness import Removal, attack
 from tests.contracts.network import NOBODY, UNIT, Ballot, Network, Refused, Task
 from tests.contracts.signing import (
@@ -94,7 +95,7 @@ LOW_S: Final = votes(
 )
 COMMITTEE: Final = Removal(
     "committee-hash",
-    "`TaskMarket`: the committee in calldata hashes to what was drawn",
+    "the committee in calldata hashes to what was drawn",
     "TaskMarket.vy",
     "    self._check_deadline(task, state)\n"
     '    assert keccak256(abi_encode(committee)) == task.committee, "market: not the committee"',
@@ -320,13 +321,55 @@ def test_vote__counted_that_nobody_cast__refused(network: Network) -> None:
 
 
 def account_for(digest: bytes, s: int) -> NodeKeys:
-    """A node whose account's signature of a digest can have this s: made for it, nonce first."""
+    """A node whose account can sign this digest with this s: nonce first, then the key."""
     nonce = 0xC0FFEE
     point = SECP256K1.combine((nonce, SECP256K1.generator))
     assert point is not None
     secret = (s * nonce - int.from_bytes(digest, "big")) * pow(point[0], -1, SECP256K1_N)
     account = Account.from_key((secret % SECP256K1_N).to_bytes(32, "big"))
     return replace(NodeKeys.derive("malleable"), account=account)
+
+
+@attack("votes: malleable signature", LOW_S)
+def test_vote__signature_flipped__refused(network: Network) -> None:
+    """A second signature (r, N - s), which nobody made, stands for a vote
+
+    For it to fit the compact form at all, s must lie within 2^127 of N/2: so the member's key is
+    made for one vote about the next task, whose id is known, with the s that is wanted.
+    """
+    vote = Vote(1, BEFORE, bytes(32), verdict=CONTRAINDICATED)
+    ledger = bytes.fromhex(network.attestation.address[2:])
+    s = SECP256K1_N // 2 - 5
+    member = account_for(vote_digest(network.chain.w3.eth.chain_id, ledger, vote), s)
+    network.fund(member.address)
+    row, contact, signature = network.registration(member)
+    call = network.registry.functions.register(row, contact, True, *signature)
+    network.send(member.address, call, UNIT)
+    network.nodes[member.address] = member
+    executor = next(iter(network.nodes.values()))
+    task = network.draw(network.claim(network.post(k=8), executor))
+    verdict, until, bits, signatures = network.ballot(task, vote)
+    seat = task.members.index(member.address)
+    point = SECP256K1.combine((0xC0FFEE, SECP256K1.generator))
+    assert point is not None
+    for parity in (0, 1):
+        signatures[seat] = point[0], (SECP256K1_N - s) | parity << 255
+        call = network.market.functions.refuse(
+            task.as_tuple(),
+            list(task.members),
+            BEFORE,
+            1,
+            bytes(32),
+            (verdict, until, bits, signatures),
+        )
+        try:
+            network.send(network.outsider, call)
+        except Refused as refusal:
+            stopped = refusal
+        else:
+            assert network.state(task) == 6
+            return
+    raise stopped
 
 
 # --- verdicts -----------------------------------------------------------------------------------
