@@ -13,19 +13,19 @@ from tests.contracts.signing import NodeKeys, tagged
 SUITE = ecvrf.SECP256K1_TAI
 
 
-def alpha_of(network: Network, task: Task, word: bytes) -> bytes:
-    """The VRF input of a task if `word` were the randomness of its race."""
+def alpha_of(network: Network, task: Task, keys: NodeKeys, word: bytes) -> bytes:
+    """The VRF input of a node if `word` were the randomness of the race."""
     values = [
         tagged("sealrun/alpha/v1"), network.chain.w3.eth.chain_id, network.market.address, task.id,
-        word,
+        keys.address, word,
     ]  # fmt: skip
-    types = ["bytes32", "uint256", "address", "uint256", "bytes32"]
+    types = ["bytes32", "uint256", "address", "uint256", "address", "bytes32"]
     return bytes(Web3.keccak(encode(types, values)))
 
 
 def beta_of(network: Network, task: Task, keys: NodeKeys, word: bytes) -> bytes:
     """A node's VRF output if `word` were the randomness of the race."""
-    proof = ecvrf.prove(SUITE, keys.vrf, alpha_of(network, task, word))
+    proof = ecvrf.prove(SUITE, keys.vrf, alpha_of(network, task, keys, word))
     return ecvrf.proof_to_hash(SUITE, proof)
 
 
@@ -56,7 +56,7 @@ def claim_with(
     network: Network, task: Task, keys: NodeKeys, header: bytes, word: bytes
 ) -> ContractFunction:
     """The call `claim` with any header, and a true proof for randomness it is said to hold."""
-    proof = vrf_witness.prove(keys.vrf, alpha_of(network, task, word)).as_tuple()
+    proof = vrf_witness.prove(keys.vrf, alpha_of(network, task, keys, word)).as_tuple()
     return network.market.functions.claim(task.as_tuple(), header, proof)
 
 

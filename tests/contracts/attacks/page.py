@@ -17,9 +17,7 @@ from tests.contracts.attacks.harness import Attack
 PAGE: Final = ROOT / "docs" / "attacks.md"
 BEGIN: Final = "<!-- begin: python -m tests.contracts.attacks.page -->"
 END: Final = "<!-- end -->"
-_HEAD: Final = (
-    "| the attacker | is stopped by | with | removed as | test |\n|---|---|---|---|---|\n"
-)
+_HEAD: Final = "| the attacker | is stopped by | with | removal | test |\n|---|---|---|---|---|\n"
 
 
 def modules() -> Iterator[ModuleType]:
@@ -53,7 +51,7 @@ def _row(name: str, file: str, known: Attack) -> str:
     removal = known.removal
     cells = (
         known.story.rstrip("."),
-        f"`{Path(removal.file).stem}`: {removal.defence}",
+        removal.defence,
         f"`{known.refusal}`",
         f"`{removal.name}`",
         f"[`{name.removeprefix('test_')}`]({file})",

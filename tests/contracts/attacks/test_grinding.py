@@ -18,6 +18,7 @@ from tests.contracts.attacks.chance import (
     ticket_of,
 )
 from tests.contracts.attacks.harness import Removal, attack
+from tests.contracts.attacks.test_collusion import FEE, ONE_AT_A_TIME
 from tests.contracts.network import (
     CLAIM_WINDOW,
     DELAY,
@@ -34,21 +35,21 @@ from tests.contracts.signing import NodeKeys
 
 DRAW_ENTROPY: Final = Removal(
     "draw-of-this-block",
-    "`draw` takes the randomness of one fixed block, not of the block it lands in",
+    "`TaskMarket.draw` takes the randomness of one fixed block, not of the block it lands in",
     "TaskMarket.vy",
     "entropy.prevrandao_of(at, block_header))",
     "block.prevrandao)",
 )
 RACE_ENTROPY: Final = Removal(
     "race-of-any-block",
-    "`claim` asks for the randomness of one fixed block",
+    "`TaskMarket.claim` asks for the randomness of one fixed block",
     "TaskMarket.vy",
     "entropy.prevrandao_of(task.posted_at + ENTROPY_DELAY, block_header)",
     "entropy.prevrandao_of(block.number - 1, block_header)",
 )
 HEADER_HASH: Final = Removal(
     "header-hash",
-    "the header's keccak is what the history contract holds",
+    "`entropy`: the header's keccak is what the history contract holds",
     "modules/entropy.vy",
     'assert convert(answer, bytes32) == keccak256(block_header), "entropy: not the header"',
     "pass",
@@ -56,49 +57,28 @@ HEADER_HASH: Final = Removal(
 )
 TASK_HASH: Final = Removal(
     "task-hash",
-    "a Task in calldata hashes to what is stored",
+    "`TaskMarket`: a Task in calldata hashes to what is stored",
     "TaskMarket.vy",
     "slot >> 40 == convert(keccak256(abi_encode(task)), uint256) >> 40",
     "slot >> 40 != 0",
 )
 CLAIMS_END: Final = Removal(
     "claims-end",
-    "`claim`: closed before the entropy of the draw exists",
+    "`TaskMarket.claim` is closed before the entropy of the draw exists",
     "TaskMarket.vy",
     'assert block.number < opens + CLAIM_WINDOW, "market: claims are closed"',
     "pass",
 )
-POSTING: Final = Removal(
-    "posting-fee",
-    "`post`: every task costs the posting fee, whatever happens to it",
-    "TaskMarket.vy",
-    "msg.value == POSTING_FEE + executor_fee + committee_size * member_fee",
-    "msg.value == executor_fee + committee_size * member_fee",
-)
-ALPHA_TASK: Final = Removal(
-    "alpha-without-task",
-    "`claim`: the VRF input names the task",
-    "TaskMarket.vy",
-    "            self,\n            task.id,\n            entropy",
-    "            self,\n            convert(1, uint256),\n            entropy",
-)
-ENGAGED: Final = Removal(
-    "engaged",
-    "`ReputationLedger.engage`: a node leads or runs one task at a time",
-    "ReputationLedger.vy",
-    'assert slot & ENGAGED == 0, "reputation: node is engaged"',
-    "pass",
-)
 FIXED: Final = Removal(
     "fixed-before-posting",
-    "`NodeRegistry.terms`: key, tier and status were fixed before the posting",
+    "`NodeRegistry.terms` wants key, tier and status fixed before the posting",
     "NodeRegistry.vy",
     'assert (packed >> 72) & (2**40 - 1) < posted_at, "registry: node changed after the posting"',
     "pass",
 )
 GAIN_LATER: Final = Removal(
     "gain-at-once",
-    "`ReputationLedger.factor_at`: reputation at the posting or now, whichever is lower",
+    "`ReputationLedger.factor_at` takes the reputation at the posting or now, whichever is lower",
     "ReputationLedger.vy",
     "    return FACTOR_FLOOR + lowest",
     "    return FACTOR_FLOOR + self._mean_at(slot, block.number)",
@@ -244,7 +224,7 @@ def test_claim__posting_dated_back__refused(network: Network) -> None:
 # --- how many tasks -----------------------------------------------------------------------------
 
 
-@attack("market: value is not the posting fee and all fees", POSTING)
+@attack("market: value is not the posting fee and all fees", FEE)
 def test_post__many_for_nothing__refused(network: Network) -> None:
     """A requester posts many tasks, keeps the one that its accomplice leads, and gets all back"""
     escrow = EXECUTOR_FEE + 3 * MEMBER_FEE
@@ -256,7 +236,7 @@ def test_post__many_for_nothing__refused(network: Network) -> None:
     assert burned == 4 * POSTING_FEE  # none of which was paid
 
 
-@attack("reputation: node is engaged", ENGAGED)
+@attack("reputation: node is engaged", ONE_AT_A_TIME)
 def test_claim__one_node_leads_them_all__refused(network: Network) -> None:
     """A node claims every task in sight; only one of them it could run"""
     tasks = [network.post(label) for label in ("first", "second", "third")]

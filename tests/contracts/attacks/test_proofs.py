@@ -21,7 +21,7 @@ COUNTERS: Final = 41
 
 def removal(name: str, defence: str, old: str, new: str) -> Removal:
     """A check of `modules/ecvrf.vy`, taken out of the market."""
-    return Removal(name, defence, "modules/ecvrf.vy", old, new, contract="TaskMarket")
+    return Removal(name, f"`ecvrf`: {defence}", "modules/ecvrf.vy", old, new, contract="TaskMarket")
 
 
 COUNTER: Final = removal(
@@ -73,7 +73,7 @@ class Prover:
     @property
     def alpha(self) -> bytes:
         """The VRF input."""
-        return self.network.alpha(self.task)
+        return self.network.alpha(self.task, self.keys.address)
 
     @property
     def public(self) -> bytes:

@@ -20,8 +20,10 @@ def ledger(name: str, defence: str, old: str, new: str = "pass") -> Removal:
 
 
 def p256(name: str, defence: str, old: str, new: str) -> Removal:
-    """A check of `modules/p256.vy`, in the ledger."""
-    return Removal(name, defence, "modules/p256.vy", old, new, contract="AttestationLedger")
+    """A check of `modules/p256_signature.vy`, in the ledger."""
+    return Removal(
+        name, defence, "modules/p256_signature.vy", old, new, contract="AttestationLedger"
+    )
 
 
 SIGNED: Final = """            header.task,

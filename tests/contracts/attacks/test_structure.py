@@ -11,21 +11,21 @@ from tests.contracts.signing import BEFORE, CONTRAINDICATED, Vote
 
 FREEZE: Final = Removal(
     "frozen-draw",
-    "the draw stands still while a committee could be known and is not drawn",
+    "`NodeRegistry`: the draw stands still while a committee could be known and is not drawn",
     "NodeRegistry.vy",
     "    if task != 0:\n        raw_revert(",
     "    if task == max_value(uint256):\n        raw_revert(",
 )
 SLASH_WAITS: Final = Removal(
     "slash-moves-the-draw",
-    "`NodeRegistry.slash`: leaves the place in the draw while it stands still",
+    "`NodeRegistry.slash` leaves the place in the draw while it stands still",
     "NodeRegistry.vy",
     "    if self._frozen_by() == 0:\n        self._replace(node, record)",
     "    if class_grid.standing(node)[0]:\n        class_grid.remove(node)",
 )
 LOOKAHEAD: Final = Removal(
     "freeze-without-lookahead",
-    "`TaskMarket.undrawn`: freezes `lookahead` blocks before the entropy exists",
+    "`TaskMarket.undrawn` freezes `lookahead` blocks before the entropy exists",
     "TaskMarket.vy",
     "    if block.number + LOOKAHEAD < self._seed_block(posted_at):",
     "    if block.number <= self._seed_block(posted_at):",
