@@ -12,10 +12,16 @@ import pytest
 from nodeclient.chain.presets import PRESETS
 from tests.contracts.anvil import ROOT
 from tests.contracts.attacks.harness import Removal, attack
-from tests.contracts.attacks.test_grinding import POSTING
 from tests.contracts.network import CLAIM_WINDOW, DELAY, POSTING_FEE, UNIT, Network, Refused
 from tests.contracts.signing import AFTER
 
+FEE: Final = Removal(
+    "posting-fee",
+    "`TaskMarket.post` takes a posting fee, which nobody ever gets back",
+    "TaskMarket.vy",
+    "        msg.value == POSTING_FEE + executor_fee + committee_size * member_fee",
+    "        msg.value == executor_fee + committee_size * member_fee",
+)
 ONE_AT_A_TIME: Final = Removal(
     "one-task-at-a-time",
     "`ReputationLedger.engage` binds a node to one task at a time",
@@ -44,7 +50,7 @@ def burned(network: Network) -> int:
     return int(network.market.functions.burned().call())
 
 
-@attack("market: value is not the posting fee and all fees", POSTING)
+@attack("market: value is not the posting fee and all fees", FEE)
 def test_collusion__task_without_any_fee__still_burns_the_posting_fee(network: Network) -> None:
     """A requester and an executor farm reputation with tasks that pay nobody."""
     free = replace(network, executor_fee=0, member_fee=0, posting_fee=0)
