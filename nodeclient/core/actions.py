@@ -92,6 +92,15 @@ class SubmitRefuse(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitExcuse(Action):
+    """Show on chain that this member voted, though the settlement counted it as silent."""
+
+    members: tuple[Address, ...]
+    seat: int
+    vote: Vote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitExpire(Action):
     """End a Task whose deadline is over. ``at`` tells later tries from the first."""
 

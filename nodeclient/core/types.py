@@ -196,7 +196,6 @@ class Vote:
 class Ballot:
     """The votes that a record needs: one digest, a bitmap over seats, a signature per set bit."""
 
-    verdict: Verdict
     valid_until: int
     voters: int
     signatures: tuple[tuple[bytes, bytes], ...]

@@ -130,7 +130,6 @@ async def test_path__posted_to_admitted__every_digest_is_the_contracts(
         for seat in voters
     ]
     ballot = Ballot(
-        Verdict.AFFIRMING,
         votes[0].valid_until,
         sum(1 << seat for seat in voters),
         tuple((vote.r, vote.vs) for vote in votes),
@@ -162,7 +161,7 @@ async def test_path__statement_signed_for_another_task__refused_in_simulation(
         people[case.members[seat]].vote(world, task.id, Phase.BEFORE, header, Verdict.AFFIRMING)
         for seat in range(2)
     ]
-    ballot = Ballot(Verdict.AFFIRMING, 10**6, 0b11, tuple((vote.r, vote.vs) for vote in votes))
+    ballot = Ballot(10**6, 0b11, tuple((vote.r, vote.vs) for vote in votes))
     with pytest.raises(OrderReverted, match="not signed by the node's root"):
         await executor.sender.execute(
             market.record("admit", task, case.members, Phase.BEFORE, statement, ballot)

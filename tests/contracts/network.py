@@ -48,7 +48,7 @@ EXECUTOR_FEE: Final = 5 * 10**15
 MEMBER_FEE: Final = 10**15
 NOBODY: Final = "0x" + "00" * 20
 GAS: Final = 12_000_000  # below the osaka cap of 2^24 for one transaction
-Ballot = tuple[int, int, int, list[tuple[int, int]]]
+Ballot = tuple[int, int, list[tuple[int, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Refused(AssertionError):
 
 @dataclass(slots=True)
 class Network:
-    """The five contracts, connected, and the nodes that joined."""
+    """The five contracts and the nodes that joined."""
 
     chain: Chain
     registry: Contract
@@ -104,12 +104,18 @@ class Network:
 
     @classmethod
     def deploy(cls, chain: Chain, **changed: Any) -> Network:
-        """Deploy and connect all five; `changed` replaces parameters of the market by name."""
-        registry = chain.deploy("contracts/NodeRegistry.vy", UNIT, UNBONDING, True)
-        reputation = chain.deploy("contracts/ReputationLedger.vy", HALF_LIFE, SPAN)
-        images = chain.deploy("contracts/ImageRegistry.vy", registry.address, 3600)
+        """Deploy all five; `changed` replaces parameters of the market by name."""
+        at = chain.next_addresses(5)
+        verifier, ledger, records, target = at[0], at[2], at[3], at[4]
+        chain.deploy("contracts/P256Verifier.vy")
+        registry = chain.deploy(
+            "contracts/NodeRegistry.vy", UNIT, UNBONDING, True, verifier, ledger, records, target
+        )
+        reputation = chain.deploy(
+            "contracts/ReputationLedger.vy", HALF_LIFE, SPAN, registry.address, records, target
+        )
         attestation = chain.deploy(
-            "contracts/AttestationLedger.vy", registry.address, reputation.address
+            "contracts/AttestationLedger.vy", registry.address, reputation.address, target
         )
         parameters: dict[str, Any] = {
             "entropy_delay": DELAY,
@@ -126,16 +132,12 @@ class Network:
             attestation.address,
             *parameters.values(),
         )
+        images = chain.deploy("contracts/ImageRegistry.vy", registry.address, 3600)
         accounts: Sequence[str] = chain.w3.eth.accounts
-        network = cls(
+        chain.rpc("anvil_autoImpersonateAccount", [True])
+        return cls(
             chain, registry, reputation, images, attestation, market, accounts[1], accounts[2]
         )
-        owner = accounts[0]
-        network.send(owner, registry.functions.connect(market.address, attestation.address))
-        network.send(owner, reputation.functions.connect(market.address, attestation.address))
-        network.send(owner, attestation.functions.connect(market.address))
-        chain.rpc("anvil_autoImpersonateAccount", [True])
-        return network
 
     # --- transactions -------------------------------------------------------------------------
 
@@ -350,7 +352,7 @@ class Network:
         chosen = range(len(task.members)) if seats is None else seats
         signatures = [self.sign_vote(vote, self.nodes[task.members[seat]]) for seat in chosen]
         voters = sum(1 << seat for seat in chosen)
-        return vote.verdict, vote.valid_until, voters, signatures
+        return vote.valid_until, voters, signatures
 
     def record_call(
         self, task: Task, phase: int, seats: Sequence[int] | None = None, **changed: Any

@@ -157,7 +157,7 @@ def test_claim__header_of_another_block__reverts(network: Network) -> None:
     keys = next(iter(network.nodes.values()))
     right = network.claim_call(task, keys)
     wrong = network.market.functions.claim(
-        task.as_tuple(), network.header_of(task.posted_at + DELAY + 1), right.args[2]
+        task.as_tuple(), network.header_of(task.posted_at + DELAY + 1), *right.args[2:]
     )
     assert network.reason(keys.address, wrong).startswith("entropy: ")
 
@@ -585,9 +585,7 @@ def test_refuse__no_quorum_or_wrong_phase__reverts(network: Network) -> None:
 def test_refuse__affirming_votes__reverts(network: Network) -> None:
     task = network.reach("accepted")
     call = network.refuse_call(task, BEFORE, verdict=2)
-    assert network.reason(network.outsider, call) == (
-        "attestation: verdict does not contraindicate"
-    )
+    assert network.reason(network.outsider, call) == "votes: signer does not hold the seat"
 
 
 def test_refuse__another_committee__reverts(network: Network) -> None:

@@ -729,14 +729,45 @@ def test_draw_entropy_block__stands_a_stride_apart_and_never_too_early() -> None
 # ---------------------------------------------------------------------------------- outcomes
 
 
-def settled() -> ev.TaskSettled:
-    return ev.TaskSettled(**at(60), evidence_root=STATEMENT.evidence_root)  # type: ignore[arg-type]
+def settled(voters: int = 0b111) -> ev.TaskSettled:
+    return ev.TaskSettled(**at(60), evidence_root=STATEMENT.evidence_root, voters=voters)  # type: ignore[arg-type]
 
 
 def learned(cid: str = "") -> ev.OutcomeLearned:
     return ev.OutcomeLearned(
         commitment=COMMITMENT, outcome=b"told", owner=b"o" * 64, name="owner", cid=cid
     )
+
+
+@pytest.mark.parametrize(
+    ("voters", "phase", "excused"),
+    [
+        (0b110, Phase.AFTER, True),  # its vote was left out, or was a dissent
+        (0b110, Phase.DURING, True),
+        (0b110, Phase.BEFORE, False),  # the contract takes votes on the run only
+        (0b111, Phase.AFTER, False),
+    ],
+)
+def test_member__settled_without_its_vote__shows_it(
+    voters: int, phase: Phase, excused: bool
+) -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), admitted())
+    assert case.member is not None
+    cast = replace(vote(Verdict.CONTRAINDICATED), phase=phase)
+    case = replace(case, member=replace(case.member, votes=(cast,)))
+    case, actions = step(case, settled(voters), who)
+    assert case.member is not None
+    assert case.member.state is member.State.CLOSED
+    orders = [one for one in actions if isinstance(one, do.SubmitExcuse)]
+    assert [(one.seat, one.vote) for one in orders] == ([(0, cast)] if excused else [])
+
+
+def test_member__settled_and_never_voted__has_nothing_to_show() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), admitted())
+    _, actions = step(case, settled(0b110), who)
+    assert "SubmitExcuse" not in kinds(actions)
 
 
 def test_receiver__run_left_no_result__is_done_and_fetches_nothing() -> None:

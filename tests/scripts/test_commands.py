@@ -126,11 +126,6 @@ def test_deploy__anvil__file_says_everything(desk: Desk) -> None:
     found = deployments.load(desk.deployment)
     assert (found.network, found.chain_id) == ("anvil", 31337)
     assert found.parameters["entropy_delay"] == 2
-    assert [call for call, _ in found.wiring] == [
-        "NodeRegistry.connect",
-        "ReputationLedger.connect",
-        "AttestationLedger.connect",
-    ]
     for contract in found.contracts.values():
         receipt = desk.node.rpc("eth_getTransactionReceipt", "0x" + contract.tx_hash.hex())
         assert bytes.fromhex(receipt["contractAddress"][2:]) == contract.address
@@ -146,7 +141,7 @@ def test_deploy__standard_json__alone_makes_the_deployed_code(
     shutil.copy(given, tmp_path / "input.json")
     compiler = Path(sys.executable).with_name("vyper-json")
     done = subprocess.run(
-        [str(compiler), "input.json"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [str(compiler), "input.json"], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     output = json.loads(done.stdout)
     assert "errors" not in output, output
