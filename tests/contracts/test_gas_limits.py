@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -58,10 +59,15 @@ WORST_LUCK: Final = Removal(
     "worst-luck",
     "",
     "modules/class_grid.vy",
-    "position: uint256 = (random >> 128) % size",
-    "position: uint256 = 0",
+    "            (tier << 14) | ((convert(digest, uint256) >> 128) % size), 1\n        )",
+    "            tier << 14, 1\n        )",
     contract="NodeRegistry",
-    also=(("position = (convert(digest, uint256) >> 128) % size", "position = 0"),),
+    also=(
+        (
+            "code = unsafe_add((tier << 14) | ((convert(last, uint256) >> 128) % size), 1)",
+            "code = hit",
+        ),
+    ),
 )
 
 
@@ -99,28 +105,31 @@ def state_changing(network: Network) -> set[str]:
 @pytest.mark.chain
 def test_gas__every_function_in_the_worst_state__below_the_limit(metered: Metered) -> None:
     network = metered
+    leave(network)  # before the crowd: a block costs anvil a copy of the whole state
     labels = crowd(network, NODES)
-    settled = admitted(network, labels, "to be settled")
-    network.finish(settled)
-    refused = [drawn(network, labels, "to be refused"), admitted(network, labels, "refused late")]
-    forgotten = admitted(network, labels, "to be forgotten")
+    settled, refused, late, forgotten = in_committee(network, labels, (3, 3, 3, 2))
+    forgotten = network.admit(network.accept(forgotten))
+    settled = network.admit(network.accept(settled))
+    late = network.admit(network.accept(late))
+    network.finish(settled, seats=range(LARGEST - 1))
     network.send(network.outsider, network.market.functions.advance())
     flood(network, QUEUE)
     network.chain.mine(DELAY + CLAIM_WINDOW + 1)
     assert network.registry.functions.frozen_by().call() == 0
 
-    for task, phase in zip(refused, (BEFORE, DURING), strict=True):
-        network.send(network.outsider, network.refuse_call(task, phase))
-    network.mine_to(forgotten.step_at + 70)
+    network.send(network.outsider, network.refuse_call(refused, BEFORE))
+    network.send(network.outsider, network.refuse_call(late, DURING))
     network.send(network.outsider, network.expire_call(forgotten))
     change_nodes(network)
     change_images(network)
+    excuse(network, settled)
     equivocate(network, settled.members[0], settled)
     network.send(settled.executor, network.market.functions.withdraw())
-    network.finish(admitted(network, labels, "with the pointer behind"))
+    (behind,) = in_committee(network, labels, (3,))
+    network.finish(network.admit(network.accept(behind)))
     network.send(network.outsider, network.market.functions.advance())
 
-    assert state_changing(network) - set(network.dearest) - {"connect"} == INNER
+    assert state_changing(network) - set(network.dearest) == INNER
     assert max(network.dearest.values()) < DEAREST < LIMIT, dict(network.dearest)
 
 
@@ -131,20 +140,25 @@ def test_gas__draw_with_the_worst_luck__below_the_limit(metered: Metered) -> Non
     for number in range(12 - 6):
         network.join(f"twelve {number}", UNIT)
     remove(network, WORST_LUCK)
-    drawn(network, {}, "worst luck")
+    in_committee(network, {}, (3,))
     assert network.dearest["draw"] > 500_000  # it really walked
     assert network.dearest["draw"] < DEAREST
 
 
-def drawn(network: Network, labels: dict[str, str], label: str) -> Task:
-    """A task of the largest committee, class 3, up to its acceptance."""
-    task = network.claim(network.post(label, k=LARGEST, class_id=3), network.free_node())
-    return network.accept(hire(network, network.draw(task), labels))
+def in_committee(network: Network, labels: dict[str, str], classes: Sequence[int]) -> list[Task]:
+    """Tasks of the largest committee, one for each class, in the same blocks up to their draw."""
+    posted = [network.post("limits", k=LARGEST, class_id=class_id) for class_id in classes]
+    led = [network.claim(task, network.free_node()) for task in posted]
+    return [hire(network, network.draw(task), labels) for task in led]
 
 
-def admitted(network: Network, labels: dict[str, str], label: str) -> Task:
-    """The same, up to its BEFORE record."""
-    return network.admit(drawn(network, labels, label))
+def leave(network: Network) -> None:
+    """A node that leaves, and takes its Deposit with it."""
+    keys = network.join("leaves", UNIT)
+    network.send(keys.address, network.registry.functions.exit())
+    network.chain.mine(UNBONDING)
+    network.send(keys.address, network.registry.functions.withdraw_deposit())
+    del network.nodes[keys.address]
 
 
 def change_nodes(network: Network) -> None:
@@ -163,8 +177,6 @@ def change_nodes(network: Network) -> None:
     network.send(keys.address, functions.resume())
     network.send(network.outsider, functions.sync(keys.address))
     network.send(keys.address, functions.exit())
-    network.chain.mine(UNBONDING)
-    network.send(keys.address, functions.withdraw_deposit())
 
 
 def contact_digest(network: Network, keys: NodeKeys, contact: bytes) -> bytes:
@@ -187,6 +199,15 @@ def change_images(network: Network) -> None:
     network.send(next(iter(network.nodes)), functions.report_load(b"\x01" * 32))
     network.send(owner, functions.revoke(b"\x01" * 32))
     network.send(owner, functions.renounce())
+
+
+def excuse(network: Network, task: Task) -> None:
+    """The member that the settlement recorded as silent shows a vote."""
+    seat = LARGEST - 1
+    vote = Vote(task.id, AFTER, b"\x01" * 32)
+    signature = network.sign_vote(vote, network.nodes[task.members[seat]])
+    call = network.attestation.functions.excuse(task.members, seat, vote.as_tuple(), signature)
+    network.send(network.outsider, call)
 
 
 def equivocate(network: Network, member: str, task: Task) -> None:

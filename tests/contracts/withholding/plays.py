@@ -12,7 +12,7 @@ from typing import Final
 from web3.types import TxReceipt
 
 from tests.contracts.network import Network, Task
-from tests.contracts.signing import AFTER, BEFORE
+from tests.contracts.signing import AFTER, BEFORE, CONTRAINDICATED, Vote
 
 CLASS: Final = 1
 ALL: Final = (0, 1, 2)
@@ -51,6 +51,13 @@ class Scene:
         """The votes that there are do not make a record."""
         call = self.network.record_call(task, phase, seats)
         assert self.network.reason(task.executor, call) == "attestation: no quorum"
+
+    def excuse(self, task: Task, vote: Vote) -> None:
+        """Anybody shows a vote of the member in seat 1."""
+        network = self.network
+        signature = network.sign_vote(vote, network.nodes[task.members[1]])
+        call = network.attestation.functions.excuse(task.members, 1, vote.as_tuple(), signature)
+        network.send(network.outsider, call)
 
     @staticmethod
     def _start(task: Task) -> int:
@@ -133,7 +140,17 @@ def executor_leaves_a_vote_out(scene: Scene) -> Ended:
     network, task = scene.network, scene.reach("admitted")
     every = network.record_call(task, AFTER, ALL)
     every.call({"from": task.executor})  # all three have voted, and the record would stand
-    return scene.finish(task, (0, 2))
+    ended = scene.finish(task, (0, 2))
+    header = network.digest(network.header(task, AFTER))
+    scene.excuse(task, Vote(task.id, AFTER, header))
+    return ended
+
+
+def silent_member_signs_late(scene: Scene) -> Ended:
+    task = scene.reach("admitted")
+    ended = scene.finish(task, (0, 2))
+    scene.excuse(task, Vote(task.id, AFTER, b"\x01" * 32, verdict=CONTRAINDICATED))
+    return ended
 
 
 def owner_gone(scene: Scene) -> Ended:
@@ -183,6 +200,7 @@ PLAYS: Final[dict[str, Callable[[Scene], Ended]]] = {
         two_members_silent_after,
         all_members_silent_after,
         executor_leaves_a_vote_out,
+        silent_member_signs_late,
         owner_gone,
         requester_gone,
         nobody_reports,
