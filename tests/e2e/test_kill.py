@@ -35,6 +35,7 @@ from tests.e2e.supervisor import (
     performed_twice,
     sealed_keys,
     sent_for,
+    spec_hash,
     until,
 )
 from tests.e2e.transitions import Kind, performed, rows
@@ -81,7 +82,8 @@ def results(node: NodeProcess, task: int) -> list[str]:
 
 
 def assert_sent_once(driver: Driver, view: dict[str, object], first: int) -> None:
-    sent = sent_for(driver.network, first, int(str(view["task"])), str(view["commitment"]))
+    posted = spec_hash(driver.requester, str(view["commitment"]))
+    sent = sent_for(driver.network, first, int(str(view["task"])), posted)
     executor = str(view["executor"]).lower()
     assert set(sent.values()) == {1}, sent
     functions = sorted(name for _, name in sent if name != "claim")

@@ -71,8 +71,8 @@ RACES: dict[Row, str] = {
     (member.State.SEATED, ev.TaskAdmitted): "only if the TaskSpec never came",
     (member.State.QUESTIONING, ev.BeforeLearned): "only if the member was late for BEFORE",
     (member.State.QUESTIONING, ev.BriefReceived): "only if the member was late for BEFORE",
-    (requester.State.CONSENTING, ev.TaskPosted): "only if somebody else posts",
-    (requester.State.REFUSED, ev.TaskPosted): "only if somebody else posts",
+    (requester.State.CONSENTING, ev.TaskPosted): "only if its account posts by other means",
+    (requester.State.REFUSED, ev.TaskPosted): "only if its account posts by other means",
     # A notice counts once the chain said SETTLED, and then the receiver has seen that itself.
     **{(state, ev.ResultAnnounced): "the chain told it before" for state in receiver.State},
 }
@@ -100,6 +100,7 @@ UNPERFORMED: dict[type[do.Action], str] = {
     do.LearnBefore: "only of a member that was late for BEFORE",
     do.SubmitAccept: "only if the leader had no TaskSpec when it drew",
     do.SubmitRefuse: "only after votes against",
+    do.SubmitExcuse: "only of a member whose vote the AFTER record lacks",
     do.SubmitExpire: "only after a deadline",
     do.SignDissent: "only after a finding",
     do.ShareVote: "only of a vote against",

@@ -46,7 +46,7 @@ COLLECT: Final = Removal(
     "credit-by-the-market",
     "`ReputationLedger.collect` takes a credit only while the market pays it to its owner",
     "ReputationLedger.vy",
-    """    assert msg.sender == self.market, "reputation: only the market"
+    """    assert msg.sender == market, "reputation: only the market"
     slot: uint256 = self.slots[node]
     if slot >> CREDIT_AT != 0:""",
     "    slot: uint256 = self.slots[node]\n    if slot >> CREDIT_AT != 0:",
