@@ -20,7 +20,7 @@ def alpha_of(network: Network, task: Task, keys: NodeKeys, word: bytes) -> bytes
         keys.address, word,
     ]  # fmt: skip
     types = ["bytes32", "uint256", "address", "uint256", "address", "bytes32"]
-    return bytes(Web3.keccak(encode(types, values)))
+    return bytes(Web3.keccak(encode(types, values)))[: vrf_witness.ALPHA_BYTES]
 
 
 def beta_of(network: Network, task: Task, keys: NodeKeys, word: bytes) -> bytes:
@@ -56,8 +56,8 @@ def claim_with(
     network: Network, task: Task, keys: NodeKeys, header: bytes, word: bytes
 ) -> ContractFunction:
     """The call `claim` with any header, and a true proof for randomness it is said to hold."""
-    proof = vrf_witness.prove(keys.vrf, alpha_of(network, task, keys, word)).as_tuple()
-    return network.market.functions.claim(task.as_tuple(), header, proof)
+    proof = vrf_witness.prove(keys.vrf, alpha_of(network, task, keys, word)).as_arguments()
+    return network.market.functions.claim(task.as_tuple(), header, *proof)
 
 
 def seed_of(beta: bytes, word: bytes) -> bytes:

@@ -32,9 +32,11 @@ COUNTER: Final = removal(
 )
 CHALLENGE: Final = removal(
     "ecvrf-challenge",
-    "c is the hash of all points",
-    'assert proof.c == convert(challenge, uint256) >> 128, "ecvrf: challenge"',
-    "pass",
+    "c is the hash of all points, Gamma among them",
+    """(h_x << 224) | (gamma >> 16),
+                        (proof.gamma_x << 216) | (((proof.u_y""",
+    """(h_x << 224),
+                        (((proof.u_y""",
 )
 C_GAMMA: Final = removal(
     "ecvrf-c-gamma",
@@ -53,12 +55,6 @@ S_H: Final = removal(
     "s times H by ecrecover",
     '<< 96 == 0, "ecvrf: sH"',
     '<< 256 == 0, "ecvrf: sH"',
-)
-SLOPE: Final = removal(
-    "ecvrf-slope",
-    "the slope is that of the chord, so V follows from sH and cGamma",
-    ') == uint256_addmod(proof.sh_y, proof.cg_y, P), "ecvrf: slope"',
-    ') != P, "ecvrf: slope"',
 )
 
 
@@ -110,7 +106,9 @@ class Prover:
     def lead(self, proof: OnChainProof) -> None:
         """Claim with this proof, and lead with the output that it gives."""
         header = self.network.header_of(self.task.posted_at + DELAY)
-        call = self.network.market.functions.claim(self.task.as_tuple(), header, proof.as_tuple())
+        call = self.network.market.functions.claim(
+            self.task.as_tuple(), header, *proof.as_arguments()
+        )
         led = self.network.fold(self.task, self.network.send(self.keys.address, call))
         assert led.executor == self.keys.address
         assert led.beta != self.network.beta(self.task, self.keys)
@@ -136,11 +134,13 @@ def minus(a: Point, b: Point) -> Point:
 
 
 def assembled(
-    gamma: Point, c: int, s: int, u: Point, sh: Point, cg: Point, roots: tuple[int, ...]
+    gamma: Point, s: int, u: Point, sh: Point, cg: Point, roots: tuple[int, ...]
 ) -> OnChainProof:
-    """The proof with the slope that fits its points."""
-    slope = (sh[1] + cg[1]) * pow(sh[0] - cg[0], -1, P) % P
-    return OnChainProof(gamma[0], 2 | gamma[1] & 1, c, s, slope, *u, *sh, *cg, roots)
+    """The proof with the line that goes through its points."""
+    slope = (sh[1] + cg[1]) * pow(cg[0] - sh[0], -1, P) % P
+    offset = (cg[1] - slope * cg[0]) % P
+    prefix = 2 | gamma[1] & 1
+    return OnChainProof(gamma[0], prefix, s, slope, offset, u[0], P - u[1], sh[0], cg[0], roots)
 
 
 @attack("ecvrf: counter not proved invalid", COUNTER)
@@ -163,7 +163,7 @@ def test_proof__later_counter__refused(network: Network) -> None:
             s = (nonce + c * prover.secret) % N
             snapshot = network.chain.rpc("evm_snapshot", [])
             try:
-                prover.lead(assembled(gamma, c, s, u, times(s, h), times(c, gamma), tuple(roots)))
+                prover.lead(assembled(gamma, s, u, times(s, h), times(c, gamma), tuple(roots)))
             except Refused as refusal:
                 stopped = refusal
                 assert network.chain.rpc("evm_revert", [snapshot])  # it only simulated
@@ -174,14 +174,23 @@ def test_proof__later_counter__refused(network: Network) -> None:
     raise stopped
 
 
-@attack("ecvrf: challenge", CHALLENGE)
-def test_proof__gamma_of_its_own_choice__refused(network: Network) -> None:
-    """The prover chooses the output and makes a proof whose every point is right but for c"""
+@attack("ecvrf: U", CHALLENGE)
+def test_proof__gamma_chosen_after_the_challenge__refused(network: Network) -> None:
+    """Were Gamma no part of what c is the hash of, it could be solved for once c is known"""
     prover = loser(network)
-    h, _ = prover.h()
-    _, gamma = prover.winning_multiple(h)
-    encoded = compress(gamma) + (5).to_bytes(16, "big") + (7).to_bytes(32, "big")
-    prover.lead(vrf_witness.build(prover.public, prover.alpha, encoded))
+    h, roots = prover.h()
+    nonce = 0xC0FFEE
+    for other in itertools.count(2):
+        u, v = times(nonce, BASE), times(other, h)
+        points = prover.public + compress(h) + bytes(33) + compress(u) + compress(v)
+        c = int.from_bytes(hashlib.sha256(b"\xfe\x02" + points + b"\x00").digest()[:16], "big")
+        s = (nonce + c * prover.secret) % N
+        sh = times(s, h)
+        cg = minus(sh, v)
+        gamma = times(pow(c, -1, N), cg)
+        if prover.wins(gamma):
+            prover.lead(assembled(gamma, s, u, sh, cg, roots))
+            return
 
 
 @attack("ecvrf: cGamma", C_GAMMA)
@@ -196,7 +205,7 @@ def test_proof__gamma_off_the_curve__refused(network: Network) -> None:
     c = prover.challenge(h, gamma, u, v)
     s = (nonce + c * prover.secret) % N
     sh = times(s, h)
-    prover.lead(assembled(gamma, c, s, u, sh, minus(sh, v), roots))
+    prover.lead(assembled(gamma, s, u, sh, minus(sh, v), roots))
 
 
 @attack("ecvrf: U", U_POINT)
@@ -209,7 +218,7 @@ def test_proof__another_secret_than_the_registered__refused(network: Network) ->
     u, v = times(nonce, BASE), times(nonce, h)
     c = prover.challenge(h, gamma, u, v)
     s = (nonce + c * secret) % N
-    prover.lead(assembled(gamma, c, s, u, times(s, h), times(c, gamma), roots))
+    prover.lead(assembled(gamma, s, u, times(s, h), times(c, gamma), roots))
 
 
 @attack("ecvrf: sH", S_H)
@@ -225,27 +234,4 @@ def test_proof__gamma_unrelated_to_the_input__refused(network: Network) -> None:
     cg = times(c, gamma)
     sh = SECP256K1.combine((1, v), (1, cg))
     assert sh is not None
-    prover.lead(assembled(gamma, c, s, u, sh, cg, roots))
-
-
-@attack("ecvrf: slope", SLOPE)
-def test_proof__v_moved_by_its_slope__refused(network: Network) -> None:
-    """Gamma is the prover's choice: a slope that is not the chord's leads to the V that it needs"""
-    prover = loser(network)
-    h, roots = prover.h()
-    _, gamma = prover.winning_multiple(BASE)
-    for nonce in itertools.count(0xC0FFEE):
-        u, v = times(nonce, BASE), times(nonce + 1, BASE)
-        c = prover.challenge(h, gamma, u, v)
-        s = (nonce + c * prover.secret) % N
-        sh, cg = times(s, h), times(c, gamma)
-        slope = SECP256K1.square_root(v[0] + sh[0] + cg[0])
-        if slope is None:
-            continue
-        # the two roots give the two parities of y(V), which is all that the challenge sees
-        if (slope * (sh[0] - v[0]) - sh[1]) % P & 1 != v[1] & 1:
-            slope = P - slope
-        if (slope * (sh[0] - v[0]) - sh[1]) % P & 1 == v[1] & 1:
-            break
-    x, prefix = gamma[0], 2 | gamma[1] & 1
-    prover.lead(OnChainProof(x, prefix, c, s, slope, *u, *sh, *cg, roots))
+    prover.lead(assembled(gamma, s, u, sh, cg, roots))

@@ -16,14 +16,18 @@ APART: Final = "attestation: headers about different things"
 
 def ledger(name: str, defence: str, old: str, new: str = "pass") -> Removal:
     """A check of `AttestationLedger.vy`."""
-    return Removal(name, defence, "AttestationLedger.vy", old, new)
+    return Removal(name, f"`AttestationLedger`: {defence}", "AttestationLedger.vy", old, new)
+
+
+def records(name: str, defence: str, old: str, new: str = "pass") -> Removal:
+    """A check of `modules/records.vy`, in the market."""
+    return Removal(name, f"`records`: {defence}", "modules/records.vy", old, new, "TaskMarket")
 
 
 def p256(name: str, defence: str, old: str, new: str) -> Removal:
-    """A check of `modules/p256_signature.vy`, in the ledger."""
-    return Removal(
-        name, defence, "modules/p256_signature.vy", old, new, contract="AttestationLedger"
-    )
+    """A check of `modules/p256_signature.vy`, in the market."""
+    file = "modules/p256_signature.vy"
+    return Removal(name, f"`p256_signature`: {defence}", file, old, new, "TaskMarket")
 
 
 SIGNED: Final = """            header.task,
@@ -31,12 +35,15 @@ SIGNED: Final = """            header.task,
             header.node,
             header.phase,
             header.attempt,"""
-CHECK: Final = ledger(
+CHECK: Final = records(
     "root-signature",
     "a header is signed by the root key that is registered for the node",
-    'assert p256.verify(digest, r, s, x, y), "attestation: not signed by the node\'s root"',
+    """assert p256.verify(
+        digest, header.r, header.s, x, y
+    ), "attestation: not signed by the node's root\"""",
+    "pass",
 )
-TASK: Final = ledger(
+TASK: Final = records(
     "header-task",
     "the signed header names task and commitment",
     SIGNED,
@@ -44,38 +51,40 @@ TASK: Final = ledger(
         "header.commitment", "empty(bytes32)"
     ),
 )
-NODE: Final = ledger(
+NODE: Final = records(
     "header-node",
     "the signed header names the node",
     SIGNED,
     SIGNED.replace("header.node", "empty(address)"),
 )
-PHASE: Final = ledger(
+PHASE: Final = records(
     "header-phase",
     "the signed header names the phase",
     SIGNED,
     SIGNED.replace("header.phase", "convert(1, uint8)"),
 )
-ATTEMPT: Final = ledger(
+ATTEMPT: Final = records(
     "header-attempt",
     "the signed header names the attempt",
     SIGNED,
     SIGNED.replace("header.attempt", "convert(1, uint8)"),
 )
-DOMAIN: Final = "            HEADER_DOMAIN,\n            chain.id,\n            self,"
-CHAIN: Final = ledger(
+DOMAIN: Final = "            HEADER_DOMAIN,\n            chain.id,\n            ledger,"
+CHAIN: Final = records(
     "header-chain",
     "the signed header names the chain, as it is now",
     DOMAIN,
     DOMAIN.replace("chain.id", "convert(31337, uint256)"),
 )
-LEDGER: Final = ledger(
+LEDGER: Final = records(
     "header-ledger",
     "the signed header names the ledger",
     DOMAIN,
-    DOMAIN.replace("self", "empty(address)"),
+    DOMAIN.replace("ledger", "empty(address)"),
 )
-HIGH_S: Final = p256("root-high-s", "s above N/2 is no signature", " or s > HALF_N", "")
+HIGH_S: Final = p256(
+    "root-high-s", "s above N/2 is no signature", "    if s > HALF_N:\n        return False\n", ""
+)
 LENGTH: Final = p256(
     "precompile-length",
     "only an answer of 32 bytes is one; else the software decides",
@@ -85,13 +94,17 @@ LENGTH: Final = p256(
 AGREE: Final = ledger(
     "headers-agree",
     "two signatures of one header are no equivocation",
-    'assert digest_a != digest_b, "attestation: headers agree"',
+    """    assert records.signed_header(self, header_a, x, y) != records.signed_header(
+        self, header_b, x, y
+    ), "attestation: headers agree\"""",
+    "    records.signed_header(self, header_a, x, y)\n"
+    "    records.signed_header(self, header_b, x, y)",
 )
 ONE_ATTEMPT: Final = ledger(
     "headers-of-one-attempt",
     "an equivocation is about one attempt",
-    "        and header_a.attempt == header_b.attempt\n",
-    "",
+    " and header_a.attempt == header_b.attempt\n",
+    "\n",
 )
 
 

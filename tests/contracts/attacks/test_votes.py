@@ -29,52 +29,80 @@ SEAT: Final = "votes: signer does not hold the seat"
 
 def ledger(name: str, defence: str, old: str, new: str = "pass") -> Removal:
     """A check of `AttestationLedger.vy`."""
-    return Removal(name, defence, "AttestationLedger.vy", old, new)
+    return Removal(name, f"`AttestationLedger`: {defence}", "AttestationLedger.vy", old, new)
+
+
+def market(name: str, defence: str, old: str, new: str = "pass") -> Removal:
+    """A check of `TaskMarket.vy`."""
+    return Removal(name, f"`TaskMarket`: {defence}", "TaskMarket.vy", old, new)
 
 
 def votes(name: str, defence: str, old: str, new: str = "pass") -> Removal:
-    """A check of `modules/votes.vy`, in the ledger."""
-    return Removal(name, defence, "modules/votes.vy", old, new, contract="AttestationLedger")
+    """A check of `modules/votes.vy`, in the market."""
+    return Removal(name, f"`votes`: {defence}", "modules/votes.vy", old, new, "TaskMarket")
 
 
-VOTED: Final = """            task=task,
+def records(name: str, defence: str, old: str, new: str = "pass") -> Removal:
+    """A check of `modules/records.vy`, in the market."""
+    return Removal(name, f"`records`: {defence}", "modules/records.vy", old, new, "TaskMarket")
+
+
+AGAINST: Final = """            task=task.id,
             phase=phase,
             attempt=attempt,
             header=header,
-            verdict=ballot.verdict,"""
-TASK: Final = ledger(
-    "vote-task", "a vote names its task", VOTED, VOTED.replace("task=task", "task=1")
+            verdict=CONTRAINDICATED,"""
+FOR: Final = """            header=header,
+            verdict=AFFIRMING,"""
+TASK: Final = market(
+    "vote-task", "a vote names its task", AGAINST, AGAINST.replace("task=task.id", "task=1")
 )
-PHASE: Final = ledger(
-    "vote-phase", "a vote names its phase", VOTED, VOTED.replace("phase=phase", "phase=1")
+PHASE: Final = market(
+    "vote-phase", "a vote names its phase", AGAINST, AGAINST.replace("phase=phase", "phase=1")
 )
-HEADER: Final = ledger(
-    "vote-header",
-    "a vote names its header",
-    VOTED,
-    VOTED.replace("header=header", "header=empty(bytes32)"),
+HEADER: Final = market(
+    "vote-header", "a vote names its header", FOR, FOR.replace("=header", "=empty(bytes32)")
+)
+AFFIRMS: Final = market(
+    "verdict-affirms",
+    "only affirming votes admit or finish",
+    FOR,
+    FOR.replace("AFFIRMING", "CONTRAINDICATED"),
+)
+CONTRADICTS: Final = market(
+    "verdict-contradicts",
+    "only contraindicating votes refuse",
+    AGAINST,
+    AGAINST.replace("CONTRAINDICATED", "AFFIRMING"),
+)
+COMMITTEE: Final = market(
+    "committee-hash",
+    "the committee in calldata hashes to what was drawn",
+    "    self._check_deadline(task, state)\n"
+    '    assert keccak256(abi_encode(committee)) == task.committee, "market: not the committee"',
+    "    self._check_deadline(task, state)",
 )
 CHAIN: Final = votes(
     "vote-chain",
-    "the votes' domain names the chain, as it is now",
-    "abi_encode(DOMAIN_TYPE, NAME, VERSION, chain.id, self)",
-    "abi_encode(DOMAIN_TYPE, NAME, VERSION, convert(31337, uint256), self)",
+    "the domain names the chain, as it is now",
+    "abi_encode(DOMAIN_TYPE, NAME, VERSION, chain.id, ledger)",
+    "abi_encode(DOMAIN_TYPE, NAME, VERSION, convert(31337, uint256), ledger)",
 )
 LEDGER: Final = votes(
     "vote-ledger",
-    "the votes' domain names the ledger",
-    "abi_encode(DOMAIN_TYPE, NAME, VERSION, chain.id, self)",
+    "the domain names the ledger",
+    "abi_encode(DOMAIN_TYPE, NAME, VERSION, chain.id, ledger)",
     "abi_encode(DOMAIN_TYPE, NAME, VERSION, chain.id, empty(address))",
 )
-QUORUM: Final = ledger(
+QUORUM: Final = records(
     "vote-quorum",
     "a record needs two thirds of the committee",
     'assert number >= quorum, "attestation: no quorum"',
 )
-DATE: Final = ledger(
+DATE: Final = records(
     "vote-date",
     "a vote counts until its last block",
-    "assert convert(ballot.valid_until, uint256) >= block.number, "
+    "assert convert(vote.valid_until, uint256) >= block.number, "
     '"attestation: votes are out of date"',
 )
 HOLDER: Final = votes(
@@ -92,24 +120,6 @@ LOW_S: Final = votes(
     "vote-high-s",
     "s above N/2 is no vote",
     'assert s <= HALF_N, "votes: malleable signature"',
-)
-COMMITTEE: Final = Removal(
-    "committee-hash",
-    "the committee in calldata hashes to what was drawn",
-    "TaskMarket.vy",
-    "    self._check_deadline(task, state)\n"
-    '    assert keccak256(abi_encode(committee)) == task.committee, "market: not the committee"',
-    "    self._check_deadline(task, state)",
-)
-AFFIRMS: Final = ledger(
-    "verdict-affirms",
-    "only affirming votes admit or finish",
-    'assert ballot.verdict == AFFIRMING, "attestation: verdict does not affirm"',
-)
-CONTRADICTS: Final = ledger(
-    "verdict-contradicts",
-    "only contraindicating votes refuse",
-    'assert ballot.verdict == CONTRAINDICATED, "attestation: verdict does not contraindicate"',
 )
 EQUIVOCATION: Final = ledger(
     "equivocation-costs",
@@ -162,14 +172,14 @@ def seated(network: Network, task: Task, vote: Vote) -> Ballot:
 
 def refuse(network: Network, task: Task, vote: Vote, signed: Vote) -> ContractFunction:
     """The call `refuse` about `vote`, with signatures that were made for `signed`."""
-    _, _, voters, signatures = network.ballot(task, signed)
+    _, voters, signatures = network.ballot(task, signed)
     return network.market.functions.refuse(
         task.as_tuple(),
         list(task.members),
         vote.phase,
         vote.attempt,
         vote.header,
-        (vote.verdict, vote.valid_until, voters, signatures),
+        (vote.valid_until, voters, signatures),
     )
 
 
@@ -241,7 +251,7 @@ def test_vote__of_the_chain_before_a_fork__refused(network: Network) -> None:
         vote = replace(vote, header=network.digest(header))
         keys = [network.nodes[member] for member in task.members]
         signed = [vote.sign(was, network.attestation.address, one.account) for one in keys]
-        admitted_by(network, task, (vote.verdict, vote.valid_until, 0b111, signed))
+        admitted_by(network, task, (vote.valid_until, 0b111, signed))
     finally:
         network.chain.rpc("anvil_setChainId", [was])
 
@@ -253,7 +263,7 @@ def test_vote__for_another_ledger__refused(network: Network) -> None:
     vote, chain_id = before_vote(network, task), network.chain.w3.eth.chain_id
     keys = [network.nodes[member] for member in task.members]
     signed = [vote.sign(chain_id, NOBODY, one.account) for one in keys]
-    admitted_by(network, task, (vote.verdict, vote.valid_until, 0b111, signed))
+    admitted_by(network, task, (vote.valid_until, 0b111, signed))
 
 
 @attack("attestation: votes are out of date", DATE)
@@ -271,7 +281,7 @@ def test_vote__out_of_date__refused(network: Network) -> None:
 def ballot_of(network: Network, vote: Vote, signers: Sequence[NodeKeys], bits: int) -> Ballot:
     """A ballot in which these accounts sign for the seats of `bits`."""
     signed = [network.sign_vote(vote, keys) for keys in signers]
-    return vote.verdict, vote.valid_until, bits, signed
+    return vote.valid_until, bits, signed
 
 
 @attack("attestation: no quorum", QUORUM)
@@ -314,8 +324,8 @@ def test_vote__counted_that_nobody_cast__refused(network: Network) -> None:
     task = network.reach("admitted")
     header = network.header(task, AFTER)
     vote = Vote(task.id, AFTER, network.digest(header))
-    verdict, until, bits, signed = network.ballot(task, vote, seats=(0, 1))
-    ballot = verdict, until, bits, [*signed, (1, 1)]
+    until, bits, signed = network.ballot(task, vote, seats=(0, 1))
+    ballot = until, bits, [*signed, (1, 1)]
     network.send(task.executor, record(network, task, AFTER, header, ballot))
     assert network.attestation.functions.record(task.id, AFTER).call()[2] == 3
 
@@ -348,7 +358,7 @@ def test_vote__signature_flipped__refused(network: Network) -> None:
     network.nodes[member.address] = member
     executor = next(iter(network.nodes.values()))
     task = network.draw(network.claim(network.post(k=8), executor))
-    verdict, until, bits, signatures = network.ballot(task, vote)
+    until, bits, signatures = network.ballot(task, vote)
     seat = task.members.index(member.address)
     point = SECP256K1.combine((0xC0FFEE, SECP256K1.generator))
     assert point is not None
@@ -360,7 +370,7 @@ def test_vote__signature_flipped__refused(network: Network) -> None:
             BEFORE,
             1,
             bytes(32),
-            (verdict, until, bits, signatures),
+            (until, bits, signatures),
         )
         try:
             network.send(network.outsider, call)
@@ -375,7 +385,7 @@ def test_vote__signature_flipped__refused(network: Network) -> None:
 # --- verdicts -----------------------------------------------------------------------------------
 
 
-@attack("attestation: verdict does not affirm", AFFIRMS)
+@attack(SEAT, AFFIRMS)
 def test_vote__against_counted_as_for__refused(network: Network) -> None:
     """The executor is admitted with the votes by which its committee contradicts"""
     task = network.reach("accepted")
@@ -383,7 +393,7 @@ def test_vote__against_counted_as_for__refused(network: Network) -> None:
     admitted_by(network, task, network.ballot(task, vote))
 
 
-@attack("attestation: verdict does not contraindicate", CONTRADICTS)
+@attack(SEAT, CONTRADICTS)
 def test_vote__for_counted_as_against__refused(network: Network) -> None:
     """An outsider takes the votes of a `finish` in flight and refuses with them, for its reward"""
     task = network.reach("admitted")
