@@ -32,6 +32,11 @@ def test_repository__text_files__name_no(pattern: re.Pattern[str]) -> None:
     assert found == []
 
 
+def test_repository__links__none() -> None:
+    """A link that was committed once took the place of the folder of everybody who merged it."""
+    assert [file.name for file in tracked() if file.is_symlink()] == []
+
+
 def test_lock__every_entry__is_pinned_and_hashed() -> None:
     entries = (ROOT / "requirements.lock").read_text().replace("\\\n", " ").splitlines()
     for entry in entries:
