@@ -127,9 +127,7 @@ class MeteredNetwork(Network):
 
     def _ticket(self, task: Task, keys: NodeKeys) -> int | None:
         """The ticket of a node that may claim; a node with a task of its own has none."""
-        call = self.market.functions.ticket_of(
-            self.beta(task, keys), keys.address, task.posted_at
-        )
+        call = self.market.functions.ticket_of(self.beta(task, keys), keys.address, task.posted_at)
         try:
             return int(call.call())
         except ContractLogicError:

@@ -144,9 +144,7 @@ def show_profile() -> None:
             "AttestationLedger": network.attestation,
             "TaskMarket": network.market,
         }
-        sources = {
-            part.address.lower(): f"contracts/{name}.vy" for name, part in parts.items()
-        }
+        sources = {part.address.lower(): f"contracts/{name}.vy" for name, part in parts.items()}
         for size in SIZES:
             before = chain.w3.eth.block_number
             finish(network, network.claim(network.post(k=size), network.free_node()))
