@@ -55,6 +55,7 @@ WEIGHTS: constant(uint256) = (
 # The factor of a ticket runs from 0.5 to 1.5: enough to be worth earning, too little to shut out
 # newcomers or to make a few old nodes always win.
 FACTOR_FLOOR: constant(uint256) = 5000
+ENGAGED_AT: constant(uint256) = 136
 ENGAGED: constant(uint256) = 2**136
 CREDIT_AT: constant(uint256) = 144
 EVIDENCE_MAX: constant(uint256) = 2**32 - 1
@@ -283,11 +284,15 @@ def history(node: address) -> (uint256, uint256, uint256):
 @view
 def _mean_at(slot: uint256, number: uint256) -> uint256:
     updated_at: uint256 = (slot >> 64) & (2**40 - 1)
-    elapsed: uint256 = number - min(updated_at, number)
-    return beta_score.mean(
-        beta_score.decayed(slot & EVIDENCE_MAX, elapsed, half_life),
-        beta_score.decayed((slot >> 32) & EVIDENCE_MAX, elapsed, half_life),
+    good: uint256 = 0
+    bad: uint256 = 0
+    good, bad = beta_score.both_decayed(
+        slot & EVIDENCE_MAX,
+        (slot >> 32) & EVIDENCE_MAX,
+        unsafe_sub(number, min(updated_at, number)),
+        half_life,
     )
+    return beta_score.mean(good, bad)
 
 
 @internal
@@ -322,15 +327,18 @@ def _change(task: uint256, node: address, cause: uint8, figure: uint256):
     """
     slot: uint256 = self.slots[node]
     updated_at: uint256 = (slot >> 64) & (2**40 - 1)
-    elapsed: uint256 = unsafe_sub(block.number, updated_at)
-    good: uint256 = beta_score.decayed(slot & EVIDENCE_MAX, elapsed, half_life)
-    bad: uint256 = beta_score.decayed((slot >> 32) & EVIDENCE_MAX, elapsed, half_life)
+    stored_good: uint256 = slot & EVIDENCE_MAX
+    stored_bad: uint256 = (slot >> 32) & EVIDENCE_MAX
+    good: uint256 = 0
+    bad: uint256 = 0
+    # A change never lies in the future.
+    good, bad = beta_score.both_decayed(
+        stored_good, stored_bad, unsafe_sub(block.number, updated_at), half_life
+    )
     before: uint256 = beta_score.mean(good, bad)
 
     # Lowest reputation of the quiet time since the last change: it moves one way only.
-    low: uint256 = min(
-        before, beta_score.mean(slot & EVIDENCE_MAX, (slot >> 32) & EVIDENCE_MAX)
-    )
+    low: uint256 = min(before, beta_score.mean(stored_good, stored_bad))
     last_span: uint256 = (slot >> 104) & 65535
     this_span: uint256 = (slot >> 120) & 65535
     spans: uint256 = unsafe_sub(unsafe_div(block.number, window), unsafe_div(updated_at, window))
@@ -343,32 +351,32 @@ def _change(task: uint256, node: address, cause: uint8, figure: uint256):
     else:
         this_span = min(this_span, low)
 
+    # Causes are below 16 and weights below 2^16; evidence stays below 2^33 before it is capped.
     weight: uint256 = unsafe_mul(
         (WEIGHTS >> unsafe_mul(16, convert(cause, uint256))) & 65535, beta_score.ONE // 16
     )
-    # A settlement ends the executor's engagement; a member may well lead another task.
-    engaged: uint256 = slot & ENGAGED
-    if cause == TASK_SETTLED:
-        engaged = 0
-    fee: uint256 = figure
+    # Credit and engagement as they are; a member that is paid may well lead another task.
+    above: uint256 = slot >> ENGAGED_AT
     if cause < SILENT:
         good = min(unsafe_add(good, weight), EVIDENCE_MAX)
+        assert (slot >> CREDIT_AT) + figure < 2**112, "reputation: credit too large"
+        # No overflow: the sum fits its 112 bits.
+        above = unsafe_add(above, figure << (CREDIT_AT - ENGAGED_AT))
+        if cause == TASK_SETTLED:
+            # A settlement ends the executor's engagement.
+            above = (above >> 1) << 1
     elif cause == EXCUSED:
         # What is left of the silence by now; rounding must not make it more than all.
-        fee = 0
-        bad -= min(bad, beta_score.decayed(weight, figure, half_life))
+        bad = unsafe_sub(bad, min(bad, beta_score.decayed(weight, figure, half_life)))
     else:
         bad = min(unsafe_add(bad, weight), EVIDENCE_MAX)
-    total: uint256 = (slot >> CREDIT_AT) + fee
-    assert total < 2**112, "reputation: credit too large"
     self.slots[node] = (
         good
         | (bad << 32)
         | (block.number << 64)
         | (last_span << 104)
         | (this_span << 120)
-        | engaged
-        | (total << CREDIT_AT)
+        | (above << ENGAGED_AT)
     )
     log IReputationLedger.ReputationChanged(
         node=node, task=task, before=before, after=beta_score.mean(good, bad), cause=cause

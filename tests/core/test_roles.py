@@ -739,6 +739,37 @@ def learned(cid: str = "") -> ev.OutcomeLearned:
     )
 
 
+@pytest.mark.parametrize(
+    ("voters", "phase", "excused"),
+    [
+        (0b110, Phase.AFTER, True),  # its vote was left out, or was a dissent
+        (0b110, Phase.DURING, True),
+        (0b110, Phase.BEFORE, False),  # the contract takes votes on the run only
+        (0b111, Phase.AFTER, False),
+    ],
+)
+def test_member__settled_without_its_vote__shows_it(
+    voters: int, phase: Phase, excused: bool
+) -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), admitted())
+    assert case.member is not None
+    cast = replace(vote(Verdict.CONTRAINDICATED), phase=phase)
+    case = replace(case, member=replace(case.member, votes=(cast,)))
+    case, actions = step(case, settled(voters), who)
+    assert case.member is not None
+    assert case.member.state is member.State.CLOSED
+    orders = [one for one in actions if isinstance(one, do.SubmitExcuse)]
+    assert [(one.seat, one.vote) for one in orders] == ([(0, cast)] if excused else [])
+
+
+def test_member__settled_and_never_voted__has_nothing_to_show() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), admitted())
+    _, actions = step(case, settled(0b110), who)
+    assert "SubmitExcuse" not in kinds(actions)
+
+
 def test_receiver__run_left_no_result__is_done_and_fetches_nothing() -> None:
     case, actions = walk(owner(), consent_asked(), posted(), drawn(OTHER), settled())
     assert kinds(actions) == ["LearnOutcome"]

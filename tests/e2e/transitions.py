@@ -76,6 +76,12 @@ RACES: dict[Row, str] = {
     # A notice counts once the chain said SETTLED, and then the receiver has seen that itself.
     **{(state, ev.ResultAnnounced): "the chain told it before" for state in receiver.State},
 }
+# The TaskSpec reaches the leader before it draws, or the Executor after: one of each pair happens.
+ONE_OF: tuple[tuple[Row, Row], ...] = (
+    ((executor.State.LEADING, ev.BriefReceived), (executor.State.DRAWN, ev.BriefReceived)),
+    ((executor.State.LEADING, ev.TaskVetted), (executor.State.DRAWN, ev.TaskVetted)),
+)
+RACES |= {early: "only if the leader had the TaskSpec before it drew" for early, _ in ONE_OF}
 # Where a role begins: not in a table but in ``task.begin``.
 BEGINS: dict[Role, tuple[type, ...]] = {
     Role.EXECUTOR: (ev.TaskPosted,),
@@ -150,6 +156,12 @@ def rows(role: Role, kind: Kind) -> set[tuple[Any, ...]]:
     if kind is Kind.PATH:
         found |= {(role.value, None, event.__name__, None) for event in BEGINS[role]}
     return found
+
+
+def hit_one_of_each(hit: set[tuple[Any, ...]]) -> bool:
+    """Whether of every pair of rows that stand for each other one is among the given ones."""
+    seen = {(state, event) for role, state, event, _ in hit if role == Role.EXECUTOR.value}
+    return all(any((s.name, e.__name__) in seen for s, e in pair) for pair in ONE_OF)
 
 
 def phases(role: Role, state: Enum) -> list[str | None]:

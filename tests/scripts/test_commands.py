@@ -141,7 +141,7 @@ def test_deploy__standard_json__alone_makes_the_deployed_code(
     shutil.copy(given, tmp_path / "input.json")
     compiler = Path(sys.executable).with_name("vyper-json")
     done = subprocess.run(
-        [str(compiler), "input.json"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [str(compiler), "input.json"], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     output = json.loads(done.stdout)
     assert "errors" not in output, output
