@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from typing import Any, Final
 
-from web3 import Web3
 from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError
 from web3.types import TxReceipt
