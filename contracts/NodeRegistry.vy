@@ -3,14 +3,15 @@
 # pragma optimize gas
 """
 @title Nodes: identity, deposits, the draw
-@license AGPL-3.0-only
+@license Apache-2.0
 @notice Who takes part: P-256 root key, VRF key, hardware id, root-signed contact, Deposit, status,
         and the structure from which committees are drawn.
 @dev    DEPOSITS. Every wei that came with `register` and `top_up` belongs to one account and leaves
         by `withdraw_deposit` to that account, or by `slash` to the zero address (a small part to
         who reported). The sum of deposits is this contract's balance (wei forced upon it by a
-        selfdestruct stays). No owner can move any of it; the owner's one power is to name market
-        and ledger once.
+        selfdestruct stays). Nobody owns this contract: its neighbours are fixed by its creation,
+        at addresses computed in advance, and the market's creation reverts unless all name each
+        other. Before the market is there nobody can register.
 
         SEATS NEED NO LOCK. A Deposit leaves only `unbonding` blocks after `exit`, which is longer
         than the longest task (`TaskMarket` checks it when it is deployed): whoever was drawn can
@@ -32,6 +33,8 @@ from .modules import p256_signature as p256
 
 implements: INodeRegistry
 initializes: class_grid
+initializes: p256
+exports: p256.verifier
 
 PENDING: constant(uint256) = 1
 ACTIVE: constant(uint256) = 2
@@ -85,14 +88,12 @@ unbonding: public(immutable(uint256))
 # @notice Whether roots without hardware may register.
 allow_software: public(immutable(bool))
 
-# @notice May call `connect` once; no other power.
-owner: public(address)
 # @notice The `TaskMarket`.
-market: public(address)
+market: public(immutable(address))
 # @notice The `AttestationLedger`.
-attestation: public(address)
-# @notice The `ReputationLedger`, as the market names it.
-reputation: public(address)
+attestation: public(immutable(address))
+# @notice The `ReputationLedger`.
+reputation: public(immutable(address))
 
 records: HashMap[address, uint256]
 identities: HashMap[address, Identity]
@@ -102,41 +103,34 @@ last_id: uint256
 
 
 @deploy
-def __init__(unit_: uint256, unbonding_: uint256, allow_software_: bool):
+def __init__(
+    unit_: uint256,
+    unbonding_: uint256,
+    allow_software_: bool,
+    verifier: address,
+    reputation_: address,
+    attestation_: address,
+    market_: address,
+):
     """
-    @notice Fixes the parameters; the deployer may call `connect` once.
+    @notice Fixes parameters and neighbours for good; the market checks that all fit.
     @param unit_ Deposit of tier 0 in wei.
     @param unbonding_ Blocks a Deposit stays after `exit`; longer than the longest task.
     @param allow_software_ Whether SOFTWARE roots may register: never where it matters.
+    @param verifier The `P256Verifier`.
+    @param reputation_ Where the `ReputationLedger` will be.
+    @param attestation_ Where the `AttestationLedger` will be.
+    @param market_ Where the `TaskMarket` will be.
     """
     assert unit_ != 0 and unit_ < 2**90, "registry: unit out of range"
     assert unbonding_ < 2**32, "registry: unbonding out of range"
     unit = unit_
     unbonding = unbonding_
     allow_software = allow_software_
-    self.owner = msg.sender
-
-
-@external
-def connect(market: address, attestation: address):
-    """
-    @notice Names the contracts that may engage and slash nodes; once, by the deployer.
-    @param market The `TaskMarket`.
-    @param attestation The `AttestationLedger`.
-    """
-    assert msg.sender == self.owner, "registry: only the owner"
-    assert self.market == empty(address), "registry: already connected"
-    assert market.is_contract and attestation.is_contract, "registry: not a contract"
-    assert (
-        staticcall ITaskMarket(market).registry() == self
-    ), "registry: market of another registry"
-    assert (
-        staticcall ITaskMarket(market).attestation() == attestation
-    ), "registry: market of another ledger"
-    self.market = market
-    self.attestation = attestation
-    self.reputation = staticcall ITaskMarket(market).reputation()
-    log INodeRegistry.Connected(market=market, attestation=attestation)
+    p256.__init__(verifier)
+    reputation = reputation_
+    attestation = attestation_
+    market = market_
 
 
 @external
@@ -169,8 +163,8 @@ def register(
     # Until hardware roots can be admitted, nothing distinguishes them from a software key.
     assert root_class == SOFTWARE, "registry: root class needs admission"
     assert allow_software, "registry: software roots not allowed"
-    # Else the owner could take Deposits in first and name a market of its own afterwards.
-    assert self.market != empty(address), "registry: not connected"
+    # Else Deposits could come in first, and anything that slashes them be created there afterwards.
+    assert market.is_contract, "registry: market not deployed yet"
     assert registration.hardware_id != empty(bytes32), "registry: hardware id is empty"
     assert (
         self.hardware[registration.hardware_id] == empty(address)
@@ -229,7 +223,7 @@ def register(
         record.status = PAUSED
     self._store(msg.sender, record)
     self._place(msg.sender, record)
-    extcall IReputationLedger(self.reputation).open(msg.sender)
+    extcall IReputationLedger(reputation).open(msg.sender)
     log INodeRegistry.NodeRegistered(
         node=msg.sender,
         id=id,
@@ -388,7 +382,7 @@ def slash(node: address, amount: uint256, beneficiary: address, cause: String[32
     @return What was taken, in wei.
     """
     assert (
-        msg.sender == self.market or msg.sender == self.attestation
+        msg.sender == market or msg.sender == attestation
     ), "registry: only market and ledger"
     record: Record = self._load(node)
     if record.status == 0 or record.status == EXITED:
@@ -413,7 +407,7 @@ def slash(node: address, amount: uint256, beneficiary: address, cause: String[32
     log INodeRegistry.DepositChanged(node=node, deposit=record.deposit, tier=tier)
     share: uint256 = slashed * REWARD_BPS // 10000
     if slashed != 0:
-        extcall ITaskMarket(self.market).reward(beneficiary, value=share)
+        extcall ITaskMarket(market).reward(beneficiary, value=share)
         raw_call(empty(address), b"", value=slashed - share)
     return slashed
 
@@ -615,18 +609,12 @@ def _check_claim(packed: uint256, posted_at: uint256):
 @internal
 @view
 def _engaged(node: address) -> bool:
-    reputation: address = self.reputation
-    if reputation == empty(address):
-        return False
     return staticcall IReputationLedger(reputation).engaged(node)
 
 
 @internal
 @view
 def _frozen_by() -> uint256:
-    market: address = self.market
-    if market == empty(address):
-        return 0
     return staticcall ITaskMarket(market).undrawn()
 
 

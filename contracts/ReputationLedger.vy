@@ -18,10 +18,15 @@
         `window` blocks (a claim looks back less than one window): a bound that is never too high,
         and catches up with the real value two windows later at most.
 
+        WHO IS SILENT. A settlement counts every member whose vote the executor did not bring as
+        silent, which costs a little: a chain cannot tell a member that slept from one that
+        dissented, was left out, or was told nothing. Each of these can show a vote of its own within
+        `window` blocks and has the loss taken back (`AttestationLedger.excuse`); for that the
+        settlement leaves one slot behind, only if somebody was silent.
+
         The credit is a number; the wei stand in the market, which pays out what `collect` says.
 """
 from .interfaces import IReputationLedger
-from .interfaces import ITaskMarket
 from .modules import beta_score
 
 implements: IReputationLedger
@@ -30,9 +35,11 @@ TASK_SETTLED: constant(uint8) = 1
 VOTED: constant(uint8) = 2
 SILENT: constant(uint8) = 3
 NO_DRAW: constant(uint8) = 9
+EXCUSED: constant(uint8) = 10
 # Weight of the causes 0..9 in sixteenths of a settled task, 16 bits each, cause 0 lowest. For the
 # node: TASK_SETTLED 16, VOTED 4. Against it: SILENT 4, NO_ACCEPT 8, NO_ADMIT 16, REFUSED 64,
-# NOT_FINISHED 128, EQUIVOCATION 1024, NO_DRAW 4.
+# NOT_FINISHED 128, EQUIVOCATION 1024, NO_DRAW 4;
+# taken back from it: EXCUSED 4.
 WEIGHTS: constant(uint256) = (
     16 * 2**16
     + 4 * 2**32
@@ -43,10 +50,12 @@ WEIGHTS: constant(uint256) = (
     + 128 * 2**112
     + 1024 * 2**128
     + 4 * 2**144
+    + 4 * 2**160
 )
 # The factor of a ticket runs from 0.5 to 1.5: enough to be worth earning, too little to shut out
 # newcomers or to make a few old nodes always win.
 FACTOR_FLOOR: constant(uint256) = 5000
+ENGAGED_AT: constant(uint256) = 136
 ENGAGED: constant(uint256) = 2**136
 CREDIT_AT: constant(uint256) = 144
 EVIDENCE_MAX: constant(uint256) = 2**32 - 1
@@ -56,52 +65,41 @@ half_life: public(immutable(uint256))
 # @notice Blocks that `factor_at` can look back for certain.
 window: public(immutable(uint256))
 
-# @notice May call `connect` once; no other power.
-owner: public(address)
-# @notice The `TaskMarket`.
-market: public(address)
+# @notice The `NodeRegistry`.
+registry: public(immutable(address))
 # @notice The `AttestationLedger`.
-attestation: public(address)
-# @notice The `NodeRegistry`, as the market names it.
-registry: public(address)
+attestation: public(immutable(address))
+# @notice The `TaskMarket`.
+market: public(immutable(address))
 
 slots: HashMap[address, uint256]
+# By task: seats that were silent 16, block of the settlement 40, hash of the committee 200 bits.
+absences: HashMap[uint256, uint256]
 
 
 @deploy
-def __init__(half_life_: uint256, window_: uint256):
+def __init__(
+    half_life_: uint256,
+    window_: uint256,
+    registry_: address,
+    attestation_: address,
+    market_: address,
+):
     """
-    @notice Fixes the parameters; the deployer may call `connect` once.
+    @notice Fixes parameters and neighbours for good; the market checks that all fit.
     @param half_life_ Blocks in which evidence halves.
     @param window_ Blocks between a posting and its last claim, at least.
+    @param registry_ The `NodeRegistry`.
+    @param attestation_ Where the `AttestationLedger` will be.
+    @param market_ Where the `TaskMarket` will be.
     """
     assert half_life_ != 0 and half_life_ < 2**40, "reputation: half-life out of range"
     assert window_ != 0 and window_ < 2**40, "reputation: window out of range"
     half_life = half_life_
     window = window_
-    self.owner = msg.sender
-
-
-@external
-def connect(market: address, attestation: address):
-    """
-    @notice Names the contracts that may change reputations; once, by the deployer.
-    @param market The `TaskMarket`.
-    @param attestation The `AttestationLedger`.
-    """
-    assert msg.sender == self.owner, "reputation: only the owner"
-    assert self.market == empty(address), "reputation: already connected"
-    assert market.is_contract and attestation.is_contract, "reputation: not a contract"
-    assert (
-        staticcall ITaskMarket(market).reputation() == self
-    ), "reputation: market of another ledger"
-    assert (
-        staticcall ITaskMarket(market).attestation() == attestation
-    ), "reputation: market of another attestation ledger"
-    self.market = market
-    self.attestation = attestation
-    self.registry = staticcall ITaskMarket(market).registry()
-    log IReputationLedger.Connected(market=market, attestation=attestation)
+    registry = registry_
+    attestation = attestation_
+    market = market_
 
 
 @external
@@ -110,7 +108,7 @@ def open(node: address):
     @notice Registry only: opens the slot of a new node. One that has been here keeps its history.
     @param node The node.
     """
-    assert msg.sender == self.registry, "reputation: only the registry"
+    assert msg.sender == registry, "reputation: only the registry"
     if self.slots[node] == 0:
         low: uint256 = beta_score.mean(0, 0)
         self.slots[node] = (block.number << 64) | (low << 104) | (low << 120)
@@ -124,7 +122,7 @@ def engage(node: address, posted_at: uint256) -> uint256:
     @param posted_at Block of the posting.
     @return The factor of its ticket, as `factor_at`.
     """
-    assert msg.sender == self.market, "reputation: only the market"
+    assert msg.sender == market, "reputation: only the market"
     slot: uint256 = self.slots[node]
     assert slot & ENGAGED == 0, "reputation: node is engaged"
     self.slots[node] = slot | ENGAGED
@@ -137,7 +135,7 @@ def release(node: address):
     @notice Market only: ends an engagement without a settlement.
     @param node The node that leads or runs its task no more.
     """
-    assert msg.sender == self.market, "reputation: only the market"
+    assert msg.sender == market, "reputation: only the market"
     self.slots[node] = self.slots[node] & ~ENGAGED
 
 
@@ -157,18 +155,41 @@ def settle(
     @param executor Its executor.
     @param executor_fee Wei for the executor.
     @param members Its committee by seat.
-    @param voted Bitmap of the seats that voted; the others lose a little reputation.
+    @param voted Bitmap of the seats that voted; the others lose a little reputation, see `excuse`.
     @param member_fee Wei for each member that voted.
     """
-    assert msg.sender == self.market, "reputation: only the market"
+    assert msg.sender == market, "reputation: only the market"
     self._change(task, executor, TASK_SETTLED, executor_fee)
-    seat: uint256 = 0
+    silent: uint256 = 0
+    bit: uint256 = 1
     for member: address in members:
-        if (voted >> seat) & 1 == 1:
+        if voted & bit != 0:
             self._change(task, member, VOTED, member_fee)
         else:
             self._change(task, member, SILENT, 0)
-        seat = unsafe_add(seat, 1)
+            silent |= bit
+        bit = bit << 1
+    if silent != 0:
+        self.absences[task] = self._absence(members, block.number) | silent
+
+
+@external
+def excuse(task: uint256, members: DynArray[address, 11], seat: uint256):
+    """
+    @notice Attestation ledger only: takes back what a settlement counted as a member's silence.
+            Once for each seat, within `window` blocks.
+    @param task The task's id.
+    @param members Its committee by seat.
+    @param seat The member's seat, below their number.
+    """
+    assert msg.sender == attestation, "reputation: only the attestation ledger"
+    slot: uint256 = self.absences[task]
+    at: uint256 = (slot >> 16) & (2**40 - 1)
+    assert slot & 65535 & (1 << seat) != 0, "reputation: seat was not silent"
+    assert slot >> 16 == self._absence(members, at) >> 16, "reputation: not the committee"
+    assert block.number <= at + window, "reputation: too late to excuse"
+    self.absences[task] = slot ^ (1 << seat)
+    self._change(task, members[seat], EXCUSED, block.number - at)
 
 
 @external
@@ -180,7 +201,7 @@ def penalise(task: uint256, node: address, cause: uint8):
     @param cause 3 SILENT .. 9 NO_DRAW.
     """
     assert (
-        msg.sender == self.market or msg.sender == self.attestation
+        msg.sender == market or msg.sender == attestation
     ), "reputation: only market and ledger"
     assert cause >= SILENT and cause <= NO_DRAW, "reputation: not a fault"
     self._change(task, node, cause, 0)
@@ -193,7 +214,7 @@ def collect(node: address) -> uint256:
     @param node The node.
     @return Wei.
     """
-    assert msg.sender == self.market, "reputation: only the market"
+    assert msg.sender == market, "reputation: only the market"
     slot: uint256 = self.slots[node]
     if slot >> CREDIT_AT != 0:
         self.slots[node] = slot & (2**CREDIT_AT - 1)
@@ -263,11 +284,15 @@ def history(node: address) -> (uint256, uint256, uint256):
 @view
 def _mean_at(slot: uint256, number: uint256) -> uint256:
     updated_at: uint256 = (slot >> 64) & (2**40 - 1)
-    elapsed: uint256 = number - min(updated_at, number)
-    return beta_score.mean(
-        beta_score.decayed(slot & EVIDENCE_MAX, elapsed, half_life),
-        beta_score.decayed((slot >> 32) & EVIDENCE_MAX, elapsed, half_life),
+    good: uint256 = 0
+    bad: uint256 = 0
+    good, bad = beta_score.both_decayed(
+        slot & EVIDENCE_MAX,
+        (slot >> 32) & EVIDENCE_MAX,
+        unsafe_sub(number, min(updated_at, number)),
+        half_life,
     )
+    return beta_score.mean(good, bad)
 
 
 @internal
@@ -287,18 +312,33 @@ def _factor_at(slot: uint256, number: uint256) -> uint256:
 
 
 @internal
-def _change(task: uint256, node: address, cause: uint8, fee: uint256):
+@view
+def _absence(members: DynArray[address, 11], at: uint256) -> uint256:
+    """
+    @dev What `absences` keeps of a settlement, without the seats.
+    """
+    return ((convert(keccak256(abi_encode(members)), uint256) >> 56) << 56) | (at << 16)
+
+
+@internal
+def _change(task: uint256, node: address, cause: uint8, figure: uint256):
+    """
+    @dev `figure`: for EXCUSED the blocks since the silence was counted, else the fee in wei.
+    """
     slot: uint256 = self.slots[node]
     updated_at: uint256 = (slot >> 64) & (2**40 - 1)
-    elapsed: uint256 = unsafe_sub(block.number, updated_at)
-    good: uint256 = beta_score.decayed(slot & EVIDENCE_MAX, elapsed, half_life)
-    bad: uint256 = beta_score.decayed((slot >> 32) & EVIDENCE_MAX, elapsed, half_life)
+    stored_good: uint256 = slot & EVIDENCE_MAX
+    stored_bad: uint256 = (slot >> 32) & EVIDENCE_MAX
+    good: uint256 = 0
+    bad: uint256 = 0
+    # A change never lies in the future.
+    good, bad = beta_score.both_decayed(
+        stored_good, stored_bad, unsafe_sub(block.number, updated_at), half_life
+    )
     before: uint256 = beta_score.mean(good, bad)
 
     # Lowest reputation of the quiet time since the last change: it moves one way only.
-    low: uint256 = min(
-        before, beta_score.mean(slot & EVIDENCE_MAX, (slot >> 32) & EVIDENCE_MAX)
-    )
+    low: uint256 = min(before, beta_score.mean(stored_good, stored_bad))
     last_span: uint256 = (slot >> 104) & 65535
     this_span: uint256 = (slot >> 120) & 65535
     spans: uint256 = unsafe_sub(unsafe_div(block.number, window), unsafe_div(updated_at, window))
@@ -311,27 +351,32 @@ def _change(task: uint256, node: address, cause: uint8, fee: uint256):
     else:
         this_span = min(this_span, low)
 
+    # Causes are below 16 and weights below 2^16; evidence stays below 2^33 before it is capped.
     weight: uint256 = unsafe_mul(
         (WEIGHTS >> unsafe_mul(16, convert(cause, uint256))) & 65535, beta_score.ONE // 16
     )
-    # A settlement ends the executor's engagement; a member may well lead another task.
-    engaged: uint256 = slot & ENGAGED
-    if cause == TASK_SETTLED:
-        engaged = 0
+    # Credit and engagement as they are; a member that is paid may well lead another task.
+    above: uint256 = slot >> ENGAGED_AT
     if cause < SILENT:
         good = min(unsafe_add(good, weight), EVIDENCE_MAX)
+        assert (slot >> CREDIT_AT) + figure < 2**112, "reputation: credit too large"
+        # No overflow: the sum fits its 112 bits.
+        above = unsafe_add(above, figure << (CREDIT_AT - ENGAGED_AT))
+        if cause == TASK_SETTLED:
+            # A settlement ends the executor's engagement.
+            above = (above >> 1) << 1
+    elif cause == EXCUSED:
+        # What is left of the silence by now; rounding must not make it more than all.
+        bad = unsafe_sub(bad, min(bad, beta_score.decayed(weight, figure, half_life)))
     else:
         bad = min(unsafe_add(bad, weight), EVIDENCE_MAX)
-    total: uint256 = (slot >> CREDIT_AT) + fee
-    assert total < 2**112, "reputation: credit too large"
     self.slots[node] = (
         good
         | (bad << 32)
         | (block.number << 64)
         | (last_span << 104)
         | (this_span << 120)
-        | engaged
-        | (total << CREDIT_AT)
+        | (above << ENGAGED_AT)
     )
     log IReputationLedger.ReputationChanged(
         node=node, task=task, before=before, after=beta_score.mean(good, bad), cause=cause

@@ -27,11 +27,13 @@ class ChainConfig(_Part):
     """Which chain: its RPC endpoint, and the file that says where the contracts stand.
 
     ``confirmations``: blocks over a BEFORE record until a content key may leave.
+    ``poll_seconds``: between two looks for a new block; well below the time between two blocks.
     """
 
     rpc: Annotated[str, Field(pattern=r"^https?://")]
     deployment: Path
     confirmations: Annotated[int, Field(ge=1)] = 2
+    poll_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
 
 
 class NodeConfig(_Part):

@@ -27,7 +27,7 @@ from agent.formats.taskspec import (
     Limits,
     Receiver,
     TaskSpec,
-    commitment,
+    commitment_of,
 )
 from nodeclient.consents import owners_of
 from nodeclient.core import events as ev
@@ -38,6 +38,7 @@ from nodeclient.core.types import ZERO_ADDRESS, Address, Commitment, TaskId
 from nodeclient.duties.appraising import read_summary
 from nodeclient.duties.services import Services
 from nodeclient.errors import BadInput, SealrunError
+from nodeclient.numbers import take_unspent
 from nodeclient.p2p.contact import Contact
 from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import MAX_OUTCOME
@@ -118,10 +119,12 @@ class Control:
     async def _submit(self, request: web.Request) -> object:
         """Order a Task; wait until it stands on chain, or until an owner or the chain says no."""
         body = await request.json()
-        spec = self._spec(body)
+        services = self._services
+        number = await take_unspent(services.store, services.chain, services.me.address)
+        spec = self._spec(body, number)
         await self._check_parts(spec)
         encoded = spec.encode()
-        committed = Commitment(commitment(encoded))
+        committed = Commitment(commitment_of(encoded))
         post = bool(body.get("post", True))
         await self._runner.ask(
             lambda request_id: ev.TaskOrdered(
@@ -156,7 +159,7 @@ class Control:
             await asyncio.sleep(0.1)
         raise SealrunError("the task is ordered but not on chain yet", "see: sealrun node status")
 
-    def _spec(self, body: dict[str, Any]) -> TaskSpec:
+    def _spec(self, body: dict[str, Any], number: int) -> TaskSpec:
         """A TaskSpec with a fresh salt and the receivers' keys as their contacts say."""
         try:
             function = body["function"]
@@ -164,6 +167,7 @@ class Control:
             return TaskSpec(
                 salt=secrets.token_bytes(32),
                 requester=self._services.me.address,
+                number=number,
                 function=FunctionRef(
                     function["cid"], unhex(function["owner"]), unhex(function["digest"])
                 ),

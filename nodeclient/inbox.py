@@ -21,7 +21,7 @@ from agent.formats.messages import Question as AgentQuestion
 from agent.formats.outcome import MAX_ANSWERS, MAX_QUESTIONS
 from agent.formats.protocol import taskspec_info
 from agent.formats.shape import as_bytes, as_list
-from agent.formats.taskspec import MAX_TASKSPEC, TaskSpec, commitment, open_commitment
+from agent.formats.taskspec import MAX_TASKSPEC, TaskSpec, commitment_of, open_commitment
 from nodeclient.capsules.errors import BlockCorrupt
 from nodeclient.consents import MAX_CONSENT, check_consents, owners_of
 from nodeclient.core import events as ev
@@ -89,7 +89,7 @@ class Inbox:
     async def _consent(self, sender: Address, body: bytes) -> bytes:
         request = msg.unpack(msg.ConsentRequest, body)
         spec = TaskSpec.decode(request.spec)
-        committed = Commitment(commitment(request.spec))
+        committed = Commitment(commitment_of(request.spec))
         cids = owned_cids(spec, self._services.me.address)
         reasons = self._permission(sender, spec, cids, committed, request.committee_size)
         if not reasons:

@@ -52,6 +52,8 @@ CREATE TABLE IF NOT EXISTS answers (
     PRIMARY KEY (commitment, member, nonce));
 CREATE TABLE IF NOT EXISTS uses (policy TEXT NOT NULL, commitment BLOB NOT NULL,
     PRIMARY KEY (policy, commitment));
+CREATE TABLE IF NOT EXISTS numbers (
+    one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS boots (id INTEGER PRIMARY KEY AUTOINCREMENT);
 CREATE TABLE IF NOT EXISTS journal (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, commitment BLOB, what BLOB NOT NULL);
@@ -290,6 +292,14 @@ class Store:
             "SELECT count(*) FROM uses WHERE policy = ? AND commitment != ?", policy, except_for
         )
         return int(row[0]) if row else 0
+
+    def take_number(self, at_least: int = 0) -> int:
+        """A number for one Task of this Node; none is given twice."""
+        with self._lock, self._transaction():
+            row = self._db.execute("SELECT next FROM numbers").fetchone()
+            number = max(at_least, row[0] if row else 0)
+            self._db.execute("INSERT OR REPLACE INTO numbers VALUES (1, ?)", (number + 1,))
+        return number
 
     def next_boot(self) -> int:
         """A number that only grows, over all boots that this Node orders."""

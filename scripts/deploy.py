@@ -1,4 +1,4 @@
-"""Deploy all contracts, connect them, and write `deployments/<network>.json`.
+"""Deploy all contracts and write `deployments/<network>.json`.
 
 Beside it, in `deployments/<network>.sources/`, goes the Standard JSON input of each contract, by
 which an explorer verifies its source.
@@ -21,7 +21,7 @@ from nodeclient.chain.calls import Call
 from nodeclient.chain.compile import compile_contracts
 from nodeclient.chain.deploy import creation_code
 from nodeclient.chain.deployment import Deployed, Deployment
-from nodeclient.chain.presets import CREATIONS, PRESETS, WIRING, Preset
+from nodeclient.chain.presets import CREATIONS, PRESETS, Preset, planned
 from nodeclient.chain.standard_json import write_inputs
 from nodeclient.core.types import Address
 from nodeclient.errors import BadInput
@@ -78,14 +78,19 @@ def cli(
 
 
 def _deploy(account: AccountAPI, preset: Preset, network: str, chain_id: int) -> Deployment:
-    """Create and connect the contracts in the order of `presets`, one transaction each."""
+    """Create the contracts in the order of `presets`, one transaction each."""
     compiled = compile_contracts()
-    addresses: dict[str, Address] = {}
+    addresses = planned(bytes.fromhex(str(account.address)[2:]), account.nonce)
     contracts: dict[str, Deployed] = {}
     for name, arguments in CREATIONS:
         args = arguments(preset, addresses)
         receipt = send(account, Call(name, b"", creation_code(compiled[name], args), 0))
-        addresses[name] = Address(bytes.fromhex(str(receipt.contract_address)[2:]))
+        made = Address(bytes.fromhex(str(receipt.contract_address)[2:]))
+        if made != addresses[name]:
+            raise BadInput(
+                f"{name} is not where the others expect it: the account sent something else",
+                "deploy again with an account that does nothing besides",
+            )
         contracts[name] = Deployed(
             name=name,
             address=addresses[name],
@@ -96,19 +101,12 @@ def _deploy(account: AccountAPI, preset: Preset, network: str, chain_id: int) ->
             json_abi=compiled[name].json_abi,
             interface=abi.parse(compiled[name].json_abi),
         )
-    wiring = []
-    for name, function, targets in WIRING:
-        layout = contracts[name].interface.function(function, len(targets))
-        data = layout.encode([addresses[target] for target in targets])
-        receipt = send(account, Call(f"{name}.{function}", addresses[name], data, 0))
-        wiring.append((f"{name}.{function}", _hash_of(receipt)))
     return Deployment(
         network=network,
         chain_id=chain_id,
         deploy_block=min(one.block for one in contracts.values()),
         contracts=contracts,
         parameters=preset.to_json(),
-        wiring=tuple(wiring),
     )
 
 

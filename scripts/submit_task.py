@@ -9,7 +9,8 @@ from ape.api import AccountAPI, ProviderAPI
 from ape.cli import ConnectedProviderCommand, account_option
 
 from agent.formats.cbor import FormatError
-from agent.formats.taskspec import MAX_TASKSPEC, TaskSpec, commitment
+from agent.formats.hashes import keccak256
+from agent.formats.taskspec import MAX_TASKSPEC, TaskSpec
 from nodeclient.chain import market
 from nodeclient.chain.decode import Decoder
 from nodeclient.chain.deployment import Deployment
@@ -18,7 +19,7 @@ from nodeclient.chain.registry import NodeRegistry
 from nodeclient.chain.rpc import Rpc
 from nodeclient.core.events import TaskPosted
 from nodeclient.core.quote import quote
-from nodeclient.core.types import Address, Commitment, Parameters
+from nodeclient.core.types import Address, Parameters
 from nodeclient.errors import BadInput, ChainUnavailable
 from nodeclient.ports import Receipt
 from scripts._common import (
@@ -39,11 +40,12 @@ from scripts._signer import node_option, signer_for
 @click.command(cls=ConnectedProviderCommand)
 @account_option()
 @node_option
-@click.option("--commitment", "given", type=HexBytes(32), help="keccak256 of the TaskSpec.")
+@click.option("--spec-hash", "given", type=HexBytes(32), help="keccak256 of the TaskSpec.")
+@click.option("--number", type=click.IntRange(0), help="The one in the TaskSpec of --spec-hash.")
 @click.option(
     "--spec",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Encoded TaskSpec; its commitment is computed.",
+    help="Encoded TaskSpec; its hash is computed.",
 )
 @click.option("--committee", type=click.IntRange(3, 11), default=3, show_default=True)
 @click.option("--class", "class_id", type=click.IntRange(0, 3), default=0, show_default=True)
@@ -58,6 +60,7 @@ def cli(
     provider: ProviderAPI,
     node_folder: Path | None,
     given: bytes | None,
+    number: int | None,
     spec: Path | None,
     committee: int,
     class_id: int,
@@ -66,10 +69,10 @@ def cli(
     deployment_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Post a commitment with its fees. Amounts: 0.5 (ether), 20gwei, 1000wei."""
+    """Post a task's commitment with its fees. Amounts: 0.5 (ether), 20gwei, 1000wei."""
     deployment = load_deployment(provider, deployment_path)
     signer = signer_for(account, provider, deployment, node_folder)
-    committed = _commitment(given, spec, signer.address)
+    spec_hash, number = _what(given, number, spec, signer.address)
 
     async def tiers(rpc: Rpc) -> tuple[int, ...]:
         return await NodeRegistry(rpc, deployment).tiers()
@@ -81,7 +84,8 @@ def cli(
 
     order = market.post(
         "post",
-        Commitment(committed),
+        spec_hash,
+        number,
         committee_size=committee,
         class_id=class_id,
         executor_fee=executor_fee,
@@ -96,18 +100,22 @@ def cli(
     posted = with_rpc(provider, look)
     fields = {
         "task": posted.task,
-        "commitment": "0x" + committed.hex(),
+        "commitment": "0x" + posted.commitment.hex(),
         "paid_wei": str(order.value),
     }
     show("Posted", {**fields, **receipt_fields(receipt)}, as_json=as_json)
 
 
-def _commitment(given: bytes | None, spec: Path | None, requester: Address) -> bytes:
-    """From --commitment, or from a TaskSpec that the signing account posts as its requester."""
-    if (given is None) == (spec is None):
-        raise BadInput("exactly one of --commitment and --spec is needed", "give one of them")
-    if given is not None:
-        return given
+def _what(
+    given: bytes | None, number: int | None, spec: Path | None, requester: Address
+) -> tuple[bytes, int]:
+    """Hash and number as given, or of a TaskSpec whose requester is the signing account."""
+    if (given is None) == (spec is None) or (given is None) != (number is None):
+        raise BadInput(
+            "either --spec, or --spec-hash and --number are needed", "give one or the other"
+        )
+    if given is not None and number is not None:
+        return given, number
     assert spec is not None
     with spec.open("rb") as file:
         encoded = file.read(MAX_TASKSPEC + 1)
@@ -119,7 +127,7 @@ def _commitment(given: bytes | None, spec: Path | None, requester: Address) -> b
         raise BadInput(
             "the TaskSpec names another requester", "post it with that Node's account (--node)"
         )
-    return commitment(encoded)
+    return keccak256(encoded), found.number
 
 
 async def _posted(rpc: Rpc, deployment: Deployment, receipt: Receipt) -> TaskPosted:

@@ -19,7 +19,9 @@ from typing import Any
 from web3 import HTTPProvider, Web3
 
 STATES = ("", "POSTED", "DRAWN", "ACCEPTED", "ADMITTED", "SETTLED", "FAILED", "EXPIRED")
-PHASES = {1: "BEFORE", 3: "AFTER"}
+PHASES = {1: "BEFORE", 2: "DURING", 3: "AFTER"}
+# Event of a record → its phase (a refusal names its own) and verdict.
+RECORDED = {"TaskAdmitted": (1, 2), "TaskSettled": (3, 2), "TaskRefused": (0, 96)}
 VERDICTS = {2: "AFFIRMING", 96: "CONTRAINDICATED"}
 # What a step is called, and its event; the event's block is when the step was done.
 STEPS = {
@@ -110,19 +112,21 @@ def drawn_in(life: dict[str, Any]) -> tuple[str, list[str]]:
 def records_of(chain: Chain, task: int) -> dict[str, Any]:
     """Phase → verdict, evidence root, transaction: the event, confirmed by the contract's view."""
     records = {}
-    for event in chain.events("AttestationLedger", "AttestationRecorded", task):
-        phase, told = event["args"]["phase"], event["args"]
-        verdict, root, votes = chain.view("AttestationLedger", "record", task, phase)
-        if (verdict, bytes(root)) != (told["verdict"], bytes(told["evidence_root"])):
-            raise Contradiction(f"the record of phase {phase} differs from its event")
-        if votes != int(told["voters"]).bit_count():
-            raise Contradiction(f"the votes of phase {phase} differ from its event")
-        records[PHASES[phase]] = {
-            "verdict": VERDICTS.get(verdict, str(verdict)),
-            "evidence_root": f"0x{bytes(root).hex()}",
-            "votes": votes,
-            "transaction": f"0x{bytes(event['transactionHash']).hex()}",
-        }
+    for name, (phase, expected) in RECORDED.items():
+        for event in chain.events("TaskMarket", name, task):
+            told = event["args"]
+            phase = told.get("phase", phase)
+            verdict, root, votes = chain.view("AttestationLedger", "record", task, phase)
+            if (verdict, bytes(root)) != (expected, bytes(told.get("evidence_root", bytes(32)))):
+                raise Contradiction(f"the record of phase {phase} differs from its event")
+            if votes != int(told["voters"]).bit_count():
+                raise Contradiction(f"the votes of phase {phase} differ from its event")
+            records[PHASES[phase]] = {
+                "verdict": VERDICTS.get(verdict, str(verdict)),
+                "evidence_root": f"0x{bytes(root).hex()}",
+                "votes": votes,
+                "transaction": f"0x{bytes(event['transactionHash']).hex()}",
+            }
     return records
 
 

@@ -1,8 +1,9 @@
 """The TaskSpec: all that a task is, committed to on chain and opened only to those who work on it.
 
-Bytes: deterministic CBOR [salt (32 bytes), map]. The chain holds keccak256 of these bytes; the salt
+Bytes: deterministic CBOR [salt (32 bytes), map]. The chain holds `commitment_of` them; the salt
 keeps a guesser of the rest from recognising a task. `requester` and every `owner` are accounts of
-Nodes (20 bytes). Every bound stands here, because a TaskSpec is written by a stranger.
+Nodes (20 bytes). `number` is one under which the requester posts nothing else, ever. Every bound
+stands here, because a TaskSpec is written by a stranger.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text, uniq
 MAX_TASKSPEC = 64 * 1024  # bytes; goes sealed to each member in one message
 MAX_INPUTS = MAX_RECEIVERS = MAX_CONNECTIONS = MAX_DEVICES = 16
 MAX_ARGUMENTS, MAX_ARGUMENT = 64, 4096
+MAX_NUMBER = 2**63 - 1  # what SQLite counts with
+COMMITMENT_DOMAIN = keccak256(b"sealrun/commitment/v1")
 _VERSION = 1
 _NAME = re.compile(r"[a-z0-9._-]{1,64}")
 _LABEL = r"[a-z0-9][a-z0-9-]{0,62}"
@@ -76,7 +79,7 @@ _LIMIT_BOUNDS = {
     "cpu_milli": (100, 256_000),
 }
 _KEYS = (
-    *("version", "requester", "function", "command", "runtime_image"),
+    *("version", "requester", "number", "function", "command", "runtime_image"),
     *("inputs", "receivers", "connections", "devices", "limits"),
 )
 
@@ -87,6 +90,7 @@ class TaskSpec:
 
     salt: bytes
     requester: bytes
+    number: int
     function: FunctionRef
     command: tuple[str, ...]
     runtime_image: bytes
@@ -104,6 +108,7 @@ class TaskSpec:
         body = {
             "version": _VERSION,
             "requester": self.requester,
+            "number": self.number,
             "function": [self.function.cid, self.function.owner, self.function.digest],
             "command": self.command,
             "runtime_image": self.runtime_image,
@@ -131,6 +136,7 @@ class TaskSpec:
         return cls(
             salt=as_bytes(salt, 32, "salt"),
             requester=as_bytes(body["requester"], 20, "requester"),
+            number=as_int(body["number"], 0, MAX_NUMBER, "number"),
             function=FunctionRef(_text(cid), as_bytes(owner, 20, "owner"), _digest(digest)),
             command=_texts(body["command"], MAX_ARGUMENTS, MAX_ARGUMENT, "command"),
             runtime_image=as_bytes(body["runtime_image"], 32, "runtime image"),
@@ -142,14 +148,23 @@ class TaskSpec:
         )
 
 
-def commitment(encoded: bytes) -> bytes:
-    """What stands on chain for a TaskSpec: keccak256 of its encoded bytes."""
-    return keccak256(encoded)
+def commit(spec_hash: bytes, requester: bytes, number: int) -> bytes:
+    """What `TaskMarket.post` makes of a TaskSpec's hash: keccak256 of abi.encode(domain, hash,
+    requester, number). Requester and number keep everybody else from posting the same."""
+    return keccak256(
+        COMMITMENT_DOMAIN + spec_hash + requester.rjust(32, b"\0") + number.to_bytes(32, "big")
+    )
+
+
+def commitment_of(encoded: bytes) -> bytes:
+    """What stands on chain for a TaskSpec. Raises FormatError for bytes that are none."""
+    spec = TaskSpec.decode(encoded)
+    return commit(keccak256(encoded), spec.requester, spec.number)
 
 
 def open_commitment(encoded: bytes, committed: bytes) -> TaskSpec:
     """Decode bytes that must open `committed`. Raises FormatError if they do not."""
-    if commitment(encoded) != committed:
+    if commitment_of(encoded) != committed:
         raise FormatError("taskspec: does not open the commitment on chain; ask the requester")
     return TaskSpec.decode(encoded)
 
@@ -167,6 +182,7 @@ def _check(spec: TaskSpec) -> None:
         *((entry.hpke_public, 32, "receiver key") for entry in spec.receivers),
     ):
         as_bytes(value, size, what)
+    as_int(spec.number, 0, MAX_NUMBER, "number")
     for receiver in spec.receivers:
         if not any(receiver.hpke_public):
             raise FormatError(f"receiver {receiver.name}: has no key; ask its node for one")

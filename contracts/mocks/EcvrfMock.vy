@@ -12,7 +12,11 @@ from ..modules import ecvrf
 @external
 @pure
 def verify(
-    public_x: uint256, public_prefix: uint256, alpha: bytes32, proof: ecvrf.Proof
+    public_x: uint256,
+    public_prefix: uint256,
+    alpha: bytes32,
+    proof: ecvrf.Proof,
+    roots: DynArray[uint256, 40],
 ) -> bytes32:
     """
     @notice Verifies an ECVRF proof.
@@ -20,6 +24,7 @@ def verify(
     @param public_prefix 2 or 3.
     @param alpha The VRF input.
     @param proof The proof with its witnesses.
+    @param roots A witness for each rejected counter.
     @return The VRF output beta.
     """
-    return ecvrf.verify(public_x, public_prefix, alpha, proof)
+    return ecvrf.verify(public_x, public_prefix, alpha, proof, roots)

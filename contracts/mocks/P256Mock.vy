@@ -3,10 +3,21 @@
 # pragma optimize gas
 """
 @title How a contract uses the `p256_signature` module
-@license AGPL-3.0-only
+@license Apache-2.0
 @notice Only for tests and as an example; never deployed by the project.
 """
 from ..modules import p256_signature as p256
+
+initializes: p256
+
+
+@deploy
+def __init__(verifier: address):
+    """
+    @notice Fixes the software for chains without the precompile.
+    @param verifier The `P256Verifier`.
+    """
+    p256.__init__(verifier)
 
 
 @external
@@ -22,15 +33,3 @@ def verify(digest: bytes32, r: uint256, s: uint256, x: uint256, y: uint256) -> b
     @return True for a valid, low-s signature.
     """
     return p256.verify(digest, r, s, x, y)
-
-
-@external
-@pure
-def is_key(x: uint256, y: uint256) -> bool:
-    """
-    @notice Whether (x, y) is a P-256 public key.
-    @param x The key's x.
-    @param y The key's y.
-    @return True for a point of the curve.
-    """
-    return p256.is_key(x, y)

@@ -28,14 +28,15 @@ HALF_N: constant(uint256) = (
 
 @internal
 @view
-def digest(vote: IAttestationLedger.Vote) -> bytes32:
+def digest(ledger: address, vote: IAttestationLedger.Vote) -> bytes32:
     """
-    @notice The EIP-712 digest of a vote to this contract on this chain.
+    @notice The EIP-712 digest of a vote to a ledger on this chain.
     @dev The domain is computed anew: an immutable would outlive a fork of the chain.
+    @param ledger The `AttestationLedger`, in whose name members vote.
     @param vote The vote.
     @return What the member signed.
     """
-    domain: bytes32 = keccak256(abi_encode(DOMAIN_TYPE, NAME, VERSION, chain.id, self))
+    domain: bytes32 = keccak256(abi_encode(DOMAIN_TYPE, NAME, VERSION, chain.id, ledger))
     message: bytes32 = keccak256(
         abi_encode(
             VOTE_TYPE,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from nodeclient.chain.deployment import Deployment
-from nodeclient.core.types import Ballot
+from nodeclient.core.types import Ballot, Vote
 from nodeclient.ports import Order
 
 
@@ -36,12 +36,18 @@ def plain(value: object) -> Any:
     """
     if isinstance(value, Ballot):  # 32-byte halves here, uint256 in the contract
         signatures = tuple((_number(r), _number(vs)) for r, vs in value.signatures)
-        return (int(value.verdict), value.valid_until, value.voters, signatures)
+        return (value.valid_until, value.voters, signatures)
     if is_dataclass(value) and not isinstance(value, type):
         return tuple(plain(getattr(value, field.name)) for field in fields(value))
     if isinstance(value, list | tuple):
         return tuple(plain(part) for part in value)
     return value
+
+
+def signed_vote(vote: Vote) -> tuple[tuple[object, ...], tuple[int, int]]:
+    """The structs `Vote` and `Signature` of a member's vote."""
+    said = (vote.task, vote.phase, vote.attempt, vote.header, vote.verdict, vote.valid_until)
+    return said, (_number(vote.r), _number(vote.vs))
 
 
 def _number(half: bytes) -> int:

@@ -45,7 +45,7 @@ _TABLE: dict[tuple[str, str], Callable[[Where, Fields], ev.ChainEvent]] = {
         **at, task=f["task"], evidence_root=f["evidence_root"]
     ),
     ("TaskMarket", "TaskSettled"): lambda at, f: ev.TaskSettled(
-        **at, task=f["task"], evidence_root=f["evidence_root"]
+        **at, task=f["task"], evidence_root=f["evidence_root"], voters=f["voters"]
     ),
     ("TaskMarket", "TaskFailed"): lambda at, f: ev.TaskFailed(
         **at, task=f["task"], cause=f["cause"]

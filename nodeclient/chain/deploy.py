@@ -1,7 +1,7 @@
 """Deploy all contracts with one key over plain RPC: what the demo and the tests use.
 
-All transactions are signed in one go, addresses computed in advance (keccak(rlp([sender, nonce])),
-Yellow Paper §7), so that a chain with a block time takes one or two blocks and not eight.
+All transactions are signed in one go, so that a chain with a block time takes one or two blocks and
+not six.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import rlp  # type: ignore[import-untyped]
 from eth_account import Account as Keys
-from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
 from nodeclient.chain import abi
@@ -24,7 +22,7 @@ from nodeclient.chain.compile import Artifact, compile_contracts
 from nodeclient.chain.deployment import Deployed, Deployment
 from nodeclient.chain.errors import DeploymentFailed, Reverted
 from nodeclient.chain.fees import FeeSettings, quote
-from nodeclient.chain.presets import CREATIONS, WIRING, Preset
+from nodeclient.chain.presets import CREATIONS, Preset, planned
 from nodeclient.chain.rpc import Rpc, blob, quantity
 from nodeclient.core.types import Address
 
@@ -46,11 +44,6 @@ class _Deployer:
         self.account = Account(rpc, str(self._keys.address))
         self._chain_id = chain_id
         self.nonce = nonce
-
-    @property
-    def next_address(self) -> Address:
-        sender = bytes.fromhex(self.account.address[2:])
-        return Address(keccak(rlp.encode([sender, self.nonce]))[12:])
 
     async def send(self, call: Call) -> _Step:
         try:
@@ -86,7 +79,7 @@ async def deploy(
     network: str,
     artifacts: Mapping[str, Artifact] | None = None,
 ) -> Deployment:
-    """Deploy and wire all contracts; the caller saves the result with `deployment.save`.
+    """Deploy all contracts; the caller saves the result with `deployment.save`.
 
     Raises `DeploymentFailed`, `CompilationFailed`, `ChainUnavailable`.
     """
@@ -95,34 +88,22 @@ async def deploy(
     sender = str(Keys.from_key(private_key).address)
     nonce = await Account(rpc, sender).count("pending")
     deployer = _Deployer(rpc, private_key, chain_id, nonce)
-    addresses: dict[str, Address] = {}
+    addresses = planned(bytes.fromhex(sender[2:]), nonce)
     created: list[tuple[str, tuple[Any, ...], _Step]] = []
     for name, arguments in CREATIONS:
         args = arguments(preset, addresses)
-        address = deployer.next_address
         step = await deployer.send(Call(name, b"", creation_code(compiled[name], args), 0))
-        addresses[name] = address
         created.append((name, args, step))
-    wired = []
-    for name, function, targets in WIRING:
-        layout = abi.parse(compiled[name].json_abi).function(function, len(targets))
-        data = layout.encode([addresses[target] for target in targets])
-        step = await deployer.send(Call(f"{name}.{function}", addresses[name], data, 0))
-        wired.append(step)
     contracts = {
         name: _deployed(compiled[name], addresses[name], args, await _mined(deployer, step))
         for name, args, step in created
     }
-    wiring = [
-        (s.label, bytes.fromhex((await _mined(deployer, s))["transactionHash"][2:])) for s in wired
-    ]
     return Deployment(
         network=network,
         chain_id=chain_id,
         deploy_block=min(one.block for one in contracts.values()),
         contracts=contracts,
         parameters=preset.to_json(),
-        wiring=tuple(wiring),
     )
 
 

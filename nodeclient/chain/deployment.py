@@ -21,9 +21,10 @@ from nodeclient.chain.errors import AbiMismatch, ChainUnavailable, DeploymentInv
 from nodeclient.chain.rpc import Rpc, blob
 from nodeclient.core.types import Address
 
-FORMAT = 1
+FORMAT = 2
 MAX_FILE = 4 * 1024 * 1024
 CONTRACTS = (
+    "P256Verifier",
     "NodeRegistry",
     "ReputationLedger",
     "ImageRegistry",
@@ -48,17 +49,13 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Everything in `deployments/<network>.json`. `deploy_block` is the first block with events.
-
-    `wiring` lists the transactions that connected the contracts: (what, tx hash).
-    """
+    """Everything in `deployments/<network>.json`. `deploy_block` is the first block with events."""
 
     network: str
     chain_id: int
     deploy_block: int
     contracts: Mapping[str, Deployed]
     parameters: Mapping[str, Any]
-    wiring: tuple[tuple[str, bytes], ...] = ()
 
     def __getitem__(self, name: str) -> Deployed:
         """The contract of that name. Raises `DeploymentInvalid`."""
@@ -105,7 +102,6 @@ def parse(data: Any) -> Deployment:
             deploy_block=_natural(data["deploy_block"]),
             contracts=contracts,
             parameters=dict(data["parameters"]),
-            wiring=tuple((str(w["call"]), blob(w["tx"], 32)) for w in data["wiring"]),
         )
     except (KeyError, TypeError, ValueError, ChainUnavailable, AbiMismatch) as error:
         raise DeploymentInvalid(
@@ -136,7 +132,6 @@ def to_json(deployment: Deployment) -> dict[str, Any]:
         "chain_id": deployment.chain_id,
         "deploy_block": deployment.deploy_block,
         "parameters": dict(deployment.parameters),
-        "wiring": [{"call": call, "tx": "0x" + tx.hex()} for call, tx in deployment.wiring],
         "contracts": {
             name: {
                 "address": to_checksum_address(contract.address),

@@ -7,7 +7,6 @@ from nodeclient.chain.view import Contract
 from nodeclient.core.types import (
     Address,
     Ballot,
-    Commitment,
     DeadlineClass,
     Parameters,
     Phase,
@@ -16,6 +15,7 @@ from nodeclient.core.types import (
     TaskId,
     TaskState,
 )
+from nodeclient.core.vrf_witness import OnChainProof
 from nodeclient.ports import Order
 
 
@@ -49,6 +49,10 @@ class TaskMarket(Contract):
                 f"TaskMarket.state: {found} is no state", "check the deployment file"
             ) from error
 
+    async def is_spent(self, requester: Address, number: int) -> bool:
+        """Whether an account has posted a Task under a number."""
+        return bool(await self.view("is_spent", requester, number))
+
     async def owed(self, who: Address) -> int:
         """What `withdraw` would pay to an account: refunds and a Node's credit, in wei."""
         return int(await self.view("owed", who))
@@ -60,7 +64,8 @@ class TaskMarket(Contract):
 
 def post(
     key: str,
-    commitment: Commitment,
+    spec_hash: bytes,
+    number: int,
     *,
     committee_size: int,
     class_id: int,
@@ -68,15 +73,15 @@ def post(
     member_fee: int,
     posting_fee: int,
 ) -> Order:
-    """Post a Task; its value is exactly what the contract asks for."""
+    """Post a Task under a number of the sender; its value is exactly what the contract asks for."""
     value = posting_fee + executor_fee + committee_size * member_fee
-    args = (commitment, committee_size, class_id, executor_fee, member_fee)
+    args = (spec_hash, number, committee_size, class_id, executor_fee, member_fee)
     return Order(key, TaskMarket.NAME, "post", args, value)
 
 
-def claim(key: str, task: Task, header: bytes, proof: object) -> Order:
-    """Claim with an ECVRF proof (fields of the struct `Proof`) and block b+D's RLP header."""
-    return Order(key, TaskMarket.NAME, "claim", (task, header, proof))
+def claim(key: str, task: Task, header: bytes, proof: OnChainProof) -> Order:
+    """Claim with an ECVRF proof and block b+D's RLP header."""
+    return Order(key, TaskMarket.NAME, "claim", (task, header, *proof.as_arguments()))
 
 
 def draw(key: str, task: Task, header: bytes, accept: bool = False) -> Order:

@@ -10,6 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import rlp  # type: ignore[import-untyped]
+from eth_hash.auto import keccak
+
+from nodeclient.core.types import Address
+
 ETHER = 10**18
 DAY = 24 * 3600
 
@@ -80,10 +85,34 @@ PRESETS: Mapping[str, Preset] = {
 Arguments = Callable[[Preset, Mapping[str, Any]], tuple[Any, ...]]
 
 CREATIONS: tuple[tuple[str, Arguments], ...] = (
-    ("NodeRegistry", lambda p, _: (p.unit, p.unbonding, p.allow_software)),
-    ("ReputationLedger", lambda p, _: (p.half_life, p.window)),
+    ("P256Verifier", lambda *_: ()),
+    (
+        "NodeRegistry",
+        lambda p, at: (
+            p.unit,
+            p.unbonding,
+            p.allow_software,
+            at["P256Verifier"],
+            at["ReputationLedger"],
+            at["AttestationLedger"],
+            at["TaskMarket"],
+        ),
+    ),
+    (
+        "ReputationLedger",
+        lambda p, at: (
+            p.half_life,
+            p.window,
+            at["NodeRegistry"],
+            at["AttestationLedger"],
+            at["TaskMarket"],
+        ),
+    ),
     ("ImageRegistry", lambda p, at: (at["NodeRegistry"], p.timelock)),
-    ("AttestationLedger", lambda _, at: (at["NodeRegistry"], at["ReputationLedger"])),
+    (
+        "AttestationLedger",
+        lambda _, at: (at["NodeRegistry"], at["ReputationLedger"], at["TaskMarket"]),
+    ),
     (
         "TaskMarket",
         lambda p, at: (
@@ -99,11 +128,17 @@ CREATIONS: tuple[tuple[str, Arguments], ...] = (
         ),
     ),
 )
-"""(contract, its constructor's arguments from the preset and the addresses so far), in order."""
+"""(contract, its constructor's arguments from the preset and all addresses), in order."""
 
-WIRING: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("NodeRegistry", "connect", ("TaskMarket", "AttestationLedger")),
-    ("ReputationLedger", "connect", ("TaskMarket", "AttestationLedger")),
-    ("AttestationLedger", "connect", ("TaskMarket",)),
-)
-"""(contract, function, contracts whose addresses are the arguments): once each, by the deployer."""
+
+def planned(sender: bytes, nonce: int) -> dict[str, Address]:
+    """Where the contracts will stand if `sender` creates them from `nonce` on, and does nothing
+    in between: keccak(rlp([sender, nonce])), Yellow Paper §7.
+
+    They hold each other's addresses as constants, so these must be known in advance; the market,
+    created last, reverts unless all of them fit.
+    """
+    return {
+        name: Address(keccak(rlp.encode([sender, nonce + step]))[12:])
+        for step, (name, _) in enumerate(CREATIONS)
+    }

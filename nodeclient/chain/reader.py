@@ -90,6 +90,10 @@ class Reader:
         """The record of a phase; None as long as there is none."""
         return await self.ledger.record(task, phase)
 
+    async def is_spent(self, requester: Address, number: int) -> bool:
+        """Whether an account has posted a Task under a number."""
+        return await self.market.is_spent(requester, number)
+
     async def task_state(self, task: TaskId) -> TaskState | None:
         """Where a Task stands; None: no such Task."""
         return await self.market.state(task)

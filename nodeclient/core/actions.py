@@ -33,8 +33,10 @@ class Reply(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitPost(Action):
-    """Post the commitment. Fees in wei."""
+    """Post the hash of the TaskSpec under the requester's number. Fees in wei."""
 
+    spec_hash: bytes
+    number: int
     committee_size: int
     class_id: int
     executor_fee: int
@@ -87,6 +89,15 @@ class SubmitRefuse(Action):
     attempt: int
     header: bytes
     ballot: Ballot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitExcuse(Action):
+    """Show on chain that this member voted, though the settlement counted it as silent."""
+
+    members: tuple[Address, ...]
+    seat: int
+    vote: Vote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from nodeclient.core.roles.receiver import Receiver
 from nodeclient.core.roles.requester import Requester
 from nodeclient.core.roles.requester import State as RequesterState
 from nodeclient.core.roles.table import UnexpectedEvent
-from nodeclient.core.types import Address, Commitment, Parameters, Task, TaskState
+from nodeclient.core.types import ZERO_HASH, Address, Commitment, Parameters, Task, TaskState
 
 
 class Role(StrEnum):
@@ -115,7 +115,13 @@ def fold(case: Case, event: TaskEvent) -> Case:
         case CommitteeDrawn():
             return replace(
                 case,
-                task=replace(task, committee=committee_hash(event.members), step_at=at),
+                task=replace(
+                    task,
+                    committee=committee_hash(event.members),
+                    ticket=0,
+                    beta=ZERO_HASH,
+                    step_at=at,
+                ),
                 members=event.members,
                 state=TaskState.ACCEPTED if event.accepted else TaskState.DRAWN,
             )

@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import Final
 
 from agent.formats.hashes import keccak256
+from nodeclient.core.vrf_witness import ALPHA_BYTES
 
 WAD: Final = 10**18
 TICKET_SCALE_BITS: Final = 128
@@ -54,7 +55,8 @@ _HALF_WINDOW_MEANS: Final = 2
 
 
 def task_alpha(chain_id: int, market: bytes, task_id: int, prevrandao: bytes) -> bytes:
-    """VRF input of a Task: keccak256(abi.encode(domain, chain id, market, task id, prevrandao)).
+    """VRF input of a Task: the first 27 bytes of keccak256(abi.encode(domain, chain id, market,
+    task id, prevrandao)).
 
     Args:
         market: address of `TaskMarket`, 20 bytes.
@@ -66,7 +68,7 @@ def task_alpha(chain_id: int, market: bytes, task_id: int, prevrandao: bytes) ->
     if len(market) != 20 or len(prevrandao) != 32:
         raise ValueError("sortition: market needs 20 bytes, prevrandao 32; pass them as bytes")
     words = (_word(chain_id), bytes(12) + market, _word(task_id), prevrandao)
-    return keccak256(_ALPHA_DOMAIN + b"".join(words))
+    return keccak256(_ALPHA_DOMAIN + b"".join(words))[:ALPHA_BYTES]
 
 
 def committee_seed(beta: bytes, prevrandao: bytes) -> bytes:
@@ -154,13 +156,14 @@ def draw_codes(
     For each pick h = keccak256(h), x = h: the class is found by a prefix search of x mod (weight
     not yet picked), the position is (x >> 128) mod (size of the class); on a position that was
     picked before, h is hashed again and only the position is drawn anew, inside the class; after
-    `REDRAWS` of these it walks on to the next free position, so that it always ends.
+    `REDRAWS` of these it walks on to the next free position, so that it always ends. The excluded
+    node is picked like any other and gets no seat.
 
     Args:
         seed: 32 bytes.
         count: how many distinct nodes.
         sizes: nodes of each class; a node of class c weighs 2**c.
-        exclude_code: a code that counts as picked from the start (the Executor).
+        exclude_code: the code of a node that gets no seat (the Executor).
 
     Returns:
         `count` codes, class << 14 | position, in the order drawn.
@@ -169,21 +172,21 @@ def draw_codes(
         ValueError: fewer eligible nodes than `count`, or an excluded code that does not exist.
     """
     weights = [size << class_id for class_id, size in enumerate(sizes)]
-    picked: list[int] = []
+    drawable = sum(sizes)
     if exclude_code is not None:
         class_id, position = exclude_code >> POSITION_BITS, exclude_code & (1 << POSITION_BITS) - 1
         if class_id >= len(sizes) or position >= sizes[class_id]:
             raise ValueError("sortition: excluded node is not drawable; read the registry again")
-        picked.append(exclude_code)
-        weights[class_id] -= 1 << class_id
-    if sum(sizes) - len(picked) < count:
+        drawable -= 1
+    if drawable < count:
         raise ValueError("sortition: fewer eligible nodes than seats; wait for more nodes")
-    taken, chain = len(picked), seed
-    for _ in range(count):
+    picked: list[int] = []
+    chain = seed
+    while len(picked) - (exclude_code in picked) < count:
         code, class_id, chain = _pick(chain, weights, sizes, picked)
         picked.append(code)
         weights[class_id] -= 1 << class_id
-    return tuple(picked[taken:])
+    return tuple(code for code in picked if code != exclude_code)
 
 
 def _pick(

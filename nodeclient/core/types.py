@@ -82,7 +82,7 @@ class Task:
     """The struct that ``TaskMarket`` keeps only the hash of; folded from its events.
 
     Fees in wei, ``posted_at`` and ``step_at`` in blocks. ``executor`` is the leader of the
-    claims until the Committee is drawn.
+    claims until the Committee is drawn; ``ticket`` and ``beta`` are zero from then on.
     """
 
     id: TaskId
@@ -196,7 +196,6 @@ class Vote:
 class Ballot:
     """The votes that a record needs: one digest, a bitmap over seats, a signature per set bit."""
 
-    verdict: Verdict
     valid_until: int
     voters: int
     signatures: tuple[tuple[bytes, bytes], ...]

@@ -10,7 +10,7 @@ from typing import TypeVar
 from agent.formats.taskspec import TaskSpec
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
-from nodeclient.core.types import Address, Verdict, Vote, quorum_of
+from nodeclient.core.types import Address, Vote, quorum_of
 from nodeclient.core.votes import is_signed, vote_on
 from nodeclient.duties.machine import evidence_key
 from nodeclient.duties.services import RETRY_SECONDS, Services
@@ -135,7 +135,6 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         return ev.BallotCollected(
             commitment=action.commitment,
             phase=action.phase,
-            verdict=Verdict.AFFIRMING,
             valid_until=ordered[0].valid_until,
             voters=sum(1 << seats[vote.member] for vote in ordered),
             signatures=tuple((vote.r, vote.vs) for vote in ordered),

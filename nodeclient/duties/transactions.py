@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nodeclient.chain.calls import signed_vote
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.sortition import task_alpha
@@ -14,15 +15,20 @@ from nodeclient.ports import Order
 from nodeclient.runner import Effect, Emit
 
 MARKET = "TaskMarket"
+LEDGER = "AttestationLedger"
 
 
 def effects(services: Services) -> dict[type[do.Action], Effect]:
     """The table of this module."""
 
     async def send(
-        action: do.Action, function: str, args: tuple[object, ...], value: int = 0
+        action: do.Action,
+        function: str,
+        args: tuple[object, ...],
+        value: int = 0,
+        contract: str = MARKET,
     ) -> ev.OutcomeEvent:
-        order = Order(row_key(action).hex(), MARKET, function, args, value)
+        order = Order(row_key(action).hex(), contract, function, args, value)
         try:
             receipt = await services.sender.execute(order)
         except Reverted as error:
@@ -40,7 +46,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def post(action: do.SubmitPost, emit: Emit) -> ev.OutcomeEvent:
         fees = action.executor_fee + action.committee_size * action.member_fee
         args = (
-            action.commitment,
+            action.spec_hash,
+            action.number,
             action.committee_size,
             action.class_id,
             action.executor_fee,
@@ -54,7 +61,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         header, prevrandao = await services.chain.block_header(number)
         point = task_alpha(parameters.chain_id, parameters.market, action.task.id, prevrandao)
         proof = prove(services.keys.vrf, point)
-        return await send(action, "claim", (action.task, header, proof.as_tuple()))
+        return await send(action, "claim", (action.task, header, *proof.as_arguments()))
 
     async def draw(action: do.SubmitDraw, emit: Emit) -> ev.OutcomeEvent:
         number = services.me.parameters.draw_entropy_block(action.task)
@@ -80,6 +87,10 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         )
         return await send(action, "refuse", args)
 
+    async def excuse(action: do.SubmitExcuse, emit: Emit) -> ev.OutcomeEvent:
+        args = (action.members, action.seat, *signed_vote(action.vote))
+        return await send(action, "excuse", args, contract=LEDGER)
+
     async def expire(action: do.SubmitExpire, emit: Emit) -> ev.OutcomeEvent:
         return await send(action, "expire", (action.task,))
 
@@ -90,5 +101,6 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         do.SubmitAccept: accept,
         do.SubmitRecord: record,
         do.SubmitRefuse: refuse,
+        do.SubmitExcuse: excuse,
         do.SubmitExpire: expire,
     }

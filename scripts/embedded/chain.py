@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
-KEEP_UP_SECONDS = 30  # a reader that is behind for longer stops nobody else
+KEEP_UP_SECONDS = 10  # somebody who is behind for longer costs so much per block, and no more
 LISTENING = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
 # The first account of anvil's public mnemonic: worthless anywhere else.
 DEPLOYER = bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
@@ -37,9 +37,9 @@ def find_anvil() -> str:
 class AnvilChain:
     """One anvil process (osaka), whose blocks are made here: one every ``block_seconds``.
 
-    ``kept_up(height)`` tells whether all who read along have seen that block: none is made before
-    they have seen the last but one. A real chain gives minutes for what is done here in seconds, so
-    a busy computer would miss deadlines that are counted in blocks.
+    ``kept_up(height)`` tells whether all who read along are done with that block: the next one is
+    not made before. A real chain gives minutes for what is done here in seconds, so a busy computer
+    would miss deadlines that are counted in blocks.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class AnvilChain:
         while not self._over.wait(self._block_seconds):
             with contextlib.suppress(OSError, RuntimeError):  # anvil is too busy to answer
                 end = time.monotonic() + KEEP_UP_SECONDS
-                while not self._kept_up(self.height() - 1) and time.monotonic() < end:
+                while not self._kept_up(self.height()) and time.monotonic() < end:
                     if self._over.wait(0.05):
                         return
                 with self._mining:

@@ -125,8 +125,14 @@ class Network:
         self.chain.stop()
 
     def _kept_up(self, height: int) -> bool:
-        """Whether every node that runs has seen a block. Who hangs or is down is not waited for."""
-        return all(node.reached() >= height for node in self.nodes.values() if node.awake)
+        """Whether every node that runs has seen a block, and sent what it had to send.
+
+        Who hangs or is down is not waited for.
+        """
+        found = [node.progress() for node in self.nodes.values() if node.awake]
+        if any(each.block < height or each.looking for each in found):
+            return False
+        return sum(each.sending for each in found) <= self.chain.waiting()
 
     def credits(self) -> dict[str, int]:
         """What each worker has earned and not yet withdrawn, in wei."""

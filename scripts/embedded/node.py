@@ -31,6 +31,7 @@ from nodeclient.folder import create_folder, open_folder
 from scripts.embedded.chain import ROOT
 
 START_SECONDS = 180.0  # eight interpreters that start at once on two busy cores
+POLL_SECONDS = 0.2  # blocks come after half a second
 MODULE = ("-m", "nodeclient.cli", "node", "run")
 
 
@@ -40,6 +41,17 @@ class Sealed:
 
     cid: str
     digest: bytes
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The last block that a daemon has seen (-1: none yet), whether it looks just now at what a
+    coming block asks of it (its ticket, a TaskSpec), and how many transactions it has not had mined
+    yet."""
+
+    block: int = -1
+    looking: bool = False
+    sending: int = 0
 
 
 class NodeProcess:
@@ -66,8 +78,10 @@ class NodeProcess:
         )
         self.account = str(made["account"])
         lines = [f"{key} = {json.dumps(value)}" for key, value in machine.items()]
-        with (self.folder / "config.toml").open("a") as config:
-            config.write("\n[machine]\n" + "\n".join(lines) + "\n")
+        config = self.folder / "config.toml"
+        chain = f"[chain]\npoll_seconds = {POLL_SECONDS}\n"
+        text = config.read_text().replace("[chain]\n", chain, 1)
+        config.write_text(text + "\n[machine]\n" + "\n".join(lines) + "\n")
 
     def register(self, rpc_url: str, deployment: Deployment, deposit: int, join: bool) -> None:
         """Send the registration from the node's own account."""
@@ -135,15 +149,19 @@ class NodeProcess:
         """Whether the daemon runs and no signal stopped it."""
         return self.running and not self.halted
 
-    def reached(self) -> int:
-        """The last block that the daemon has seen, by its own file; -1 before its first one."""
+    def progress(self) -> Progress:
+        """How far the daemon is, by its own file."""
         try:
             file = f"file:{self.folder / 'node.db'}?mode=ro"
             with contextlib.closing(sqlite3.connect(file, uri=True)) as database:
-                row = database.execute("SELECT block FROM cursor").fetchone()
+                (block,) = database.execute("SELECT max(block) FROM cursor").fetchone()
+                pending = "SELECT kind FROM outbox WHERE status = 'pending'"
+                kinds = [kind for (kind,) in database.execute(pending)]
         except sqlite3.Error:  # a daemon that starts for the first time makes the file just now
-            return -1
-        return int(row[0]) if row else -1
+            return Progress()
+        sending = sum(kind.startswith("Submit") for kind in kinds)
+        looking = bool({"EvaluateTicket", "VetTask"} & set(kinds))
+        return Progress(-1 if block is None else block, looking, sending)
 
     @property
     def pid(self) -> int:

@@ -17,7 +17,6 @@ from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.presets import PRESETS
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
-from nodeclient.core.types import Commitment
 from nodeclient.ports import Order
 from tests.chain.anvil_node import KEYS, AnvilNode
 
@@ -37,10 +36,11 @@ class World:
         return Sender(self.rpc, self.deployment, journal, KEYS[who], FAST)
 
     def post(self, number: int, *, class_id: int = 0) -> Order:
-        """An order to post a task whose commitment is `number`."""
+        """An order to post a task under `number`."""
         return market.post(
             f"post/{number}",
-            Commitment(number.to_bytes(32, "big")),
+            number.to_bytes(32, "big"),
+            number,
             committee_size=3,
             class_id=class_id,
             executor_fee=10,

@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from eth_account import Account
 
 from agent.formats.hashes import keccak256
+from agent.formats.taskspec import commit
 from nodeclient.chain import market, registration, registry
 from nodeclient.chain.errors import OrderReverted
 from nodeclient.chain.journal import SqliteJournal
@@ -35,12 +37,15 @@ from nodeclient.core.types import (
     quorum_of,
 )
 from nodeclient.ports import Order
+from tests.chain.anvil_node import KEYS
 from tests.chain.conftest import World
 from tests.chain.people import UNIT, Person, member, newcomer, registration_file
 
 pytestmark = pytest.mark.chain
 
-COMMITMENT = Commitment((42).to_bytes(32, "big"))
+NUMBER = 42
+REQUESTER = Account.from_key(KEYS[1]).address
+COMMITMENT = Commitment(commit(NUMBER.to_bytes(32, "big"), bytes.fromhex(REQUESTER[2:]), NUMBER))
 
 
 async def view_of(world: World) -> Case:
@@ -64,7 +69,7 @@ async def drawn(world: World, folder: Path) -> tuple[dict[bytes, Person], Task]:
     """Five Nodes, one posted task, claimed and drawn."""
     people = [await member(world, folder / str(n)) for n in range(5)]
     requester = world.sender(SqliteJournal(":memory:"))
-    await requester.execute(replace(world.post(42), key="post"))
+    await requester.execute(replace(world.post(NUMBER), key="post"))
     reader = Reader(world.rpc, world.deployment)
     parameters = await reader.parameters()
     task = await task_of(world)
@@ -123,7 +128,6 @@ async def test_path__posted_to_admitted__every_digest_is_the_contracts(
         for seat in voters
     ]
     ballot = Ballot(
-        Verdict.AFFIRMING,
         votes[0].valid_until,
         sum(1 << seat for seat in voters),
         tuple((vote.r, vote.vs) for vote in votes),
@@ -155,7 +159,7 @@ async def test_path__statement_signed_for_another_task__refused_in_simulation(
         people[case.members[seat]].vote(world, task.id, Phase.BEFORE, header, Verdict.AFFIRMING)
         for seat in range(2)
     ]
-    ballot = Ballot(Verdict.AFFIRMING, 10**6, 0b11, tuple((vote.r, vote.vs) for vote in votes))
+    ballot = Ballot(10**6, 0b11, tuple((vote.r, vote.vs) for vote in votes))
     with pytest.raises(OrderReverted, match="not signed by the node's root"):
         await executor.sender.execute(
             market.record("admit", task, case.members, Phase.BEFORE, statement, ballot)

@@ -13,13 +13,17 @@ from typing import Any
 
 import pytest
 
+from agent.formats.taskspec import commit
 from nodeclient.chain import attempts as book
+from nodeclient.chain import market
 from nodeclient.chain.deployment import save
 from nodeclient.chain.errors import ChainUnavailable, FeeTooHigh, OrderReverted, Unconfirmed
 from nodeclient.chain.fees import FeeSettings
 from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
+from nodeclient.core.types import Commitment, Task, TaskId
+from nodeclient.ports import Order
 from tests.chain.anvil_node import KEYS
 from tests.chain.conftest import FAST, World
 
@@ -125,7 +129,7 @@ async def crash(raw):
     os.kill(os.getpid(), signal.SIGKILL)
 
 sender._chain.broadcast = crash
-order = market.post("post/1", Commitment((1).to_bytes(32, "big")), committee_size=3, class_id=0,
+order = market.post("post/1", (1).to_bytes(32, "big"), 1, committee_size=3, class_id=0,
                     executor_fee=10, member_fee=5, posting_fee=10**12)
 asyncio.run(sender.execute(order))
 """
@@ -226,22 +230,43 @@ async def test_execute__chain_restarts_while_waiting__mined_afterwards(world: Wo
     assert sent(world) == 1
 
 
+async def expiry(world: World) -> Order:
+    """The order to end a task that nobody claimed: one of two that send it comes too late."""
+    sender = world.sender(memory())
+    receipt = await sender.execute(world.post(2))
+    world.node.mine(20)
+    committed = commit((2).to_bytes(32, "big"), sender.address, 2)
+    task = Task(
+        id=TaskId(1),
+        commitment=Commitment(committed),
+        requester=sender.address,
+        posted_at=receipt.block,
+        executor_fee=10,
+        member_fee=5,
+        committee_size=3,
+        class_id=0,
+        step_at=receipt.block,
+    )
+    return market.expire("expire", task)
+
+
 async def test_execute__mined_but_failed__reverted_with_the_transaction(world: World) -> None:
     journal = memory()
+    expire = await expiry(world)
     world.node.rpc("evm_setAutomine", False)
     settings = SendSettings(poll_seconds=0.05, stuck_seconds=180.0)
     one = Sender(world.rpc, world.deployment, journal, KEYS[1], settings)
     other = Sender(world.rpc, world.deployment, memory(), KEYS[2], settings)
-    # anvil's pending block would show the first post to the second's simulation: sign both
+    # anvil's pending block would show the first expiry to the second's simulation: sign both
     # before either is in the mempool.
-    first = asyncio.create_task(one.execute(world.post(1)))
+    first = asyncio.create_task(one.execute(expire))
     await asyncio.to_thread(world.node.wait_for_pending, 1)
     held = world.node.rpc("txpool_content")["pending"]
     world.node.rpc("anvil_dropAllTransactions")
-    second = asyncio.create_task(other.execute(world.post(1)))
+    second = asyncio.create_task(other.execute(expire))
     await asyncio.to_thread(world.node.wait_for_pending, 1)
     assert held
-    made = book.load(journal, "post/1")
+    made = book.load(journal, "expire")
     assert made is not None
     world.node.rpc("eth_sendRawTransaction", "0x" + made.raws[0].hex())
     world.node.mine()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from agent.formats.taskspec import commit
 from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.watcher import Item, Watcher, WatchSettings
@@ -72,7 +73,16 @@ async def post(world: World, *numbers: int) -> None:
 
 
 def commitments(items: Sequence[Item]) -> list[int]:
-    return [int.from_bytes(one.commitment, "big") for one in items if isinstance(one, TaskPosted)]
+    """The numbers under which the tasks were posted."""
+    return [number_of(one) for one in items if isinstance(one, TaskPosted)]
+
+
+def number_of(posted: TaskPosted) -> int:
+    return next(
+        number
+        for number in range(10)
+        if commit(number.to_bytes(32, "big"), posted.requester, number) == posted.commitment
+    )
 
 
 async def test_events__from_the_start__typed_and_in_order(world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 from nodeclient import cli
 from nodeclient.chain.deployment import CONTRACTS
 
-REGISTRY = "0x" + "11" * 19 + "00"
+REGISTRY = "0x" + "11" * 19 + "01"
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,11 @@ def deployment(tmp_path: Path) -> Path:
     path.write_text(
         json.dumps(
             {
-                "format": 1,
+                "format": 2,
                 "network": "anvil",
                 "chain_id": 31337,
                 "deploy_block": 1,
                 "parameters": {},
-                "wiring": [],
                 "contracts": contracts,
             }
         )

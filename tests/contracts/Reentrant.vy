@@ -8,7 +8,12 @@
 
 interface Market:
     def post(
-        commitment: bytes32, size: uint256, class_id: uint256, fee: uint256, member_fee: uint256
+        spec_hash: bytes32,
+        number: uint256,
+        size: uint256,
+        class_id: uint256,
+        fee: uint256,
+        member_fee: uint256,
     ) -> uint256: payable
     def withdraw(): nonpayable
 
@@ -24,11 +29,18 @@ def __init__(market: address):
 
 @external
 @payable
-def post(commitment: bytes32, size: uint256, class_id: uint256, fee: uint256, member_fee: uint256):
+def post(
+    spec_hash: bytes32,
+    number: uint256,
+    size: uint256,
+    class_id: uint256,
+    fee: uint256,
+    member_fee: uint256,
+):
     """
     @notice Posts a task, so that a refund becomes due.
     """
-    extcall self.market.post(commitment, size, class_id, fee, member_fee, value=msg.value)
+    extcall self.market.post(spec_hash, number, size, class_id, fee, member_fee, value=msg.value)
 
 
 @external

@@ -25,6 +25,7 @@ import pytest
 from vyper.cli.vyper_compile import compile_files  # type: ignore[import-untyped]
 from web3 import Web3
 from web3.contract import Contract
+from web3.utils.address import get_create_address
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _NPM: Final = "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
@@ -112,6 +113,12 @@ class Chain:
         assert receipt["contractAddress"] is not None
         return self.w3.eth.contract(address=receipt["contractAddress"], abi=output["abi"])
 
+    def next_addresses(self, number: int) -> list[str]:
+        """Where the next contracts will stand that `deploy` creates."""
+        sender = self.w3.eth.accounts[0]
+        nonce = self.w3.eth.get_transaction_count(sender)
+        return [get_create_address(sender, nonce + step) for step in range(number)]
+
     def mine(self, blocks: int = 1) -> None:
         """Mine empty blocks."""
         self.rpc("anvil_mine", [hex(blocks)])
@@ -133,7 +140,12 @@ class Chain:
         sent = call.transact({"from": sender, "gas": 5_000_000})
         receipt = self.w3.eth.wait_for_transaction_receipt(sent)
         assert receipt["status"] == 1
-        steps = self.rpc("debug_traceTransaction", [Web3.to_hex(sent)])["structLogs"]
+        return self.execution_of(Web3.to_hex(sent))
+
+    def execution_of(self, sent: str) -> int:
+        """What `execution_gas` says, of a transaction that is mined already."""
+        light = {"disableMemory": True, "disableStorage": True, "disableStack": True}
+        steps = self.rpc("debug_traceTransaction", [sent, light])["structLogs"]
         return int(steps[0]["gas"] - steps[-1]["gas"] + steps[-1]["gasCost"])
 
 

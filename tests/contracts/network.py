@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from web3.contract.contract import ContractFunction
 from web3.logs import DISCARD
 from web3.types import TxReceipt
 
+from agent.formats.taskspec import commit
 from nodeclient.core import ecvrf, vrf_witness
 from tests.contracts.anvil import Chain
 from tests.contracts.headers import encode_header
@@ -47,7 +48,7 @@ EXECUTOR_FEE: Final = 5 * 10**15
 MEMBER_FEE: Final = 10**15
 NOBODY: Final = "0x" + "00" * 20
 GAS: Final = 12_000_000  # below the osaka cap of 2^24 for one transaction
-Ballot = tuple[int, int, int, list[tuple[int, int]]]
+Ballot = tuple[int, int, list[tuple[int, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Refused(AssertionError):
 
 @dataclass(slots=True)
 class Network:
-    """The five contracts, connected, and the nodes that joined."""
+    """The five contracts and the nodes that joined."""
 
     chain: Chain
     registry: Contract
@@ -96,15 +97,22 @@ class Network:
     requester: str
     outsider: str
     nodes: dict[str, NodeKeys] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
     def deploy(cls, chain: Chain, **changed: Any) -> Network:
-        """Deploy and connect all five; `changed` replaces parameters of the market by name."""
-        registry = chain.deploy("contracts/NodeRegistry.vy", UNIT, UNBONDING, True)
-        reputation = chain.deploy("contracts/ReputationLedger.vy", HALF_LIFE, SPAN)
-        images = chain.deploy("contracts/ImageRegistry.vy", registry.address, 3600)
+        """Deploy all five; `changed` replaces parameters of the market by name."""
+        at = chain.next_addresses(5)
+        verifier, ledger, records, target = at[0], at[2], at[3], at[4]
+        chain.deploy("contracts/P256Verifier.vy")
+        registry = chain.deploy(
+            "contracts/NodeRegistry.vy", UNIT, UNBONDING, True, verifier, ledger, records, target
+        )
+        reputation = chain.deploy(
+            "contracts/ReputationLedger.vy", HALF_LIFE, SPAN, registry.address, records, target
+        )
         attestation = chain.deploy(
-            "contracts/AttestationLedger.vy", registry.address, reputation.address
+            "contracts/AttestationLedger.vy", registry.address, reputation.address, target
         )
         parameters: dict[str, Any] = {
             "entropy_delay": DELAY,
@@ -121,16 +129,12 @@ class Network:
             attestation.address,
             *parameters.values(),
         )
+        images = chain.deploy("contracts/ImageRegistry.vy", registry.address, 3600)
         accounts: Sequence[str] = chain.w3.eth.accounts
-        network = cls(
+        chain.rpc("anvil_autoImpersonateAccount", [True])
+        return cls(
             chain, registry, reputation, images, attestation, market, accounts[1], accounts[2]
         )
-        owner = accounts[0]
-        network.send(owner, registry.functions.connect(market.address, attestation.address))
-        network.send(owner, reputation.functions.connect(market.address, attestation.address))
-        network.send(owner, attestation.functions.connect(market.address))
-        chain.rpc("anvil_autoImpersonateAccount", [True])
-        return network
 
     # --- transactions -------------------------------------------------------------------------
 
@@ -239,23 +243,26 @@ class Network:
         for drawn in events.CommitteeDrawn().process_receipt(receipt, DISCARD):
             members = tuple(drawn["args"]["members"])
             committee = bytes(Web3.keccak(encode(["address[]"], [members])))
-            folded = replace(folded, members=members, committee=committee)
+            folded = replace(folded, members=members, committee=committee, ticket=0, beta=bytes(32))
         return folded
 
-    def post_call(self, commitment: bytes, k: int = 3, class_id: int = 0) -> ContractFunction:
-        """The call `post` with the usual fees."""
-        return self.market.functions.post(commitment, k, class_id, EXECUTOR_FEE, MEMBER_FEE)
+    def post_call(
+        self, spec_hash: bytes, k: int = 3, class_id: int = 0, number: int | None = None
+    ) -> ContractFunction:
+        """The call `post` with the usual fees; without a number, under one that nobody used."""
+        chosen = next(self.numbers) if number is None else number
+        return self.market.functions.post(spec_hash, chosen, k, class_id, EXECUTOR_FEE, MEMBER_FEE)
 
     def post(self, label: str = "task", k: int = 3, class_id: int = 0) -> Task:
         """Post a task for the requester."""
-        commitment = bytes(Web3.keccak(text=f"{label}/{self.block}"))
+        call = self.post_call(bytes(Web3.keccak(text=label)), k, class_id)
         value = POSTING_FEE + EXECUTOR_FEE + k * MEMBER_FEE
-        receipt = self.send(self.requester, self.post_call(commitment, k, class_id), value)
+        receipt = self.send(self.requester, call, value)
         (posted,) = self.market.events.TaskPosted().process_receipt(receipt, DISCARD)
         number = receipt["blockNumber"]
         return Task(
             id=posted["args"]["task"],
-            commitment=commitment,
+            commitment=commit(call.args[0], bytes.fromhex(self.requester[2:]), call.args[1]),
             requester=self.requester,
             posted_at=number,
             executor_fee=EXECUTOR_FEE,
@@ -272,7 +279,7 @@ class Network:
             self.prevrandao(task.posted_at + DELAY),
         ]  # fmt: skip
         types = ["bytes32", "uint256", "address", "uint256", "bytes32"]
-        return bytes(Web3.keccak(encode(types, values)))
+        return bytes(Web3.keccak(encode(types, values)))[: vrf_witness.ALPHA_BYTES]
 
     def beta(self, task: Task, keys: NodeKeys) -> bytes:
         """A node's VRF output for a task."""
@@ -281,9 +288,9 @@ class Network:
 
     def claim_call(self, task: Task, keys: NodeKeys) -> ContractFunction:
         """The call `claim` with the right header and proof."""
-        proof = vrf_witness.prove(keys.vrf, self.alpha(task)).as_tuple()
+        proof = vrf_witness.prove(keys.vrf, self.alpha(task)).as_arguments()
         header = self.header_of(task.posted_at + DELAY)
-        return self.market.functions.claim(task.as_tuple(), header, proof)
+        return self.market.functions.claim(task.as_tuple(), header, *proof)
 
     def open_claims(self, task: Task) -> None:
         """Mine until claims are taken."""
@@ -340,7 +347,7 @@ class Network:
         chosen = range(len(task.members)) if seats is None else seats
         signatures = [self.sign_vote(vote, self.nodes[task.members[seat]]) for seat in chosen]
         voters = sum(1 << seat for seat in chosen)
-        return vote.verdict, vote.valid_until, voters, signatures
+        return vote.valid_until, voters, signatures
 
     def record_call(
         self, task: Task, phase: int, seats: Sequence[int] | None = None, **changed: Any

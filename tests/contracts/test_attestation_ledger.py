@@ -11,12 +11,13 @@ from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError
 from web3.logs import DISCARD
 
-from tests.contracts.network import UNIT, Ballot, Network, Task
+from tests.contracts.network import SPAN, UNIT, Ballot, Network, Task
 from tests.contracts.signing import (
     AFFIRMING,
     AFTER,
     BEFORE,
     CONTRAINDICATED,
+    DURING,
     P256_N,
     SECP256K1_N,
     NodeKeys,
@@ -76,14 +77,13 @@ def test_record__before_and_after__one_view_call_each(network: Network) -> None:
 def test_record__phase_that_does_not_exist__reverts(network: Network, phase: int) -> None:
     """Phase 5 of task n lies where phase 1 of task n + 1 does."""
     task = network.reach("admitted")
-    with pytest.raises(ContractLogicError, match="attestation: unknown phase"):
+    with pytest.raises(ContractLogicError, match="market: unknown phase"):
         network.attestation.functions.record(task.id - 1, phase).call()
 
 
 def test_record__event__names_header_and_voters(network: Network, task: Task) -> None:
     receipt = network.send(task.executor, network.record_call(task, BEFORE, (0, 2)))
-    recorded = network.attestation.events.AttestationRecorded()
-    (event,) = recorded.process_receipt(receipt, DISCARD)
+    (event,) = network.market.events.TaskAdmitted().process_receipt(receipt, DISCARD)
     header = network.digest(network.header(task, BEFORE))
     assert (event["args"]["header"], event["args"]["voters"]) == (header, 0b101)
 
@@ -157,7 +157,7 @@ def test_admit__vote_for_another_ledger_or_chain__reverts(network: Network, task
         def ballot(vote: Vote) -> Ballot:
             keys = [network.nodes[member] for member in task.members]
             signed = [vote.sign(chain, ledger, one.account) for one in keys]
-            return vote.verdict, vote.valid_until, 0b111, signed
+            return vote.valid_until, 0b111, signed
 
         return ballot
 
@@ -180,21 +180,12 @@ def test_admit__votes_out_of_date__reverts(network: Network, task: Task) -> None
 
 def test_admit__contraindicating_votes__reverts(network: Network, task: Task) -> None:
     reason = admit_reason(network, task, vote={"verdict": CONTRAINDICATED})
-    assert reason == "attestation: verdict does not affirm"
-
-
-def test_admit__verdict_changed_after_signing__reverts(network: Network, task: Task) -> None:
-    def relabelled(vote: Vote) -> Ballot:
-        _, *rest = network.ballot(task, replace(vote, verdict=CONTRAINDICATED))
-        return (AFFIRMING, *rest)
-
-    reason = admit_reason(network, task, ballot=relabelled)
     assert reason == "votes: signer does not hold the seat"
 
 
 def votes_of(network: Network, task: Task, vote: Vote, seats: list[NodeKeys], bits: int) -> Ballot:
     signed = [network.sign_vote(vote, keys) for keys in seats]
-    return vote.verdict, vote.valid_until, bits, signed
+    return vote.valid_until, bits, signed
 
 
 def test_admit__one_member_on_two_seats__reverts(network: Network, task: Task) -> None:
@@ -242,17 +233,17 @@ def test_admit__outsider_votes__reverts(network: Network, task: Task) -> None:
 
 def test_admit__malleable_or_empty_vote__reverts(network: Network, task: Task) -> None:
     def flipped(vote: Vote) -> Ballot:
-        verdict, until, bits, signed = network.ballot(task, vote)
+        until, bits, signed = network.ballot(task, vote)
         r, vs = signed[0]
         parity, s = vs >> 255, vs & (2**255 - 1)
         high = SECP256K1_N - s
         if high >= 2**255:  # does not fit EIP-2098 at all: take the lowest value that does
             high = 2**255 - 1
-        return verdict, until, bits, [(r, high | (1 - parity) << 255), *signed[1:]]
+        return until, bits, [(r, high | (1 - parity) << 255), *signed[1:]]
 
     def zeroed(vote: Vote) -> Ballot:
-        verdict, until, bits, signed = network.ballot(task, vote)
-        return verdict, until, bits, [(0, 0), *signed[1:]]
+        until, bits, signed = network.ballot(task, vote)
+        return until, bits, [(0, 0), *signed[1:]]
 
     assert admit_reason(network, task, ballot=flipped) == "votes: malleable signature"
     assert admit_reason(network, task, ballot=zeroed) == "votes: no signature"
@@ -276,28 +267,6 @@ def test_finish__votes_of_the_before_record__revert(network: Network, task: Task
         network.ballot(task, vote),
     )
     assert network.reason(task.executor, call) == "votes: signer does not hold the seat"
-
-
-# --- who may write ------------------------------------------------------------------------------
-
-
-def test_attest_dissent__outsider__reverts(network: Network, task: Task) -> None:
-    admitted = admit_call(network, task).args
-    functions = network.attestation.functions
-    members = list(task.members)
-    attest = functions.attest(
-        task.id, task.commitment, task.executor, BEFORE, members, 2, admitted[2], admitted[3]
-    )
-    dissent = functions.dissent(task.id, BEFORE, 1, bytes(32), members, 2, admitted[3])
-    for call in (attest, dissent):
-        assert network.reason(task.executor, call) == "attestation: only the market"
-
-
-def test_connect__again__reverts(network: Network) -> None:
-    owner = network.attestation.functions.owner().call()
-    call = network.attestation.functions.connect(network.market.address)
-    assert network.reason(owner, call) == "attestation: already connected"
-    assert network.reason(network.outsider, call) == "attestation: only the owner"
 
 
 # --- equivocation -------------------------------------------------------------------------------
@@ -403,3 +372,100 @@ def test_prove_double_header__second_not_signed_by_the_node__reverts(network: Ne
         second.whole(network.sign_header(second, stranger)),
     )
     assert network.reason(network.outsider, call) == "attestation: not signed by the node's root"
+
+
+# --- silence and dissent ------------------------------------------------------------------------
+
+VOTES_ON_THE_RUN: dict[str, dict[str, Any]] = {
+    "dissent from AFTER": {"verdict": CONTRAINDICATED},
+    "dissent from DURING": {"phase": DURING, "verdict": CONTRAINDICATED, "header": bytes(32)},
+    "an affirming vote that was left out": {},
+    "a vote on an earlier attempt": {"attempt": 7},
+}
+
+
+def left_out(network: Network, seat: int = 1) -> tuple[Task, Vote, NodeKeys]:
+    """A task settled without one member's vote, what the others signed, and that member."""
+    task = network.reach("admitted")
+    settled = network.finish(task, [one for one in range(3) if one != seat])
+    vote = Vote(task.id, AFTER, network.digest(network.header(task, AFTER)))
+    return settled, vote, network.nodes[task.members[seat]]
+
+
+def excuse_call(
+    network: Network, task: Task, vote: Vote, keys: NodeKeys, seat: int = 1
+) -> ContractFunction:
+    return network.attestation.functions.excuse(
+        list(task.members), seat, vote.as_tuple(), network.sign_vote(vote, keys)
+    )
+
+
+@pytest.mark.parametrize("said", VOTES_ON_THE_RUN.values(), ids=VOTES_ON_THE_RUN)
+def test_excuse__any_vote_of_the_member__takes_the_loss_back_once(
+    network: Network, said: dict[str, Any]
+) -> None:
+    reputation = network.reputation.functions
+    task, vote, keys = left_out(network)
+    member = task.members[1]
+    silent = reputation.reputation(member).call()
+    credit = reputation.credit(member).call()
+    good, bad, _ = reputation.history(member).call()
+    call = excuse_call(network, task, replace(vote, **said), keys)
+    receipt = network.send(network.outsider, call)
+    (change,) = network.reputation.events.ReputationChanged().process_receipt(receipt, DISCARD)
+    assert (change["args"]["node"], change["args"]["cause"]) == (member, 10)
+    assert reputation.reputation(member).call() == change["args"]["after"] > silent
+    assert reputation.history(member).call()[:2] == [good, 0] != [good, bad]
+    assert reputation.credit(member).call() == credit
+    assert network.reason(network.outsider, call) == "reputation: seat was not silent"
+
+
+def test_excuse__member_that_voted__has_nothing_to_take_back(network: Network) -> None:
+    task, vote, _ = left_out(network)
+    voter = network.nodes[task.members[0]]
+    call = excuse_call(network, task, vote, voter, seat=0)
+    assert network.reason(network.outsider, call) == "reputation: seat was not silent"
+    everybody = network.reach("settled")
+    vote = replace(vote, task=everybody.id)
+    call = excuse_call(network, everybody, vote, network.nodes[everybody.members[1]])
+    assert network.reason(network.outsider, call) == "reputation: seat was not silent"
+
+
+def test_excuse__vote_on_before_or_another_task__proves_nothing(network: Network) -> None:
+    task, vote, keys = left_out(network)
+    before = excuse_call(network, task, replace(vote, phase=BEFORE), keys)
+    assert network.reason(network.outsider, before) == "attestation: not a vote on the run"
+    other = excuse_call(network, task, replace(vote, task=task.id + 1), keys)
+    assert network.reason(network.outsider, other) == "reputation: seat was not silent"
+
+
+def test_excuse__vote_of_somebody_else__reverts(network: Network) -> None:
+    task, vote, _ = left_out(network)
+    other = network.nodes[task.members[0]]
+    call = excuse_call(network, task, vote, other)
+    assert network.reason(network.outsider, call) == "attestation: signer does not hold the seat"
+    call = excuse_call(network, task, vote, other, seat=3)
+    assert network.reason(network.outsider, call) == "attestation: no such seat"
+
+
+def test_excuse__committee_made_up__reverts(network: Network) -> None:
+    """Else any node could have its reputation raised for a task that it had no seat in."""
+    task, vote, _ = left_out(network)
+    stranger = network.nodes[task.executor]
+    made_up = replace(task, members=(task.members[0], task.executor, task.members[2]))
+    call = excuse_call(network, made_up, vote, stranger)
+    assert network.reason(network.outsider, call) == "reputation: not the committee"
+
+
+def test_excuse__after_the_window__reverts(network: Network) -> None:
+    task, vote, keys = left_out(network)
+    at = task.step_at
+    call = excuse_call(network, task, vote, keys)
+    network.mine_to(at + SPAN)
+    assert network.reason(network.outsider, call) == "reputation: too late to excuse"
+
+
+def test_excuse__last_block_of_the_window__counts(network: Network) -> None:
+    task, vote, keys = left_out(network)
+    network.mine_to(task.step_at + SPAN - 1)
+    network.send(network.outsider, excuse_call(network, task, vote, keys))

@@ -62,6 +62,19 @@ def test_prevrandao_of__numbers_of_one_and_of_two_bytes__both_parsed(
         assert asked(entropy, number, header_at(chain, number)) == expected
 
 
+def test_prevrandao_of__last_hash_that_the_client_holds_and_the_next__one_answer(
+    chain: Chain, entropy: Contract
+) -> None:
+    """BLOCKHASH reaches 256 blocks back, the history contract goes on: nobody sees the seam."""
+    chain.mine(300)
+    head = int(chain.w3.eth.block_number)
+    for number in range(head - 258, head - 252):
+        expected = bytes.fromhex(block_at(chain, number)["mixHash"][2:])
+        assert asked(entropy, number, header_at(chain, number)) == expected
+        with pytest.raises(ContractLogicError, match="entropy: not the header"):
+            asked(entropy, number, header_at(chain, number - 1))
+
+
 def test_prevrandao_of__block_with_transactions__parsed(chain: Chain, entropy: Contract) -> None:
     """gasUsed is then not empty."""
     sent = chain.w3.eth.send_transaction(
@@ -149,6 +162,13 @@ class TestSyntheticHistory:
             {NUMBER: b"\x7f"},
             {NUMBER: b"\x80"},
             {NUMBER: b"\xff" * 8, GAS_LIMIT: b"\x01\x02\x03", TIMESTAMP: b"\xff" * 8},
+            # 30 bytes with their lengths: the most that the walk takes
+            {
+                NUMBER: b"\xff" * 8,
+                GAS_LIMIT: b"\xff" * 8,
+                GAS_USED: b"\xff" * 8,
+                TIMESTAMP: b"\xff\xff",
+            },
             {EXTRA_DATA: b"\x41"},
             {EXTRA_DATA: b"\xff" * 32, GAS_USED: b"\x80"},
         ],
@@ -166,6 +186,13 @@ class TestSyntheticHistory:
         [
             {DIFFICULTY: b"\x01"},  # proof of work: mixHash is not prevrandao
             {EXTRA_DATA: b"\xee" * 56},
+            {
+                NUMBER: b"\xff" * 8,
+                GAS_LIMIT: b"\xff" * 8,
+                GAS_USED: b"\xff" * 8,
+                TIMESTAMP: b"\xff" * 3,
+            },
+            {GAS_USED: b"\xee" * 56},
             # a long string in which a careless walk would land on a second "mixHash"
             {EXTRA_DATA: bytes(55) + b"\xa0" + b"\xee" * 32},
             {MIX_HASH: b"\xab" * 31},

@@ -9,15 +9,11 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 from web3 import Web3
+from web3.contract import Contract
 from web3.logs import DISCARD
 
 from tests.contracts.network import (
-    CLAIM_WINDOW,
-    CLASSES,
-    DELAY,
-    DRAW_WINDOW,
-    LOOKAHEAD,
-    POSTING_FEE,
+    NOBODY,
     UNBONDING,
     UNIT,
     Network,
@@ -107,7 +103,7 @@ def test_register__bad_input__reverts(
 
 
 def test_register__software_root_where_not_allowed__reverts(network: Network) -> None:
-    strict = network.chain.deploy("contracts/NodeRegistry.vy", UNIT, UNBONDING, False)
+    strict = lonely(network, allow_software=False)
     row, contact, _ = network.registration(newcomer(network))
     call = strict.functions.register(row, contact, True, 1, 1)
     assert network.reason(NodeKeys.derive("newcomer").address, call, UNIT) == (
@@ -115,33 +111,24 @@ def test_register__software_root_where_not_allowed__reverts(network: Network) ->
     )
 
 
-def test_register__registry_not_connected_yet__takes_no_deposit(network: Network) -> None:
-    """Its owner could still name any contract as the one that may slash."""
-    alone = network.chain.deploy("contracts/NodeRegistry.vy", UNIT, UNBONDING, True)
+def lonely(network: Network, allow_software: bool = True, market: str = NOBODY) -> Contract:
+    """A registry whose neighbours are an address without code, unless a market is named."""
+    verifier = network.registry.functions.verifier().call()
+    return network.chain.deploy(
+        "contracts/NodeRegistry.vy",
+        *(UNIT, UNBONDING, allow_software, verifier),
+        *(network.reputation.address, network.attestation.address, market),
+    )
+
+
+def test_register__market_not_deployed_yet__takes_no_deposit(network: Network) -> None:
+    """The deployer could still create any contract there, which then may slash."""
+    alone = lonely(network, market=NodeKeys.derive("nobody yet").address)
     keys = newcomer(network)
     row, contact, _ = network.registration(keys)
     signature = replace(network, registry=alone).sign_registration(keys, row, contact)
     call = alone.functions.register(row, contact, True, *signature)
-    assert network.reason(keys.address, call, UNIT) == "registry: not connected"
-
-
-def test_connect__ledger_that_is_not_the_markets__reverts(network: Network) -> None:
-    """A second ledger could slash whoever it likes."""
-    fresh = network.chain.deploy("contracts/NodeRegistry.vy", UNIT, UNBONDING, True)
-    ledger = network.chain.deploy(
-        "contracts/AttestationLedger.vy", fresh.address, network.reputation.address
-    )
-    market = network.chain.deploy(
-        "contracts/TaskMarket.vy",
-        *(fresh.address, network.reputation.address, ledger.address),
-        *(DELAY, CLAIM_WINDOW, DRAW_WINDOW, LOOKAHEAD, POSTING_FEE, CLASSES),
-    )
-    owner = fresh.functions.owner().call()
-    wrong = fresh.functions.connect(market.address, network.attestation.address)
-    assert network.reason(owner, wrong) == "registry: market of another ledger"
-    receipt = network.send(owner, fresh.functions.connect(market.address, ledger.address))
-    (event,) = fresh.events.Connected().process_receipt(receipt, DISCARD)
-    assert event["args"] == {"market": market.address, "attestation": ledger.address}
+    assert network.reason(keys.address, call, UNIT) == "registry: market not deployed yet"
 
 
 def test_register__signature_of_another_account_or_contact__reverts(network: Network) -> None:
@@ -348,11 +335,3 @@ def test_slash__outsider__reverts(network: Network) -> None:
     keys = network.free_node()
     call = network.registry.functions.slash(keys.address, UNIT, network.outsider, "theft")
     assert network.reason(network.outsider, call) == "registry: only market and ledger"
-
-
-def test_connect__again_or_by_an_outsider__reverts(network: Network) -> None:
-    functions = network.registry.functions
-    call = functions.connect(network.market.address, network.attestation.address)
-    owner = functions.owner().call()
-    assert network.reason(owner, call) == "registry: already connected"
-    assert network.reason(network.outsider, call) == "registry: only the owner"

@@ -29,7 +29,7 @@ S: Final = min(_S, N - _S)
 # A point with a y so small that y + P fits a word (found as a root of x^3 - 3x + b - 25).
 SMALL_Y: Final = (0xD7325D7646CD60D80A92738CEB345F844CFFAF35841022CAB176F692DE8DE1D7, 5)
 
-# What the module refuses by itself, whatever a precompile would say.
+# What is no signature or no key, whatever was signed.
 MALFORMED: Final = {
     "high_s": (DIGEST, R, N - S, X, Y),
     "zero_r": (DIGEST, 0, S, X, Y),
@@ -52,12 +52,19 @@ REFUSED: Final = MALFORMED | {
 
 @pytest.fixture(scope="module")
 def software() -> Any:
-    return boa.load(str(ROOT / "contracts/mocks/P256Mock.vy"))
+    verifier = boa.load(str(ROOT / "contracts/P256Verifier.vy"))
+    return boa.load(str(ROOT / "contracts/mocks/P256Mock.vy"), verifier.address)
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Any:
+    return boa.load(str(ROOT / "contracts/P256Verifier.vy"))
 
 
 @pytest.fixture(scope="module")
 def precompiled(chain: Chain) -> Contract:
-    return chain.deploy("contracts/mocks/P256Mock.vy")
+    verifier = chain.deploy("contracts/P256Verifier.vy")
+    return chain.deploy("contracts/mocks/P256Mock.vy", verifier.address)
 
 
 @pytest.fixture
@@ -121,11 +128,21 @@ def test_verify__answer_of_32_bytes__decides(software: Any, answering: Any) -> N
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_verify__malformed_case__false_even_if_the_precompile_says_yes(
-    software: Any, answering: Any, case: str
+def test_verifier__malformed_case__false_and_no_revert(verifier: Any, case: str) -> None:
+    assert verifier.verify(DIGEST, R, S, X, Y) is True
+    assert verifier.verify(*MALFORMED[case]) is False
+
+
+def test_verify__high_s__false_even_if_the_precompile_says_yes(
+    software: Any, answering: Any
 ) -> None:
     answering(word=1, size=32)
-    assert software.verify(*MALFORMED[case]) is False
+    assert software.verify(*MALFORMED["high_s"]) is False
+
+
+def test_init__verifier_without_code__reverts() -> None:
+    with boa.reverts("p256: verifier is not a contract"):
+        boa.load(str(ROOT / "contracts/mocks/P256Mock.vy"), boa.env.generate_address())
 
 
 def test_verify__precompile_that_reverts_with_a_word__software_decides(software: Any) -> None:
@@ -148,12 +165,19 @@ def test_verify__reverting_precompile__software_decides(software: Any) -> None:
         assert software.verify(bytes(32), R, S, X, Y) is False
 
 
-def test_is_key__points_and_others__told_apart(software: Any) -> None:
-    assert software.is_key(X, Y)
-    assert software.is_key(*P256.generator)
-    small = next(point for x in range(99) if (point := P256.decompress(2, x)) is not None)
-    assert software.is_key(*small)
-    assert software.is_key(*SMALL_Y)
-    for x, y in ((0, 0), (X, Y ^ 1), (Y, X), (P, 0), (small[0] + P, small[1]), (0, P)):
-        assert not software.is_key(x, y)
-    assert not software.is_key(SMALL_Y[0], SMALL_Y[1] + P)
+@pytest.mark.parametrize(
+    ("key", "good"),
+    [
+        ((X, Y), True),
+        ((X, Y ^ 1), False),
+        (SMALL_Y, True),
+        ((SMALL_Y[0], SMALL_Y[1] + P), False),
+    ],
+    ids=["point", "off the curve", "small y", "y not reduced"],
+)
+def test_verifier__only_what_the_key_is_decides(
+    verifier: Any, key: tuple[int, int], good: bool
+) -> None:
+    """For digest 0 and s = r (or -r) the equation holds whatever the key: R is the key itself."""
+    r = key[0] % N
+    assert verifier.verify(bytes(32), r, min(r, N - r), *key) is good

@@ -15,19 +15,6 @@ from tests.contracts.anvil import ROOT
 HALF_LIFE: Final = 1000
 SPAN: Final = 20
 NEWCOMER: Final = 1000
-# The views that `connect` asks a market for; the calls of a market are made in its name.
-MARKET: Final = """
-# pragma version 0.4.3
-registry: public(address)
-reputation: public(address)
-attestation: public(address)
-
-@deploy
-def __init__(registry: address, reputation: address, attestation: address):
-    self.registry = registry
-    self.reputation = reputation
-    self.attestation = attestation
-"""
 
 
 @dataclass
@@ -43,12 +30,13 @@ class Setting:
 
 @pytest.fixture(scope="module")
 def deployed() -> Setting:
-    registry = boa.env.generate_address("registry")
-    ledger = boa.load(str(ROOT / "contracts" / "ReputationLedger.vy"), HALF_LIFE, SPAN)
-    attestation = boa.loads("# pragma version 0.4.3")
-    market = boa.loads(MARKET, registry, ledger.address, attestation.address)
-    ledger.connect(market.address, attestation.address)
-    return Setting(ledger, market.address, attestation.address, registry)
+    names = ("registry", "attestation", "market")
+    registry, attestation, market = (boa.env.generate_address(name) for name in names)
+    ledger = boa.load(
+        str(ROOT / "contracts" / "ReputationLedger.vy"),
+        *(HALF_LIFE, SPAN, registry, attestation, market),
+    )
+    return Setting(ledger, market, attestation, registry)
 
 
 @pytest.fixture
@@ -226,20 +214,35 @@ def test_penalise__not_a_fault__reverts(setting: Setting, cause: int) -> None:
         setting.ledger.penalise(1, node(0), cause)
 
 
-def test_connect__twice_or_by_an_outsider__reverts(setting: Setting) -> None:
-    with boa.reverts("reputation: already connected"):
-        setting.ledger.connect(setting.market, setting.attestation)
-    fresh = boa.load(str(ROOT / "contracts" / "ReputationLedger.vy"), HALF_LIFE, SPAN)
-    with boa.reverts("reputation: market of another ledger"):
-        fresh.connect(setting.market, setting.attestation)
-    with boa.env.prank(node(1)), boa.reverts("reputation: only the owner"):
-        fresh.connect(setting.market, setting.attestation)
+def test_excuse__outsider_and_market__revert(setting: Setting) -> None:
+    settle(setting, voted=0b011)
+    for caller in (setting.market, setting.registry, node(3)):
+        with boa.env.prank(caller), boa.reverts("reputation: only the attestation ledger"):
+            setting.ledger.excuse(1, [node(1), node(2), node(3)], 2)
 
 
-def test_connect__ledger_that_is_not_the_markets__reverts(setting: Setting) -> None:
-    fresh = boa.load(str(ROOT / "contracts" / "ReputationLedger.vy"), HALF_LIFE, SPAN)
-    market = boa.loads(MARKET, setting.registry, fresh.address, setting.attestation)
-    with boa.reverts("reputation: market of another attestation ledger"):
-        fresh.connect(market.address, setting.market)
-    fresh.connect(market.address, setting.attestation)
-    assert fresh.registry() == setting.registry
+def test_excuse__later__takes_back_what_is_left_of_the_silence_and_no_more(
+    setting: Setting,
+) -> None:
+    members = [node(1), node(2), node(3)]
+    with setting.as_market():
+        setting.ledger.penalise(7, node(3), 4)
+    settle(setting, voted=0b011)
+    pass_blocks(SPAN)
+    with boa.env.prank(setting.attestation):
+        setting.ledger.excuse(1, members, 2)
+    _, bad, _ = setting.ledger.history(node(3))
+    only_the_fault = 32768 * (2 * HALF_LIFE - SPAN) // (2 * HALF_LIFE)
+    assert only_the_fault - 2 <= bad <= only_the_fault + 2
+
+
+def test_excuse__gain_after_posting__does_not_count_for_the_ticket(setting: Setting) -> None:
+    settle(setting, voted=0b011)
+    pass_blocks(1)
+    posted_at = boa.env.evm.patch.block_number
+    low = setting.ledger.reputation(node(3))
+    pass_blocks(1)
+    with boa.env.prank(setting.attestation):
+        setting.ledger.excuse(1, [node(1), node(2), node(3)], 2)
+    assert setting.ledger.reputation(node(3)) > low
+    assert setting.ledger.factor_at(node(3), posted_at) <= 5000 + low

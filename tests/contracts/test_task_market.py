@@ -9,6 +9,7 @@ import pytest
 from web3 import Web3
 from web3.logs import DISCARD
 
+from agent.formats.taskspec import commit
 from tests.contracts.network import (
     CLAIM_WINDOW,
     DELAY,
@@ -37,19 +38,49 @@ def failures(network: Network, receipt: Any) -> list[int]:
 # --- post -------------------------------------------------------------------------------------
 
 
-def test_post__same_commitment_twice__reverts(network: Network) -> None:
-    task = network.post()
-    call = network.post_call(task.commitment)
-    assert network.reason(network.requester, call, VALUE) == "market: commitment already used"
-    assert network.reason(network.outsider, call, VALUE) == "market: commitment already used"
+def posted_commitment(network: Network, receipt: Any) -> bytes:
+    (event,) = network.market.events.TaskPosted().process_receipt(receipt, DISCARD)
+    return bytes(event["args"]["commitment"])
 
 
-def test_post__commitment_of_an_expired_task__still_used(network: Network) -> None:
+@pytest.mark.parametrize("number", [1024, 1279, 1280, 2**256 - 1])
+def test_post__same_number_twice__reverts_whatever_is_posted(network: Network, number: int) -> None:
+    call = network.post_call(b"\x01" * 32, number=number)
+    receipt = network.send(network.requester, call, VALUE)
+    expected = commit(b"\x01" * 32, bytes.fromhex(network.requester[2:]), number)
+    assert posted_commitment(network, receipt) == expected
+    for other in (call, network.post_call(b"\x02" * 32, number=number)):
+        assert network.reason(network.requester, other, VALUE) == "market: number already used"
+
+
+def test_post__other_numbers_of_the_same_slot__are_free(network: Network) -> None:
+    numbers = [1024 + each for each in (0, 1, 2, 254, 255, 256, 257)]
+    is_spent = network.market.functions.is_spent
+    for count, number in enumerate(numbers):
+        spent = [is_spent(network.requester, each).call() for each in numbers]
+        assert spent == [place < count for place in range(len(numbers))]
+        call = network.post_call(b"\x01" * 32, number=number)
+        network.send(network.requester, call, VALUE)
+    assert not any(is_spent(network.outsider, each).call() for each in numbers)
+
+
+def test_post__seen_and_posted_first_by_somebody_else__stays_the_requesters(
+    network: Network,
+) -> None:
+    """Who copies a posting that is not mined yet gets a task that no TaskSpec opens."""
+    call = network.post_call(b"\x01" * 32, number=1024)
+    copied = posted_commitment(network, network.send(network.outsider, call, VALUE))
+    own = posted_commitment(network, network.send(network.requester, call, VALUE))
+    assert own == commit(b"\x01" * 32, bytes.fromhex(network.requester[2:]), 1024) != copied
+
+
+def test_post__number_of_an_expired_task__still_used(network: Network) -> None:
     task = network.post()
+    number = next(network.numbers) - 1
     network.mine_to(task.posted_at + DELAY + CLAIM_WINDOW)
     network.send(network.outsider, network.expire_call(task))
-    call = network.post_call(task.commitment)
-    assert network.reason(network.requester, call, VALUE) == "market: commitment already used"
+    call = network.post_call(b"\x01" * 32, number=number)
+    assert network.reason(network.requester, call, VALUE) == "market: number already used"
 
 
 @pytest.mark.parametrize("wrong", [-1, 1, -POSTING_FEE])
@@ -61,18 +92,17 @@ def test_post__wrong_value__reverts(network: Network, wrong: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((bytes(32), 3, 0, 0, 0), "market: commitment is empty"),
-        ((b"\x01" * 32, 2, 0, 0, 0), "market: committee size out of range"),
-        ((b"\x01" * 32, 12, 0, 0, 0), "market: committee size out of range"),
-        ((b"\x01" * 32, 3, 4, 0, 0), "market: unknown class"),
-        ((b"\x01" * 32, 3, 0, 2**96, 0), "market: fee too large"),
-        ((b"\x01" * 32, 3, 0, 0, 2**96), "market: fee too large"),
+        ((2, 0, 0, 0), "market: committee size out of range"),
+        ((12, 0, 0, 0), "market: committee size out of range"),
+        ((3, 4, 0, 0), "market: unknown class"),
+        ((3, 0, 2**96, 0), "market: fee too large"),
+        ((3, 0, 0, 2**96), "market: fee too large"),
     ],
 )
 def test_post__bad_input__reverts(
     network: Network, arguments: tuple[Any, ...], reason: str
 ) -> None:
-    call = network.market.functions.post(*arguments)
+    call = network.market.functions.post(b"\x01" * 32, 0, *arguments)
     assert network.reason(network.requester, call, POSTING_FEE) == reason
 
 
@@ -127,7 +157,7 @@ def test_claim__header_of_another_block__reverts(network: Network) -> None:
     keys = next(iter(network.nodes.values()))
     right = network.claim_call(task, keys)
     wrong = network.market.functions.claim(
-        task.as_tuple(), network.header_of(task.posted_at + DELAY + 1), right.args[2]
+        task.as_tuple(), network.header_of(task.posted_at + DELAY + 1), *right.args[2:]
     )
     assert network.reason(keys.address, wrong).startswith("entropy: ")
 
@@ -143,9 +173,9 @@ def test_claim__proof_for_another_task__reverts(network: Network) -> None:
     first, second = network.post("first"), network.post("second")
     network.open_claims(second)
     keys = next(iter(network.nodes.values()))
-    proof = network.claim_call(first, keys).args[2]
+    proof, roots = network.claim_call(first, keys).args[2:]
     call = network.market.functions.claim(
-        second.as_tuple(), network.header_of(second.posted_at + DELAY), proof
+        second.as_tuple(), network.header_of(second.posted_at + DELAY), proof, roots
     )
     assert network.reason(keys.address, call).startswith("ecvrf: ")
 
@@ -544,9 +574,7 @@ def test_refuse__no_quorum_or_wrong_phase__reverts(network: Network) -> None:
 def test_refuse__affirming_votes__reverts(network: Network) -> None:
     task = network.reach("accepted")
     call = network.refuse_call(task, BEFORE, verdict=2)
-    assert network.reason(network.outsider, call) == (
-        "attestation: verdict does not contraindicate"
-    )
+    assert network.reason(network.outsider, call) == "votes: signer does not hold the seat"
 
 
 def test_refuse__another_committee__reverts(network: Network) -> None:
@@ -608,17 +636,17 @@ def test_withdraw__credit__is_paid_once(network: Network) -> None:
 
 def test_withdraw__reentering_account__gets_its_due_once(network: Network) -> None:
     attacker = network.chain.deploy("tests/contracts/Reentrant.vy", network.market.address)
-    commitment = bytes(Web3.keccak(text="reentrant"))
+    spec_hash = bytes(Web3.keccak(text="reentrant"))
     network.send(
         network.outsider,
-        attacker.functions.post(commitment, 3, 0, EXECUTOR_FEE, MEMBER_FEE),
+        attacker.functions.post(spec_hash, 9, 3, 0, EXECUTOR_FEE, MEMBER_FEE),
         VALUE,
     )
     network.send(network.requester, network.post_call(b"\x05" * 32), VALUE)  # others' money
     number = network.block - 1
     task = Task(
         id=_last_id(network) - 1,
-        commitment=commitment,
+        commitment=commit(spec_hash, bytes.fromhex(attacker.address[2:]), 9),
         requester=attacker.address,
         posted_at=number,
         executor_fee=EXECUTOR_FEE,

@@ -11,7 +11,7 @@ from agent.formats.cid import cid_of
 from agent.formats.evidence import Evidence, build, fold_nonces, nonce_path, session_key_hash
 from agent.formats.messages import Context, Ending, Outcome, Transcript
 from agent.formats.p256 import SigningKey
-from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment
+from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment_of
 from nodeclient.core.appraisal import AttestationResult, appraise
 from nodeclient.core.evidence_policy import (
     ERASED,
@@ -36,6 +36,7 @@ RANGES = (("runner.py", 10, 20, b"\x31" * 32), ("seal.py", 0, 7, b"\x32" * 32))
 SPEC = TaskSpec(
     salt=bytes(32),
     requester=OWNER,
+    number=0,
     function=FunctionRef(FUNCTION_CID, OWNER, FUNCTION),
     command=("python3", "/capsule/function/main.py"),
     runtime_image=RUNTIME,
@@ -194,7 +195,7 @@ ANSWERS = tuple(
 
 
 def context(phase: Phase) -> Context:
-    return Context(31337, MARKET, 4, commitment(SPEC.encode()), NODE, int(phase), 1)
+    return Context(31337, MARKET, 4, commitment_of(SPEC.encode()), NODE, int(phase), 1)
 
 
 def make_kit(phase: Phase) -> Kit:
@@ -206,7 +207,7 @@ def make_kit(phase: Phase) -> Kit:
         chain_id=31337,
         market=MARKET,
         task=4,
-        commitment=commitment(SPEC.encode()),
+        commitment=commitment_of(SPEC.encode()),
         node=NODE,
         phase=phase,
         attempt=1,

@@ -21,7 +21,7 @@ from nodeclient.core.ecvrf import P256_TAI, SECP256K1_TAI, EcvrfError, Suite
 SUITES = pytest.mark.parametrize("suite", [P256_TAI, SECP256K1_TAI], ids=["p256", "secp256k1"])
 CURVES = pytest.mark.parametrize("curve", [P256, SECP256K1], ids=lambda curve: curve.name)
 SECRET = hashlib.sha256(b"a node's VRF key").digest()
-ALPHA = hashlib.sha256(b"alpha").digest()
+ALPHA = hashlib.sha256(b"alpha").digest()[:27]
 
 
 @dataclass(frozen=True)
@@ -189,21 +189,24 @@ class TestWitnesses:
         proof = vrf_witness.prove(SECRET, ALPHA)
         gamma = SECP256K1.decompress(proof.gamma_prefix, proof.gamma_x)
         assert gamma is not None
-        u = (proof.u_x, proof.u_y)
-        v = SECP256K1.combine((proof.s, h), (-proof.c, gamma))
-        assert v is not None
-        chord_x = (proof.slope**2 - proof.sh_x - proof.cg_x) % SECP256K1.p
-        chord_y = (proof.slope * (proof.sh_x - chord_x) - proof.sh_y) % SECP256K1.p
-        assert (proof.sh_x, proof.sh_y) == SECP256K1.combine((proof.s, h))
-        assert (proof.cg_x, proof.cg_y) == SECP256K1.combine((proof.c, gamma))
-        assert (chord_x, chord_y) == v
         key = ecvrf.decode_key(SECP256K1_TAI, public)
-        assert proof.c == ecvrf.challenge(SECP256K1_TAI, key, h, gamma, u, v)
+        u, p = (proof.u_x, SECP256K1.p - proof.u_y), SECP256K1.p
+
+        def on_line(x: int) -> int:
+            return (proof.slope * x + proof.offset) % p
+
+        v_x = (proof.slope**2 - proof.sh_x - proof.cg_x) % p
+        v = (v_x, on_line(v_x))
+        c = ecvrf.challenge(SECP256K1_TAI, key, h, gamma, u, v)
+        assert u == SECP256K1.combine((proof.s, SECP256K1.generator), (-c, key))
+        assert v == SECP256K1.combine((proof.s, h), (-c, gamma))
+        assert (proof.sh_x, on_line(proof.sh_x)) == SECP256K1.combine((-proof.s, h))
+        assert (proof.cg_x, on_line(proof.cg_x)) == SECP256K1.combine((c, gamma))
 
     def test_build__rejected_counters__one_root_each(self) -> None:
         seen = set()
         for number in range(12):
-            alpha = bytes((number,)) * 32
+            alpha = bytes((number,)) * 27
             public = ecvrf.public_key(SECP256K1_TAI, SECRET)
             rejected = ecvrf.encode_to_curve(SECP256K1_TAI, public, alpha).rejected
             roots = vrf_witness.prove(SECRET, alpha).roots
@@ -220,6 +223,12 @@ class TestWitnesses:
     def test_non_residue_root__x_not_below_the_prime__zero_word(self) -> None:
         for x in (SECP256K1.p, SECP256K1.p + SECP256K1.b, 2**256 - 1):
             assert vrf_witness.non_residue_root(x) == 0
+
+    @pytest.mark.parametrize("length", [0, 26, 28, 32])
+    def test_prove__alpha_of_another_length__refused(self, length: int) -> None:
+        """The contract reads 27 bytes: a proof over others would only cost gas there."""
+        with pytest.raises(EcvrfError, match="alpha needs 27 bytes"):
+            vrf_witness.prove(SECRET, bytes(length))
 
     def test_build__malformed_key__refused(self) -> None:
         proof = ecvrf.prove(SECP256K1_TAI, SECRET, ALPHA)

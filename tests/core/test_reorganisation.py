@@ -39,7 +39,7 @@ from tests.core.test_roles import (
 )
 
 MEMBERS = (OTHER, THIRD, OWNER)
-SETTLED = ev.TaskSettled(**at(40), evidence_root=b"a" * 31 + b"\0")  # type: ignore[arg-type]
+SETTLED = ev.TaskSettled(**at(40), evidence_root=b"a" * 31 + b"\0", voters=0b111)  # type: ignore[arg-type]
 FAILED = ev.TaskFailed(**at(40), cause=6)  # type: ignore[arg-type]
 EXPIRED = ev.TaskExpired(**at(40))  # type: ignore[arg-type]
 QUICK: tuple[ev.TaskEvent, ...] = (

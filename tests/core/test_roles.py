@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment
+from agent.formats.taskspec import (
+    FunctionRef,
+    Input,
+    Limits,
+    Receiver,
+    TaskSpec,
+    commit,
+    commitment_of,
+)
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case, Me, Role
@@ -45,6 +53,7 @@ PARAMETERS = Parameters(
 SPEC = TaskSpec(
     salt=b"s" * 32,
     requester=ASKER,
+    number=7,
     function=FunctionRef(CID, ASKER, b"d" * 32),
     command=("/usr/bin/python3", "/capsule/function/main.py"),
     runtime_image=b"i" * 32,
@@ -54,7 +63,7 @@ SPEC = TaskSpec(
     devices=(),
     limits=Limits(60, 256 << 20, 64 << 20, 32, 1000),
 ).encode()
-COMMITMENT = Commitment(commitment(SPEC))
+COMMITMENT = Commitment(commitment_of(SPEC))
 STATEMENT = Statement(1, b"n" * 32, b"e" * 31 + b"\0", b"k" * 32, 1, 2)
 
 
@@ -634,33 +643,22 @@ def test_requester__refused_consent__posts_nothing() -> None:
     assert case.requester.state is requester.State.REFUSED
 
 
-def test_requester__somebody_else_posts_its_commitment__sends_no_task_spec() -> None:
-    """Whoever sees the transaction early can post the commitment with a smaller committee."""
+def test_requester__all_agreed__posts_the_hash_under_its_number() -> None:
     who = me(ASKER, Role.REQUESTER)
     ordered = ev.TaskOrdered(
         sender=ASKER,
         request=1,
         commitment=COMMITMENT,
         spec=SPEC,
-        committee_size=11,
+        committee_size=3,
         class_id=0,
         executor_fee=1,
         member_fee=1,
     )
     agreed = ev.ConsentsGathered(commitment=COMMITMENT, consents=())
-    stolen = replace(posted(10), requester=THIRD)
-    case, _ = walk(who, ordered, agreed, stolen, claimed(OTHER))
-    case, actions = step(case, drawn(OTHER), who)
-    assert actions == ()
-    assert case.requester is not None
-    assert case.requester.state is requester.State.REFUSED
-    lost = ev.TaskFailed(**at(90), cause=4)  # type: ignore[arg-type]
-    assert step(case, lost, who)[1] == ()
-    # the same when a reorganisation lets it in after the own posting was seen
-    case, actions = walk(who, ordered, agreed, posted(10), stolen, claimed(OTHER), drawn(OTHER))
-    assert actions == ()
-    assert case.requester is not None
-    assert case.requester.state is requester.State.REFUSED
+    _, (order,) = walk(who, ordered, agreed)
+    assert isinstance(order, do.SubmitPost)
+    assert commit(order.spec_hash, ASKER, order.number) == COMMITMENT
 
 
 def test_requester__race_is_over__leader_alone_gets_the_taskspec_once() -> None:
@@ -731,14 +729,45 @@ def test_draw_entropy_block__stands_a_stride_apart_and_never_too_early() -> None
 # ---------------------------------------------------------------------------------- outcomes
 
 
-def settled() -> ev.TaskSettled:
-    return ev.TaskSettled(**at(60), evidence_root=STATEMENT.evidence_root)  # type: ignore[arg-type]
+def settled(voters: int = 0b111) -> ev.TaskSettled:
+    return ev.TaskSettled(**at(60), evidence_root=STATEMENT.evidence_root, voters=voters)  # type: ignore[arg-type]
 
 
 def learned(cid: str = "") -> ev.OutcomeLearned:
     return ev.OutcomeLearned(
         commitment=COMMITMENT, outcome=b"told", owner=b"o" * 64, name="owner", cid=cid
     )
+
+
+@pytest.mark.parametrize(
+    ("voters", "phase", "excused"),
+    [
+        (0b110, Phase.AFTER, True),  # its vote was left out, or was a dissent
+        (0b110, Phase.DURING, True),
+        (0b110, Phase.BEFORE, False),  # the contract takes votes on the run only
+        (0b111, Phase.AFTER, False),
+    ],
+)
+def test_member__settled_without_its_vote__shows_it(
+    voters: int, phase: Phase, excused: bool
+) -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), admitted())
+    assert case.member is not None
+    cast = replace(vote(Verdict.CONTRAINDICATED), phase=phase)
+    case = replace(case, member=replace(case.member, votes=(cast,)))
+    case, actions = step(case, settled(voters), who)
+    assert case.member is not None
+    assert case.member.state is member.State.CLOSED
+    orders = [one for one in actions if isinstance(one, do.SubmitExcuse)]
+    assert [(one.seat, one.vote) for one in orders] == ([(0, cast)] if excused else [])
+
+
+def test_member__settled_and_never_voted__has_nothing_to_show() -> None:
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), admitted())
+    _, actions = step(case, settled(0b110), who)
+    assert "SubmitExcuse" not in kinds(actions)
 
 
 def test_receiver__run_left_no_result__is_done_and_fetches_nothing() -> None:

@@ -25,7 +25,8 @@ class TestHashes:
     def test_task_alpha__equals_abi_encoding(self) -> None:
         types = ["bytes32", "uint256", "address", "uint256", "bytes32"]
         values = [keccak(b"sealrun/alpha/v1"), 31337, MARKET, 7, RANDAO]
-        assert sortition.task_alpha(31337, MARKET, 7, RANDAO) == keccak(encode(types, values))
+        alpha = sortition.task_alpha(31337, MARKET, 7, RANDAO)
+        assert alpha == keccak(encode(types, values))[:27]
 
     def test_committee_seed__equals_abi_encoding(self) -> None:
         beta = beta_of("leader")

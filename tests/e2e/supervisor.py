@@ -13,6 +13,7 @@ from typing import Any
 
 from eth_utils.abi import function_abi_to_4byte_selector
 
+from agent.formats.hashes import keccak256
 from nodeclient.core import actions as do
 from nodeclient.core.case import Case
 from nodeclient.cover import Cover
@@ -68,7 +69,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 400) -> Any:
         time.sleep(0.15)
 
 
-def sent_for(network: Network, first: int, task: int, commitment: str) -> Sent:
+def sent_for(network: Network, first: int, task: int, spec_hash: str) -> Sent:
     """(account, function) of every transaction to the market about one task, mined since a block,
     whether it succeeded or not."""
     market = network.deployment["TaskMarket"]
@@ -77,7 +78,7 @@ def sent_for(network: Network, first: int, task: int, commitment: str) -> Sent:
         for entry in market.json_abi
         if entry["type"] == "function"
     }
-    subjects = {f"{task:064x}", commitment.removeprefix("0x")}
+    subjects = {f"{task:064x}", spec_hash}
     found: Sent = Counter()
     for number in range(first, network.chain.height() + 1):
         for sent in network.chain.rpc("eth_getBlockByNumber", hex(number), True)["transactions"]:
@@ -97,15 +98,28 @@ def orders(node: NodeProcess, kind: type[do.Action], commitment: str) -> int:
     return int(count)
 
 
-def sealed_keys(node: NodeProcess, commitment: str) -> set[tuple[str, bytes]]:
-    """(CID, sealed key) of all that an owner released for a task, as it journalled it."""
+def case_of(node: NodeProcess, commitment: str) -> Case:
+    """What a node's database holds about a task."""
     with reading(node) as database:
         [body] = database.execute(
             "SELECT body FROM cases WHERE commitment = ?",
             (bytes.fromhex(commitment.removeprefix("0x")),),
         ).fetchone()
     cover = Cover(open_folder(node.folder).load_store_key())
-    broker = thaw(Case, cover.take(CASES, body)).broker
+    found: Case = thaw(Case, cover.take(CASES, body))
+    return found
+
+
+def spec_hash(requester: NodeProcess, commitment: str) -> str:
+    """What the requester posted, in hex: keccak256 of its TaskSpec."""
+    role = case_of(requester, commitment).requester
+    assert role is not None
+    return keccak256(role.spec).hex()
+
+
+def sealed_keys(node: NodeProcess, commitment: str) -> set[tuple[str, bytes]]:
+    """(CID, sealed key) of all that an owner released for a task, as it journalled it."""
+    broker = case_of(node, commitment).broker
     assert broker is not None
     return set(broker.keys)
 

@@ -21,8 +21,9 @@ from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.power import LABEL
 from nodeclient.machine.process import AgentProcess
 from scripts.embedded.chain import ROOT
-from scripts.embedded.job import PATIENT, Job, ask_for_common
+from scripts.embedded.job import PATIENT, order
 from scripts.embedded.node import NodeProcess
+from tests.e2e import quick
 from tests.e2e.books import Books
 from tests.e2e.conftest import Driver
 from tests.e2e.rogues.crashing import KEYS_SEEN, cut_machine, entries
@@ -35,14 +36,15 @@ from tests.e2e.supervisor import (
     performed_twice,
     sealed_keys,
     sent_for,
+    spec_hash,
     until,
 )
-from tests.e2e.transitions import Kind, performed, rows
+from tests.e2e.transitions import Kind, hit_one_of_each, performed, rows
 
 FUNCTION = ROOT / "examples" / "common-names" / "function"
 WAITING = UNTIL_TOLD + (FUNCTION / "main.py").read_text()
 CAPSULES = 3  # the function and two inputs
-FEES = 10**16 + 3 * 10**15  # of `ask_for_common`
+FEES = 10**16 + 3 * 10**15  # of `quick.request`
 NOT_FINISHED = 7
 ANSWER = b"Ada\nGrace\nHedy\n"
 
@@ -58,6 +60,7 @@ def assert_every_transition_was_hit(nodes: Sequence[NodeProcess], *roles: Role) 
     races = set().union(*(rows(role, Kind.RACE) for role in roles))
     until(lambda: wanted <= crashed(nodes), f"killed at {sorted(wanted - crashed(nodes))}")
     assert crashed(nodes) - wanted - races == set()
+    assert Role.EXECUTOR not in roles or hit_one_of_each(crashed(nodes))
 
 
 def assert_settled_once(driver: Driver, task: int, first: int) -> None:
@@ -81,7 +84,8 @@ def results(node: NodeProcess, task: int) -> list[str]:
 
 
 def assert_sent_once(driver: Driver, view: dict[str, object], first: int) -> None:
-    sent = sent_for(driver.network, first, int(str(view["task"])), str(view["commitment"]))
+    posted = spec_hash(driver.requester, str(view["commitment"]))
+    sent = sent_for(driver.network, first, int(str(view["task"])), posted)
     executor = str(view["executor"]).lower()
     assert set(sent.values()) == {1}, sent
     functions = sorted(name for _, name in sent if name != "claim")
@@ -107,12 +111,7 @@ def assert_one_key_each(driver: Driver, view: dict[str, object]) -> None:
 
 def post_while_crashing(driver: Driver, inputs: Sequence[Path]) -> int:
     """Order a task and find its number, also when the requester dies over the answer."""
-    request = ask_for_common(
-        driver.network,
-        driver.requester,
-        (driver.b, driver.c),
-        Job(FUNCTION, tuple(inputs)),
-    )
+    request = quick.request(driver, FUNCTION, inputs)
     before = known_tasks(driver)
     with contextlib.suppress(DaemonUnreachable, DaemonRefused):  # dead, or long at it
         driver.requester.submit(request)
@@ -156,7 +155,7 @@ def test_executor_killed_while_the_function_runs__machine_goes_on_and_is_found_a
     make_function: Callable[[str], Path],
     first_block: int,
 ) -> None:
-    task = driver.post(make_function(WAITING), lists)
+    task = order(driver.requester, quick.request(driver, make_function(WAITING), lists))
     running = until(lambda: containers(driver), "the function runs")
     executor = driver.by_account(driver.view(task)["executor"])
     executor.kill()
@@ -175,7 +174,7 @@ def test_executor_and_machine_killed_before_the_record__boots_again_and_settles(
     workers = list(driver.network.workers.values())
     moment = ("--only", "PREPARING:TaskPrepared", "--with-machine")
     with crashing(workers, Role.EXECUTOR, *moment):
-        task = driver.post(FUNCTION, lists)
+        task = order(driver.requester, quick.request(driver, FUNCTION, lists))
         assert_settled_once(driver, task, first_block)
         assert {event for _, _, event, _ in crashed(workers)} == {"TaskPrepared"}
         executor = driver.by_account(driver.view(task)["executor"])
@@ -188,7 +187,7 @@ def test_executor_and_machine_killed_while_the_function_runs__fails_and_owners_a
     """No owner releases a second key, so nothing can save the task: it must end for everybody."""
     books, requester = Books(driver.network), driver.requester
     owed = books.owed(requester)
-    task = driver.post(make_function(WAITING), lists)
+    task = order(driver.requester, quick.request(driver, make_function(WAITING), lists))
     until(lambda: containers(driver), "the function runs")
     executor = driver.by_account(driver.view(task)["executor"])
     deposit = books.deposit(executor)

@@ -12,7 +12,6 @@ from agent.formats.messages import Ending, Outcome
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec
 from nodeclient.chain import market
 from nodeclient.chain.presets import PRESETS
-from nodeclient.core.types import Commitment
 from nodeclient.errors import Reverted, SealrunError
 from nodeclient.folder import open_folder
 from nodeclient.p2p.errors import PeerDeclined
@@ -101,6 +100,7 @@ def build_spec(stage: Stage, salt: int) -> TaskSpec:
     return TaskSpec(
         salt=salt.to_bytes(32, "big"),
         requester=address(stage.requester),
+        number=salt,
         function=FunctionRef(
             function["cid"], address(stage.requester), bytes.fromhex(function["digest"][2:])
         ),
@@ -167,17 +167,17 @@ def test_broker__asked_by_somebody_in_the_requesters_name__refuses(stage: Stage)
     assert stage.noted(stage.driver.b, f"consent refused to {worker.account.lower()}")
 
 
-def test_requester__posts_the_same_commitment_twice__second_reverts(stage: Stage) -> None:
+def test_requester__posts_under_one_number_twice__second_reverts(stage: Stage) -> None:
     """Straight to the contract: the rogue's transaction, past its own daemon."""
     books = stage.books
     tasks = len(books.logs("TaskMarket", "TaskPosted"))
-    commitment = Commitment(b"\x07" * 32)
+    what = b"\x07" * 32, 2**40  # a number that its daemon does not come to
     fee = stage.network.deployment.parameters["posting_fee"]
     terms = {"committee_size": 3, "class_id": 2, "executor_fee": 0, "member_fee": 0}
-    books.send(stage.requester, market.post("once", commitment, **terms, posting_fee=fee))
+    books.send(stage.requester, market.post("once", *what, **terms, posting_fee=fee))
     with pytest.raises(Reverted) as second:
-        books.send(stage.requester, market.post("again", commitment, **terms, posting_fee=fee))
-    assert second.value.reason == "market: commitment already used"
+        books.send(stage.requester, market.post("again", *what, **terms, posting_fee=fee))
+    assert second.value.reason == "market: number already used"
     assert len(books.logs("TaskMarket", "TaskPosted")) == tasks + 1
 
 

@@ -143,7 +143,8 @@ def test_no_sayer__in_an_honest_task__settles_with_two_of_three(stage: Stage, la
     wait(lambda: stage.driver.noted(stage.members(task)[0], task, "rogue: CONTRAINDICATED"))
     voters = [
         log["voters"]
-        for log in stage.books.logs("AttestationLedger", "AttestationRecorded")
+        for name in ("TaskAdmitted", "TaskSettled")
+        for log in stage.books.logs("TaskMarket", name)
         if log["task"] == task
     ]
     assert voters == [0b110, 0b110]

@@ -71,11 +71,17 @@ RACES: dict[Row, str] = {
     (member.State.SEATED, ev.TaskAdmitted): "only if the TaskSpec never came",
     (member.State.QUESTIONING, ev.BeforeLearned): "only if the member was late for BEFORE",
     (member.State.QUESTIONING, ev.BriefReceived): "only if the member was late for BEFORE",
-    (requester.State.CONSENTING, ev.TaskPosted): "only if somebody else posts",
-    (requester.State.REFUSED, ev.TaskPosted): "only if somebody else posts",
+    (requester.State.CONSENTING, ev.TaskPosted): "only if its account posts by other means",
+    (requester.State.REFUSED, ev.TaskPosted): "only if its account posts by other means",
     # A notice counts once the chain said SETTLED, and then the receiver has seen that itself.
     **{(state, ev.ResultAnnounced): "the chain told it before" for state in receiver.State},
 }
+# The TaskSpec reaches the leader before it draws, or the Executor after: one of each pair happens.
+ONE_OF: tuple[tuple[Row, Row], ...] = (
+    ((executor.State.LEADING, ev.BriefReceived), (executor.State.DRAWN, ev.BriefReceived)),
+    ((executor.State.LEADING, ev.TaskVetted), (executor.State.DRAWN, ev.TaskVetted)),
+)
+RACES |= {early: "only if the leader had the TaskSpec before it drew" for early, _ in ONE_OF}
 # Where a role begins: not in a table but in ``task.begin``.
 BEGINS: dict[Role, tuple[type, ...]] = {
     Role.EXECUTOR: (ev.TaskPosted,),
@@ -100,6 +106,7 @@ UNPERFORMED: dict[type[do.Action], str] = {
     do.LearnBefore: "only of a member that was late for BEFORE",
     do.SubmitAccept: "only if the leader had no TaskSpec when it drew",
     do.SubmitRefuse: "only after votes against",
+    do.SubmitExcuse: "only of a member whose vote the AFTER record lacks",
     do.SubmitExpire: "only after a deadline",
     do.SignDissent: "only after a finding",
     do.ShareVote: "only of a vote against",
@@ -149,6 +156,12 @@ def rows(role: Role, kind: Kind) -> set[tuple[Any, ...]]:
     if kind is Kind.PATH:
         found |= {(role.value, None, event.__name__, None) for event in BEGINS[role]}
     return found
+
+
+def hit_one_of_each(hit: set[tuple[Any, ...]]) -> bool:
+    """Whether of every pair of rows that stand for each other one is among the given ones."""
+    seen = {(state, event) for role, state, event, _ in hit if role == Role.EXECUTOR.value}
+    return all(any((s.name, e.__name__) in seen for s, e in pair) for pair in ONE_OF)
 
 
 def phases(role: Role, state: Enum) -> list[str | None]:

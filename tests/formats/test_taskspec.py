@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from eth_abi.abi import encode
 
 from agent.formats import cbor, hpke, taskspec
 from agent.formats.cbor import FormatError
@@ -15,6 +16,7 @@ KEY = hpke.generate()[1]
 SPEC = TaskSpec(
     salt=bytes(range(32)),
     requester=b"\x01" * 20,
+    number=300,
     function=FunctionRef(cid_of(b"function"), b"\x02" * 20, b"\x03" * 32),
     command=("python3", "/capsule/function/main.py"),
     runtime_image=b"\x04" * 32,
@@ -40,23 +42,40 @@ def test_encode_and_decode__spec__comes_back():
     assert TaskSpec.decode(minimal.encode()) == minimal
 
 
-def test_commitment__encoded_spec__starts_with_the_salt_and_is_keccak():
+def test_commitment__encoded_spec__starts_with_the_salt_and_is_the_contracts():
     encoded = SPEC.encode()
     assert encoded[:3] == bytes.fromhex("825820")  # array of two, bytes of 32
     assert encoded[3:35] == SPEC.salt
-    assert taskspec.commitment(encoded) == keccak256(encoded)
-    assert taskspec.open_commitment(encoded, keccak256(encoded)) == SPEC
+    values = [keccak256(b"sealrun/commitment/v1"), keccak256(encoded), "0x" + "01" * 20, 300]
+    committed = keccak256(encode(["bytes32", "bytes32", "address", "uint256"], values))
+    assert taskspec.commitment_of(encoded) == committed
+    assert taskspec.open_commitment(encoded, committed) == SPEC
 
 
-def test_commitment__same_task_with_other_salt__differs():
-    other = replace(SPEC, salt=os.urandom(32)).encode()
-    assert taskspec.commitment(other) != taskspec.commitment(SPEC.encode())
+def test_commitment__other_salt_requester_or_number__differs():
+    others = ({"salt": os.urandom(32)}, {"requester": b"\x02" * 20}, {"number": 301})
+    commitments = {taskspec.commitment_of(replace(SPEC, **other).encode()) for other in others}
+    assert len(commitments | {taskspec.commitment_of(SPEC.encode())}) == 4
+
+
+def test_commit__same_hash_for_another_account_or_number__differs():
+    """What the contract computes, of a hash that somebody saw."""
+    spec_hash = keccak256(SPEC.encode())
+    mine = taskspec.commit(spec_hash, SPEC.requester, SPEC.number)
+    assert mine != taskspec.commit(spec_hash, b"\x02" * 20, SPEC.number)
+    assert mine != taskspec.commit(spec_hash, SPEC.requester, SPEC.number + 1)
+
+
+@pytest.mark.parametrize("number", [-1, 2**63, "1"])
+def test_number__out_of_bounds__refused(number):
+    with pytest.raises(FormatError, match="number"):
+        replace(SPEC, number=number)
 
 
 def test_open_commitment__other_spec__refused():
     other = replace(SPEC, command=("other",)).encode()
     with pytest.raises(FormatError, match="commitment"):
-        taskspec.open_commitment(other, taskspec.commitment(SPEC.encode()))
+        taskspec.open_commitment(other, taskspec.commitment_of(SPEC.encode()))
 
 
 GOOD = SPEC.limits

@@ -23,7 +23,7 @@ from agent.formats.outcome import Outcome, State, Status, Transcript
 from agent.formats.p256 import SigningKey
 from agent.formats.protocol import release_info, result_info
 from agent.formats.rpc import RpcError
-from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment
+from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment_of
 from nodeclient.machine import LocalMachine, LocalSettings
 from nodeclient.machine.process import AgentProcess
 from nodeclient.ports import Session
@@ -47,7 +47,7 @@ class Job:
 
     def at(self, phase: int) -> Context:
         """The context of a phase, attempt 0."""
-        return Context(CHAIN, MARKET, TASK, commitment(self.spec.encode()), NODE, phase, 0)
+        return Context(CHAIN, MARKET, TASK, commitment_of(self.spec.encode()), NODE, phase, 0)
 
 
 @dataclass
@@ -144,6 +144,7 @@ class Pi:
         fields: dict[str, object] = {
             "salt": secrets.token_bytes(32),
             "requester": b"\x44" * 20,
+            "number": 0,
             "function": FunctionRef(cid, b"\x33" * 20, digest),
             "command": ("python3", "/capsule/function/main.py"),
             "runtime_image": self.image_id,

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from nodeclient.core import actions as do
+from nodeclient.core.case import Case, fold
 from nodeclient.core.types import BlockRef
 from nodeclient.store import Store
 from scripts.embedded import chain as module
 from scripts.embedded.chain import AnvilChain
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
+from tests.core.test_roles import COMMITMENT, posted
 
 
 @contextmanager
@@ -31,16 +34,14 @@ def running(folder: Path, kept_up: Callable[[int], bool]) -> Iterator[AnvilChain
 
 
 @pytest.mark.chain
-def test_blocks__readers_are_behind__the_chain_is_two_ahead_and_waits(tmp_path: Path) -> None:
+def test_blocks__readers_are_behind__the_chain_waits_for_them(tmp_path: Path) -> None:
     seen = [5]
     with running(tmp_path, lambda height: height <= seen[0]) as chain:
-        chain.wait_for(7)
-        time.sleep(0.5)
-        assert chain.height() == 7
-        seen[0] = 6
-        chain.wait_for(8)
-        time.sleep(0.5)
-        assert chain.height() == 8
+        for height in (6, 7):
+            chain.wait_for(height)
+            time.sleep(0.5)
+            assert chain.height() == height
+            seen[0] = height
 
 
 @pytest.mark.chain
@@ -74,19 +75,31 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def test_kept_up__asks_those_who_run(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    network = Network(tmp_path, ("one",), ("other",))
-    one, other = network.nodes["one"], network.nodes["other"]
+def test_kept_up__asks_those_who_run(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, waiting = Network(tmp_path, ("one",), ("other",)), [0]
+    monkeypatch.setattr(network.chain, "waiting", lambda: waiting[0])
+    one = network.nodes["one"]
     assert network._kept_up(1), "nobody runs"
     one._process = sleeper
     assert not network._kept_up(1), "it has seen nothing yet"
     one.folder.mkdir(parents=True)
     store = Store(one.folder / "node.db", bytes(32))
-    assert one.reached() == -1
+    assert not network._kept_up(1)
     store.reach(BlockRef(4, bytes(32), 0))
     assert [network._kept_up(height) for height in (3, 4, 5)] == [True, True, False]
+    task = fold(Case(COMMITMENT), posted()).on_chain()
+    (ticket,) = store.apply(None, [do.EvaluateTicket(commitment=COMMITMENT, task=task)])
+    assert not network._kept_up(4), "it works out its ticket"
+    store.apply(None, (), closes=ticket.key)
+    assert network._kept_up(4)
+    store.apply(None, [do.SubmitAccept(commitment=COMMITMENT, task=task)])
+    assert not network._kept_up(4), "its transaction is not out yet"
+    waiting[0] = 1
+    assert network._kept_up(4)
     store.close()
-    assert not other.awake
+    assert not network.nodes["other"].awake
 
 
 def test_halted__is_not_waited_for_until_it_goes_on(

@@ -84,9 +84,12 @@ class TaskAdmitted(TaskEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSettled(TaskEvent):
-    """The AFTER record is on chain, everybody is paid."""
+    """The AFTER record is on chain, everybody is paid. ``voters``: bitmap of the seats that
+    stand in it; the others are unpaid and count as silent.
+    """
 
     evidence_root: bytes
+    voters: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

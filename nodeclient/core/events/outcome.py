@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nodeclient.core.types import Address, Commitment, Phase, Statement, Verdict, Vote
+from nodeclient.core.types import Address, Commitment, Phase, Statement, Vote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,6 @@ class BallotCollected(OutcomeEvent):
     """A quorum of affirming votes over one digest."""
 
     phase: Phase
-    verdict: Verdict
     valid_until: int
     voters: int
     signatures: tuple[tuple[bytes, bytes], ...]

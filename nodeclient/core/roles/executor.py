@@ -206,7 +206,7 @@ def on_ballot(role: Executor, event: ev.BallotCollected, case: Case, me: Me) -> 
         members=case.members,
         phase=role.phase,
         statement=role.statement,
-        ballot=Ballot(event.verdict, event.valid_until, event.voters, event.signatures),
+        ballot=Ballot(event.valid_until, event.voters, event.signatures),
     )
     state = State.ADMITTING if role.phase is Phase.BEFORE else State.FINISHING
     return replace(role, state=state), (order,)

@@ -291,7 +291,6 @@ def count_dissent(role: Member, vote: Vote, case: Case, me: Me) -> Step:
         attempt=vote.attempt,
         header=vote.header,
         ballot=Ballot(
-            verdict=vote.verdict,
             valid_until=vote.valid_until,
             voters=sum(1 << seats[v.member] for v in same),
             signatures=tuple((v.r, v.vs) for v in same),
@@ -339,6 +338,21 @@ def on_over(role: Member, event: ev.TaskEvent, case: Case, me: Me) -> Step:
     return replace(role, state=State.CLOSED), ()
 
 
+def on_settled(role: Member, event: ev.TaskSettled, case: Case, me: Me) -> Step:
+    """A dissent, or a vote that the Executor left out, is no silence: show it while it counts."""
+    closed = replace(role, state=State.CLOSED)
+    cast = [vote for vote in role.votes if vote.phase is not Phase.BEFORE]
+    if not cast or me.address not in case.members:
+        return closed, ()
+    seat = case.members.index(me.address)
+    if event.voters >> seat & 1:
+        return closed, ()
+    order = do.SubmitExcuse(
+        commitment=case.commitment, members=case.members, seat=seat, vote=cast[-1]
+    )
+    return closed, (order,)
+
+
 def on_late_question(role: Member, event: ev.PeerEvent, case: Case, me: Me) -> Step:
     return role, (reply(case, event, refusal="the task is over"),)
 
@@ -378,7 +392,7 @@ TABLE = build_table(
         ev.VoteReceived: (LIVE, on_fellow_vote),
         ev.BlockSeen: (LIVE, on_block),
         ev.TransactionRejected: (LIVE, on_rejected),
-        ev.TaskSettled: (LIVE, on_over),
+        ev.TaskSettled: (LIVE, on_settled),
         ev.TaskFailed: (LIVE, on_over),
         ev.TaskExpired: (LIVE, on_over),
     },

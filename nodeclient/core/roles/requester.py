@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from agent.formats.hashes import keccak256
+from agent.formats.taskspec import TaskSpec
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.roles.table import Actions, build_table, ignored
@@ -99,6 +101,8 @@ def on_consents(role: Requester, event: ev.ConsentsGathered, case: Case, me: Me)
         return agreed, ()
     order = do.SubmitPost(
         commitment=case.commitment,
+        spec_hash=keccak256(role.spec),
+        number=TaskSpec.decode(role.spec).number,
         committee_size=role.committee_size,
         class_id=role.class_id,
         executor_fee=role.executor_fee,
@@ -116,21 +120,11 @@ def on_post_rejected(role: Requester, event: ev.TransactionRejected, case: Case,
 
 
 def on_posted(role: Requester, event: ev.TaskPosted, case: Case, me: Me) -> Step:
-    if role.post and event.requester != me.address:
-        return stolen(role)
+    """By this account: the commitment holds it, so nobody else can post the same."""
     return replace(role, state=State.POSTED), ()
 
 
-def stolen(role: Requester) -> Step:
-    """Seen before it was mined, the commitment was posted by somebody else, on other terms."""
-    reason = "somebody else posted the same commitment; order the task anew, with a new salt"
-    return replace(role, state=State.REFUSED, reasons=(reason,)), ()
-
-
 def on_drawn(role: Requester, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:
-    if role.post and case.on_chain().requester != me.address:
-        # A reorganisation after the own posting let somebody else's in.
-        return stolen(role)
     order = send_brief(role, case, event.members)
     # A reorganised chain may tell another draw: to whom it is news, the TaskSpec goes.
     again = role.state is State.WAITING
@@ -245,7 +239,6 @@ TABLE = build_table(
         ev.ConsentRefused: (*OPEN, *ENDED),
         # What a reorganised chain tells again.
         ev.TaskPosted: (*OPEN, State.DONE, State.FAILED),
-        # A task that somebody else posted under this commitment goes its own way.
         ev.CommitteeDrawn: ENDED,
         ev.TaskSettled: ENDED,
         ev.TaskFailed: ENDED,

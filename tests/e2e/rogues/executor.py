@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.formats.evidence import fold_nonces
-from agent.formats.taskspec import FunctionRef, TaskSpec, commitment
+from agent.formats.taskspec import FunctionRef, TaskSpec, commitment_of
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Role
@@ -38,7 +38,7 @@ def effects(services: Services, honest: Mapping[type, Effect]) -> dict[Key, Effe
             spec = replace(spec, function=wrong)
         else:
             spec = replace(spec, runtime_image=bytes.fromhex((folder / OTHER_IMAGE).read_text()))
-        return spec.encode(), Commitment(commitment(spec.encode()))
+        return spec.encode(), Commitment(commitment_of(spec.encode()))
 
     def lying(rogue: Rogue) -> dict[Key, Effect]:
         """Prepare another TaskSpec; let the Machine speak of it in its Evidence."""
