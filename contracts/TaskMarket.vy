@@ -335,9 +335,17 @@ def draw(task: ITaskMarket.Task, block_header: Bytes[1024], accept: bool):
     # Nothing needs them any more, and as zeros they are cheaper in each later call.
     drawn.ticket = 0
     drawn.beta = empty(bytes32)
+    # The Task keeps what signs both records: an account gets another root key only by a new
+    # registration, and a node that a task engages cannot take its Deposit out and be EXITED.
+    drawn.root_x, drawn.root_y = staticcall REGISTRY.root_key(task.executor)
     self._store(drawn, ACCEPTED if accept else DRAWN)
     log ITaskMarket.CommitteeDrawn(
-        task=task.id, executor=task.executor, members=members, accepted=accept
+        task=task.id,
+        executor=task.executor,
+        members=members,
+        accepted=accept,
+        root_x=drawn.root_x,
+        root_y=drawn.root_y,
     )
 
 
@@ -773,9 +781,6 @@ def _attest(
     assert (
         convert(statement.evidence_root, uint256) & 255 == 0
     ), "attestation: evidence root has 31 bytes"
-    x: uint256 = 0
-    y: uint256 = 0
-    x, y = staticcall REGISTRY.root_key(task.executor)
     header: bytes32 = records.signed_header(
         ATTESTATION,
         IAttestationLedger.Header(
@@ -790,8 +795,8 @@ def _attest(
             r=statement.r,
             s=statement.s,
         ),
-        x,
-        y,
+        task.root_x,
+        task.root_y,
     )
     records.count(
         ATTESTATION,

@@ -39,6 +39,8 @@ _TABLE: dict[tuple[str, str], Callable[[Where, Fields], ev.ChainEvent]] = {
         executor=f["executor"],
         members=tuple(f["members"]),
         accepted=f["accepted"],
+        root_x=f["root_x"],
+        root_y=f["root_y"],
     ),
     ("TaskMarket", "TaskAccepted"): lambda at, f: ev.TaskAccepted(**at, task=f["task"]),
     ("TaskMarket", "TaskAdmitted"): lambda at, f: ev.TaskAdmitted(

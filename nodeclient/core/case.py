@@ -120,6 +120,8 @@ def fold(case: Case, event: TaskEvent) -> Case:
                     committee=committee_hash(event.members),
                     ticket=0,
                     beta=ZERO_HASH,
+                    root_x=event.root_x,
+                    root_y=event.root_y,
                     step_at=at,
                 ),
                 members=event.members,

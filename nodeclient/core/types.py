@@ -82,7 +82,8 @@ class Task:
     """The struct that ``TaskMarket`` keeps only the hash of; folded from its events.
 
     Fees in wei, ``posted_at`` and ``step_at`` in blocks. ``executor`` is the leader of the
-    claims until the Committee is drawn; ``ticket`` and ``beta`` are zero from then on.
+    claims until the Committee is drawn; ``ticket`` and ``beta`` are zero from then on, and
+    ``root_x`` and ``root_y`` are the Executor's root key (P-256).
     """
 
     id: TaskId
@@ -97,6 +98,8 @@ class Task:
     ticket: int = 0
     beta: bytes = ZERO_HASH
     committee: bytes = ZERO_HASH
+    root_x: int = 0
+    root_y: int = 0
     step_at: int = 0
 
 

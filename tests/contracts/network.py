@@ -67,6 +67,8 @@ class Task:
     ticket: int = 0
     beta: bytes = bytes(32)
     committee: bytes = bytes(32)
+    root_x: int = 0
+    root_y: int = 0
     step_at: int = 0
     members: tuple[str, ...] = field(default=())
 
@@ -244,9 +246,17 @@ class Network:
                 folded, executor=args["leader"], ticket=args["ticket"], beta=args["beta"]
             )
         for drawn in events.CommitteeDrawn().process_receipt(receipt, DISCARD):
-            members = tuple(drawn["args"]["members"])
-            committee = bytes(Web3.keccak(encode(["address[]"], [members])))
-            folded = replace(folded, members=members, committee=committee, ticket=0, beta=bytes(32))
+            args = drawn["args"]
+            members = tuple(args["members"])
+            folded = replace(
+                folded,
+                members=members,
+                committee=bytes(Web3.keccak(encode(["address[]"], [members]))),
+                ticket=0,
+                beta=bytes(32),
+                root_x=args["root_x"],
+                root_y=args["root_y"],
+            )
         return folded
 
     def post_call(

@@ -263,6 +263,13 @@ def test_draw__members__distinct_and_without_the_executor(network: Network) -> N
     assert network.state(task) == DRAWN
 
 
+def test_draw__root_key_in_the_task__is_the_one_that_the_executor_registered(
+    network: Network,
+) -> None:
+    task = network.reach("drawn")
+    assert (task.root_x, task.root_y) == network.nodes[task.executor].root_public
+
+
 def test_draw__leader_accepts_with_it__one_transaction_and_the_next_deadline(
     network: Network,
 ) -> None:

@@ -39,6 +39,7 @@ from nodeclient.core.types import (
 CID = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
 ME, OTHER, THIRD, OWNER, ASKER = (Address(bytes([n]) * 20) for n in (1, 2, 3, 4, 5))
 MEMBERS = (ME, OTHER, THIRD)
+ROOT_KEY = (11, 12)
 PARAMETERS = Parameters(
     chain_id=31337,
     market=Address(b"m" * 20),
@@ -99,6 +100,8 @@ def drawn(
         executor=executor_,
         members=members,
         accepted=accepted,
+        root_x=ROOT_KEY[0],
+        root_y=ROOT_KEY[1],
     )
 
 

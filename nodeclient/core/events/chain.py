@@ -62,12 +62,15 @@ class TaskClaimed(TaskEvent):
 class CommitteeDrawn(TaskEvent):
     """Executor and Committee are fixed; the order of ``members`` is the order of seats.
 
-    ``accepted``: the Executor drew itself, and accepted in the same transaction.
+    ``accepted``: the Executor drew itself, and accepted in the same transaction. ``root_x`` and
+    ``root_y``: the Executor's root key, P-256.
     """
 
     executor: Address
     members: tuple[Address, ...]
     accepted: bool
+    root_x: int
+    root_y: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tests.contracts.attacks.harness import Removal, attack
+from tests.contracts.attacks.test_grinding import TASK_HASH
 from tests.contracts.attacks.test_votes import EQUIVOCATION
 from tests.contracts.network import NOBODY, Network, Refused, Task
 from tests.contracts.signing import AFTER, BEFORE, P256_N, Header, NodeKeys, Vote, tagged
@@ -226,6 +227,16 @@ def test_root__key_of_another_node__refused(network: Network) -> None:
     task = network.reach("accepted")
     other = network.nodes[task.members[0]]
     admitted(network, task, network.sign_header(network.header(task, BEFORE), other))
+
+
+@attack("market: not the task as it stands", TASK_HASH)
+def test_root__key_of_a_laptop_in_the_task__refused(network: Network) -> None:
+    """The executor brings a Task that names a key in its laptop as its root"""
+    task = network.reach("accepted")
+    laptop = NodeKeys.derive("laptop")
+    x, y = laptop.root_public
+    signature = network.sign_header(network.header(task, BEFORE), laptop)
+    admitted(network, replace(task, root_x=x, root_y=y), signature)
 
 
 @attack(UNSIGNED, HIGH_S)

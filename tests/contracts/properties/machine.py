@@ -27,7 +27,7 @@ SIZES = st.sampled_from((3, 3, 3, 4, 5, 6))
 FEES = st.tuples(
     st.sampled_from((0, 1, 5 * 10**15, 2**96 - 1)), st.sampled_from((0, 1, 10**15, 10**18))
 )
-FORGED = ("fee", "requester", "size", "class", "step", "executor")
+FORGED = ("fee", "requester", "size", "class", "step", "executor", "root")
 DEPOSITS = st.sampled_from((0, 1, UNIT - 1, UNIT, UNIT + UNIT // 4, 3 * UNIT, 600 * UNIT))
 
 

@@ -420,6 +420,7 @@ class World:
             "class": replace(task, class_id=(task.class_id + 1) % 4),
             "step": replace(task, step_at=task.step_at - 1),
             "executor": replace(task, executor=self.net.outsider),
+            "root": replace(task, root_x=task.root_x + 1),
         }[name]
         self.act(False, self.net.outsider, self.net.expire_call(forged))
         self.act(False, self.net.outsider, self.net.accept_call(forged))
