@@ -842,7 +842,10 @@ def _seed_block(posted_at: uint256) -> uint256:
     @dev The block whose entropy draws the committee: e in the title.
     """
     first: uint256 = posted_at + 2 * ENTROPY_DELAY + CLAIM_WINDOW
-    return (first + STRIDE - 1) // STRIDE * STRIDE
+    # `post` keeps blocks below 2^32, the constructor windows below 8,000 and STRIDE from 2 on: no
+    # step leaves 256 bits.
+    before: uint256 = unsafe_add(first, unsafe_sub(STRIDE, 1))
+    return unsafe_sub(before, before % STRIDE)
 
 
 @internal
