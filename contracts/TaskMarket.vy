@@ -284,12 +284,15 @@ def claim(
     assert block.number < opens + CLAIM_WINDOW, "market: claims are closed"
     terms: INodeRegistry.Terms = staticcall REGISTRY.terms(msg.sender, task.posted_at)
     factor: uint256 = extcall REPUTATION.engage(msg.sender, task.posted_at)
+    # The caller is part of alpha: VRF keys are registered without a proof of possession, and a node
+    # that names another's key must not be able to show the other's proof as its own.
     alpha: bytes32 = keccak256(
         abi_encode(
             ALPHA_DOMAIN,
             chain.id,
             self,
             task.id,
+            msg.sender,
             entropy.prevrandao_of(task.posted_at + ENTROPY_DELAY, block_header),
         )
     )

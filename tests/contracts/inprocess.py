@@ -243,6 +243,10 @@ def _p256_valid(data: bytes) -> bool:
     return True
 
 
+class NeedsAnvil(RuntimeError):
+    """Asked for something that only a chain of its own answers truly."""
+
+
 class Provider(BaseProvider):
     """The JSON-RPC methods that web3 and the contract tests use, answered by a `Machine`."""
 
@@ -284,7 +288,7 @@ class Provider(BaseProvider):
     def make_request(self, method: Any, params: Any) -> Any:
         """Answer one request; errors have the shape that anvil gives them."""
         if method not in self.methods:
-            return _error(-32601, f"{method} is not answered in process")
+            raise NeedsAnvil(f"{method} is not answered in process")
         try:
             return {"jsonrpc": "2.0", "id": 1, "result": self.methods[method](*params)}
         except _Reverted as reverted:
@@ -363,8 +367,9 @@ class Provider(BaseProvider):
             "type": "0x2",
         }
 
-    def _trace(self, key: str, options: dict[str, Any]) -> dict[str, Any]:
-        assert options["tracer"] == "callTracer"
+    def _trace(self, key: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+        if options != {"tracer": "callTracer"}:
+            raise NeedsAnvil("gas and steps are not what they are on a real chain")
         return {"output": _hex(self.done[key][1].output)}
 
     def _block(self, number: str, *_: Any) -> dict[str, Any]:
@@ -414,7 +419,7 @@ class Provider(BaseProvider):
         """Take back the latest block, empty or the latest transaction's; more needs anvil."""
         last = max((number for _, _, number in self.done.values()), default=0)
         if blocks != 1 or (self.before is None and last >= self.machine.block):
-            raise NotImplementedError("only one block can be taken back in process")
+            raise NeedsAnvil("only one block can be taken back in process")
         if self.before is not None and last == self.machine.block:
             self.machine.revert(self.before)
         else:

@@ -1,0 +1,91 @@
+"""Try mutants of the contracts, keep the results, write docs/mutation.md.
+
+Examples:
+    python -m scripts.mutation -j 2                  # everything that has no result yet
+    python -m scripts.mutation --file votes          # one contract or module
+    python -m scripts.mutation --sample 50 --seed 7  # some of all
+    python -m scripts.mutation --survivors           # survivors again, after a new test
+    python -m scripts.mutation --invariants          # each mutant of docs/invariants.md
+    python -m scripts.mutation --report              # only write the page
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+
+from scripts.mutation import report, trial
+from scripts.mutation.sites import ROOT, Mutant, contract_files, mutants_of
+
+RESULTS = ROOT / "var" / "mutation.json"
+
+
+def main() -> int:
+    """Entry point; 1 if a survivor has no reason or the tests do not pass unmutated."""
+    asked = _arguments()
+    everything = [one for file in contract_files(ROOT) for one in mutants_of(ROOT, file)]
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if not asked.report:
+        problem = _run(asked, everything, results)
+        if problem:
+            print(f"mutation: {problem}; mend them first", file=sys.stderr)
+            return 1
+    return report.write(everything, results, complete=not asked.file and not asked.sample)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m scripts.mutation", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="children at a time")
+    parser.add_argument("--file", help="only this contract or module, by its name")
+    parser.add_argument("--sample", type=int, help="only so many mutants, chosen at random")
+    parser.add_argument("--seed", type=int, default=1, help="for --sample")
+    parser.add_argument("--survivors", action="store_true", help="try survivors again")
+    parser.add_argument("--invariants", action="store_true", help="mutants of docs/invariants.md")
+    parser.add_argument("--report", action="store_true", help="try nothing, write the page")
+    return parser.parse_args()
+
+
+def _run(
+    asked: argparse.Namespace, everything: list[Mutant], results: dict[str, trial.Result]
+) -> str:
+    wanted = report.named_tests() if asked.invariants else {}
+    chosen = [one for one in everything if not asked.file or one.file.endswith(f"/{asked.file}.vy")]
+    if asked.invariants:
+        chosen = [one for one in chosen if one.name in wanted]
+    elif asked.survivors:
+        chosen = [one for one in chosen if results.get(one.key, {}).get("status") == trial.SURVIVED]
+    else:
+        chosen = [one for one in chosen if one.key not in results]
+    # at random: the tests that kill are learnt sooner, and what is done so far is a fair sample
+    random.Random(asked.seed).shuffle(chosen)  # noqa: S311
+    chosen = chosen[: asked.sample] if asked.sample else chosen
+    known = {one.key: results[one.key] for one in everything if one.key in results}
+    outcome: dict[str, trial.Result] = {}
+
+    def save(mutant: Mutant, result: trial.Result) -> None:
+        result["file"], result["name"] = mutant.file, mutant.name
+        outcome[mutant.name] = result
+        if not asked.invariants:
+            results[mutant.key] = result
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True))
+        killer = result["by"].split("::")[-1]
+        print(
+            f"{len(outcome)}/{len(chosen)} {mutant.name}: {result['status']} {killer}", flush=True
+        )
+
+    host = trial.Host(chosen, known, save, asked.jobs, wanted)
+    code = trial.collect(host)
+    if code not in (0, 5) and not host.problem:
+        host.problem = f"pytest ended with {code} before the first mutant"
+    alive = [name for name, result in outcome.items() if result["status"] != trial.KILLED]
+    if asked.invariants and alive:
+        host.problem = host.problem or f"mutants that their own test does not kill: {alive}"
+    return host.problem
+
+
+if __name__ == "__main__":
+    sys.exit(main())

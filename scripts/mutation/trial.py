@@ -1,0 +1,286 @@
+"""Tries mutants: each in a forked child that compiles it and runs the tests until one fails.
+
+pytest collects the tests once, on the chain in process; every child then runs them in its own copy
+of that session. A child compiles only the contracts into which the mutated file is compiled; all
+others it inherits from the parent. Which tests run first is learnt: those that killed other mutants
+of the same file, then the quick ones. What a child does stays in the child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from scripts.mutation.sites import ROOT, Mutant
+
+CONTRACTS: Final = (
+    "contracts/NodeRegistry.vy",
+    "contracts/ReputationLedger.vy",
+    "contracts/ImageRegistry.vy",
+    "contracts/AttestationLedger.vy",
+    "contracts/TaskMarket.vy",
+)
+# Tests without the network that exercise a file by itself, through its mock.
+OWN_TESTS: Final = {
+    "ImageRegistry": ("test_image_registry",),
+    "ReputationLedger": ("test_reputation_ledger",),
+    "beta_score": ("test_reputation_ledger",),
+    "class_grid": ("test_class_grid", "test_sortition"),
+    "ecvrf": ("test_ecvrf",),
+    "entropy": ("test_entropy",),
+    "p256": ("test_p256",),
+    "ticket": ("test_ticket",),
+}
+# Nothing but its own tests reaches this contract.
+ALONE: Final = ("ImageRegistry",)
+# CPU seconds after which a mutant counts as killed: it loops, or makes the tests hopelessly slow.
+CPU_SECONDS: Final = 600
+KILLED, SURVIVED, EQUIVALENT, UNCOMPILABLE, SLOW, BROKEN = (
+    "killed", "survived", "equivalent", "uncompilable", "killed: out of time", "tool failed",
+)  # fmt: skip
+Result = dict[str, Any]
+
+
+class Host:
+    """A pytest plugin that replaces the test loop by one round of all tests for each mutant."""
+
+    def __init__(
+        self,
+        mutants: list[Mutant],
+        done: dict[str, Result],
+        save: Callable[[Mutant, Result], None],
+        jobs: int,
+        wanted: dict[str, list[str]],
+    ) -> None:
+        self.mutants, self.done, self.save, self.jobs = mutants, done, save, jobs
+        self.wanted = wanted  # by mutant's name: only these tests
+        self.items: list[pytest.Item] = []
+        self.failed = ""
+        self.elsewhere = False  # whether it failed for want of a chain of its own
+        self.seconds: dict[str, float] = {}
+        self.problem = ""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Baseline first, then the mutants, `jobs` at a time."""
+        self.items = list(session.items)
+        originals = {source: _compiled(ROOT, source) for source in CONTRACTS}
+        baseline = self._in_child(lambda: self._baseline(session, originals))
+        broken = baseline.get("failed", ["the baseline did not end"])
+        if broken:
+            self.problem = f"tests fail on the unmutated contracts in process: {broken}"
+            return True
+        self.seconds = baseline["seconds"]
+        self.items = [item for item in self.items if item.nodeid not in baseline["elsewhere"]]
+        waiting = list(reversed(self.mutants))
+        running: dict[int, tuple[Mutant, Path, float]] = {}
+        while waiting or running:
+            while waiting and len(running) < self.jobs:
+                mutant = waiting.pop()
+                order = self._order(mutant)
+                pid, answer = _fork(lambda m=mutant, o=order: self._try(session, m, o, originals))
+                running[pid] = (mutant, answer, time.monotonic())
+            pid, status = os.wait()
+            mutant, answer, began = running.pop(pid)
+            result = _read(answer)
+            if not result:
+                out_of_time = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (9, 24)
+                result = {"status": SLOW if out_of_time else BROKEN, "by": ""}
+            result["seconds"] = round(time.monotonic() - began, 1)
+            self.done[mutant.key] = result
+            self.save(mutant, result)
+        return True
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember the first failure, and how long each test took."""
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
+        if report.failed and not self.failed:
+            self.failed = report.nodeid
+            self.elsewhere = "NeedsAnvil" in str(report.longrepr)
+
+    # --- in a child ---------------------------------------------------------------------------
+
+    def _in_child(self, work: Callable[[], Result]) -> Result:
+        pid, answer = _fork(work)
+        os.waitpid(pid, 0)
+        return _read(answer)
+
+    def _baseline(self, session: pytest.Session, originals: dict[str, Any]) -> Result:
+        """All tests on the contracts as they are; those that need anvil are left out after."""
+        _use(ROOT, originals)
+        failed: dict[bool, list[str]] = {False: [], True: []}
+        session.config.option.maxfail = 0
+        for item, after in zip(self.items, [*self.items[1:], None], strict=True):
+            self.failed = ""
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            if self.failed:
+                failed[self.elsewhere].append(self.failed)
+        return {"failed": failed[False], "elsewhere": failed[True], "seconds": self.seconds}
+
+    def _try(
+        self,
+        session: pytest.Session,
+        mutant: Mutant,
+        order: list[pytest.Item],
+        originals: dict[str, Any],
+    ) -> Result:
+        with _overlay(mutant) as root:
+            try:
+                changed = {
+                    source: _compiled(root, source)
+                    for source in CONTRACTS
+                    if mutant.file in _closure(source)
+                }
+            except Exception as error:
+                return {"status": UNCOMPILABLE, "by": type(error).__name__}
+            if all(_code(changed[one]) == _code(originals[one]) for one in changed):
+                return {"status": EQUIVALENT, "by": ""}
+            _use(root, originals | changed)
+            session.items, self.failed = order, ""
+            _run(session)
+        return {"status": KILLED if self.failed else SURVIVED, "by": self.failed}
+
+    def _order(self, mutant: Mutant) -> list[pytest.Item]:
+        """The tests that can see the mutated file, the likeliest to fail first."""
+        stem = Path(mutant.file).stem
+        if mutant.name in self.wanted:
+            names = self.wanted[mutant.name]
+            return [item for item in self.items if item.nodeid.split("[")[0] in names]
+        own = [f"{name}.py" for name in OWN_TESTS.get(stem, ())]
+        seen = [
+            item
+            for item in self.items
+            if item.path.name in own
+            or (stem not in ALONE and "network" in getattr(item, "fixturenames", ()))
+            or "properties" in item.path.parts
+        ]
+        kills = Counter(
+            result["by"] for result in self.done.values() if result.get("file") == mutant.file
+        )
+        return sorted(
+            seen,
+            key=lambda item: (-kills[item.nodeid], self.seconds.get(item.nodeid, 0)),
+        )
+
+
+def collect(host: Host) -> int:
+    """Collect the contract tests on the chain in process and let `host` run them."""
+    from tests.contracts import anvil, inprocess
+
+    @pytest.fixture(scope="session")
+    def chain() -> Any:
+        return inprocess.new_chain()
+
+    # before the test modules import them
+    anvil.chain = chain
+    options = ["-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:terminal"]
+    return int(pytest.main([*options, str(ROOT / "tests" / "contracts")], plugins=[host]))
+
+
+def _run(session: pytest.Session) -> None:
+    from _pytest.main import pytest_runtestloop
+
+    session.shouldfail, session.shouldstop, session.testsfailed = False, False, 0
+    with contextlib.suppress(session.Failed, session.Interrupted):
+        pytest_runtestloop(session)
+
+
+def _fork(work: Callable[[], Result]) -> tuple[int, Path]:
+    handle, name = tempfile.mkstemp(prefix="sealrun-mutant-")
+    os.close(handle)
+    pid = os.fork()
+    if pid:
+        return pid, Path(name)
+    code = 1
+    try:
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        Path(name).write_text(json.dumps(work()))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _read(answer: Path) -> Result:
+    text = answer.read_text()
+    answer.unlink()
+    return dict(json.loads(text)) if text else {}
+
+
+@contextlib.contextmanager
+def _overlay(mutant: Mutant) -> Iterator[Path]:
+    """A copy of all Vyper sources with the mutated one in its place."""
+    with tempfile.TemporaryDirectory(prefix="sealrun-mutant-") as folder:
+        root = Path(folder)
+        shutil.copytree(ROOT / "contracts", root / "contracts")
+        (root / "tests" / "contracts").mkdir(parents=True)
+        for source in (ROOT / "tests" / "contracts").glob("*.vy"):
+            shutil.copy(source, root / "tests" / "contracts")
+        (root / mutant.file).write_text(mutant.apply((ROOT / mutant.file).read_text()))
+        yield root
+
+
+def _compiled(root: Path, source: str) -> dict[str, Any]:
+    from vyper.cli.vyper_compile import compile_files  # type: ignore[import-untyped]
+
+    wanted = ["abi", "bytecode", "bytecode_runtime"]
+    outputs = compile_files([root / source], wanted, paths=[str(root)])
+    return dict(next(iter(outputs.values())))
+
+
+def _code(output: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Both codes without the trailing metadata, which hold a hash of the sources."""
+    creation = bytes.fromhex(output["bytecode"][2:])
+    metadata = int.from_bytes(creation[-2:], "big")
+    return creation[:-metadata], bytes.fromhex(output["bytecode_runtime"][2:])
+
+
+def _closure(source: str) -> set[str]:
+    """A contract and the modules compiled into it."""
+    found, waiting = {source}, [source]
+    while waiting:
+        text = (ROOT / waiting.pop()).read_text()
+        for module in (ROOT / "contracts" / "modules").glob("*.vy"):
+            name = str(module.relative_to(ROOT))
+            imported = f"import {module.stem}\n" in text
+            if imported and name not in found:
+                found.add(name)
+                waiting.append(name)
+    return found
+
+
+def _use(root: Path, outputs: dict[str, Any]) -> None:
+    """Make the tests of this child see the mutated sources."""
+    from tests.contracts import anvil
+
+    real = anvil.compiled
+
+    def compiled(source: str) -> dict[str, Any]:
+        return dict(outputs[source]) if source in outputs else real(source)
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith("tests.contracts"):
+            if hasattr(module, "ROOT"):
+                module.ROOT = root  # type: ignore[attr-defined]
+            if hasattr(module, "compiled"):
+                module.compiled = compiled  # type: ignore[attr-defined]
+
+
+def summary(results: Iterable[Result]) -> Counter[str]:
+    """How many mutants ended how."""
+    return Counter(str(result["status"]) for result in results)
