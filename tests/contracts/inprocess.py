@@ -13,7 +13,7 @@ that proofs over its randomness can be cached across tests.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -86,6 +86,19 @@ class Outcome:
         return self.output[68 : 68 + int.from_bytes(self.output[36:68], "big")].decode()
 
 
+class _Ancestors(Sequence[bytes]):
+    """Hashes of the blocks before the latest, its parent's first, for BLOCKHASH."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def __len__(self) -> int:
+        return min(256, self.machine.block)
+
+    def __getitem__(self, depth: Any) -> Any:
+        return keccak(self.machine.header(self.machine.block - 1 - depth))
+
+
 class Machine:
     """Blocks, accounts and messages on a py-evm of its own. Numbers are wei, blocks, gas."""
 
@@ -103,6 +116,7 @@ class Machine:
             P256VERIFY: _p256verify,
         }
         self.env.evm.patch.chain_id = CHAIN_ID
+        self.env.evm.patch.prev_hashes = _Ancestors(self)
         for account in ACCOUNTS:
             self.set_balance(account, 10**22)
 
