@@ -40,7 +40,7 @@ gates:
 	@python scripts/compile_contracts.py
 	@$(PYTEST) -q -n 0 tests/gates
 
-gas: ## what each step costs, into var/gas.json
+gas: ## what each step costs, into var/gas.json and docs/gas.md
 	@$(SETUP) python anvil
 	@python -m scripts.gas_report
 

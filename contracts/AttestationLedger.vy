@@ -37,12 +37,12 @@ DURING: constant(uint8) = 2
 AFTER: constant(uint8) = 3
 EQUIVOCATION: constant(uint8) = 8
 
-# @notice The `NodeRegistry`.
-registry: public(immutable(address))
-# @notice The `ReputationLedger`.
-reputation: public(immutable(address))
-# @notice The `TaskMarket`.
-market: public(immutable(address))
+# The `NodeRegistry`.
+REGISTRY: immutable(address)
+# The `ReputationLedger`.
+REPUTATION: immutable(address)
+# The `TaskMarket`.
+MARKET: immutable(address)
 
 proven: HashMap[bytes32, bool]
 
@@ -56,9 +56,9 @@ def __init__(registry_: address, reputation_: address, market_: address):
     @param market_ Where the `TaskMarket` will be.
     """
     assert registry_.is_contract and reputation_.is_contract, "attestation: not a contract"
-    registry = registry_
-    reputation = reputation_
-    market = market_
+    REGISTRY = registry_
+    REPUTATION = reputation_
+    MARKET = market_
     p256.__init__(staticcall INodeRegistry(registry_).verifier())
 
 
@@ -113,7 +113,7 @@ def prove_double_header(
     ), "attestation: headers about different things"
     x: uint256 = 0
     y: uint256 = 0
-    x, y = staticcall INodeRegistry(registry).root_key(header_a.node)
+    x, y = staticcall INodeRegistry(REGISTRY).root_key(header_a.node)
     assert records.signed_header(self, header_a, x, y) != records.signed_header(
         self, header_b, x, y
     ), "attestation: headers agree"
@@ -143,7 +143,37 @@ def excuse(
     assert (
         votes.signer(votes.digest(self, vote), signature) == members[seat]
     ), "attestation: signer does not hold the seat"
-    extcall IReputationLedger(reputation).excuse(vote.task, members, seat)
+    extcall IReputationLedger(REPUTATION).excuse(vote.task, members, seat)
+
+
+@external
+@view
+def registry() -> address:
+    """
+    @notice The `NodeRegistry`, whose nodes sign and vote.
+    @return Its address.
+    """
+    return REGISTRY
+
+
+@external
+@view
+def reputation() -> address:
+    """
+    @notice The `ReputationLedger`.
+    @return Its address.
+    """
+    return REPUTATION
+
+
+@external
+@view
+def market() -> address:
+    """
+    @notice The `TaskMarket`, whose tasks are recorded.
+    @return Its address.
+    """
+    return MARKET
 
 
 @external
@@ -155,7 +185,7 @@ def record(task: uint256, phase: uint8) -> (uint8, bytes32, uint8):
     @param phase 1 BEFORE, 3 AFTER (2 DURING has one only if the committee refused there).
     @return Verdict (0 none, 2 affirming, 96 contraindicated), evidence root, number of votes.
     """
-    packed: uint256 = staticcall ITaskMarket(market).packed_record(task, phase)
+    packed: uint256 = staticcall ITaskMarket(MARKET).packed_record(task, phase)
     verdict: uint8 = CONTRAINDICATED if packed & 128 != 0 else AFFIRMING
     if packed == 0:
         verdict = 0
@@ -164,9 +194,9 @@ def record(task: uint256, phase: uint8) -> (uint8, bytes32, uint8):
 
 @internal
 def _punish(task: uint256, node: address, phase: uint8, attempt: uint8, headers: bool):
-    assert staticcall INodeRegistry(registry).node_id(node) != 0, "attestation: not a node"
+    assert staticcall INodeRegistry(REGISTRY).node_id(node) != 0, "attestation: not a node"
     fault: bytes32 = keccak256(abi_encode(task, node, phase, attempt, headers))
     assert not self.proven[fault], "attestation: already proven"
     self.proven[fault] = True
-    extcall IReputationLedger(reputation).penalise(task, node, EQUIVOCATION)
-    extcall INodeRegistry(registry).slash(node, max_value(uint256), msg.sender, "EQUIVOCATION")
+    extcall IReputationLedger(REPUTATION).penalise(task, node, EQUIVOCATION)
+    extcall INodeRegistry(REGISTRY).slash(node, max_value(uint256), msg.sender, "EQUIVOCATION")

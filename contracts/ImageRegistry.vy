@@ -19,13 +19,13 @@ BOOT: constant(uint8) = 1
 SERVICE: constant(uint8) = 2
 RUNTIME: constant(uint8) = 3
 
-# @notice The `NodeRegistry`.
-registry: public(immutable(address))
-# @notice Seconds between an approval and its effect.
-timelock: public(immutable(uint256))
+# The `NodeRegistry`.
+REGISTRY: immutable(address)
+# Seconds between an approval and its effect.
+TIMELOCK: immutable(uint256)
 
-# @notice Who approves and revokes; zero once renounced.
-owner: public(address)
+# Who approves and revokes; zero once renounced.
+approver: address
 
 images: HashMap[bytes32, IImageRegistry.Image]
 
@@ -39,9 +39,9 @@ def __init__(registry_: address, timelock_: uint256):
     """
     assert registry_.is_contract, "images: registry is not a contract"
     assert timelock_ < 2**32, "images: timelock out of range"
-    registry = registry_
-    timelock = timelock_
-    self.owner = msg.sender
+    REGISTRY = registry_
+    TIMELOCK = timelock_
+    self.approver = msg.sender
 
 
 @external
@@ -56,7 +56,7 @@ def approve(
     @param not_before First second of validity (Unix time).
     @param not_after Last second of validity (Unix time).
     """
-    assert msg.sender == self.owner, "images: only the owner"
+    assert msg.sender == self.approver, "images: only the owner"
     assert image != empty(bytes32), "images: image is empty"
     assert kind >= BOOT and kind <= RUNTIME, "images: unknown kind"
     assert not_before <= not_after, "images: window is empty"
@@ -64,7 +64,7 @@ def approve(
     assert not self.images[image].revoked, "images: image was revoked"
     # A second approval would restart the timelock of an image in use, or change its kind.
     assert self.images[image].kind == 0, "images: image already approved"
-    effective_at: uint64 = convert(block.timestamp + timelock, uint64)
+    effective_at: uint64 = convert(block.timestamp + TIMELOCK, uint64)
     self.images[image] = IImageRegistry.Image(
         kind=kind,
         source_commit=source_commit,
@@ -89,7 +89,7 @@ def revoke(image: bytes32):
     @notice Owner only: revokes an image, at once and for good.
     @param image Its hash.
     """
-    assert msg.sender == self.owner, "images: only the owner"
+    assert msg.sender == self.approver, "images: only the owner"
     assert self.images[image].kind != 0, "images: unknown image"
     assert not self.images[image].revoked, "images: image was revoked"
     self.images[image].revoked = True
@@ -103,7 +103,7 @@ def report_load(image: bytes32):
             reported: its load would tell which task runs where.
     @param image A BOOT or SERVICE image.
     """
-    assert staticcall INodeRegistry(registry).node_id(msg.sender) != 0, "images: only a node"
+    assert staticcall INodeRegistry(REGISTRY).node_id(msg.sender) != 0, "images: only a node"
     assert self._in_force(image), "images: image not approved"
     assert self.images[image].kind != RUNTIME, "images: a runtime load is not reported"
     log IImageRegistry.ImageLoaded(node=msg.sender, image=image)
@@ -114,8 +114,38 @@ def renounce():
     """
     @notice Owner only: gives the ownership up; the list can never change again.
     """
-    assert msg.sender == self.owner, "images: only the owner"
-    self.owner = empty(address)
+    assert msg.sender == self.approver, "images: only the owner"
+    self.approver = empty(address)
+
+
+@external
+@view
+def owner() -> address:
+    """
+    @notice Who approves and revokes images, and has no other power.
+    @return The account; zero once it has renounced.
+    """
+    return self.approver
+
+
+@external
+@view
+def registry() -> address:
+    """
+    @notice The `NodeRegistry`, whose nodes may report loads.
+    @return Its address.
+    """
+    return REGISTRY
+
+
+@external
+@view
+def timelock() -> uint256:
+    """
+    @notice How long an approval waits until it takes effect.
+    @return Seconds.
+    """
+    return TIMELOCK
 
 
 @external

@@ -34,7 +34,6 @@ from .modules import p256_signature as p256
 implements: INodeRegistry
 initializes: class_grid
 initializes: p256
-exports: p256.verifier
 
 PENDING: constant(uint256) = 1
 ACTIVE: constant(uint256) = 2
@@ -81,19 +80,19 @@ struct Identity:
     contact_digest: bytes32
 
 
-# @notice Deposit of tier 0 in wei; tier c needs unit * 2^c.
-unit: public(immutable(uint256))
-# @notice Blocks between `exit` and `withdraw_deposit`.
-unbonding: public(immutable(uint256))
-# @notice Whether roots without hardware may register.
-allow_software: public(immutable(bool))
+# Deposit of tier 0 in wei; tier c needs unit * 2^c.
+UNIT: immutable(uint256)
+# Blocks between `exit` and `withdraw_deposit`.
+UNBONDING: immutable(uint256)
+# Whether roots without hardware may register.
+ALLOW_SOFTWARE: immutable(bool)
 
-# @notice The `TaskMarket`.
-market: public(immutable(address))
-# @notice The `AttestationLedger`.
-attestation: public(immutable(address))
-# @notice The `ReputationLedger`.
-reputation: public(immutable(address))
+# The `TaskMarket`.
+MARKET: immutable(address)
+# The `AttestationLedger`.
+ATTESTATION: immutable(address)
+# The `ReputationLedger`.
+REPUTATION: immutable(address)
 
 records: HashMap[address, uint256]
 identities: HashMap[address, Identity]
@@ -124,13 +123,13 @@ def __init__(
     """
     assert unit_ != 0 and unit_ < 2**90, "registry: unit out of range"
     assert unbonding_ < 2**32, "registry: unbonding out of range"
-    unit = unit_
-    unbonding = unbonding_
-    allow_software = allow_software_
+    UNIT = unit_
+    UNBONDING = unbonding_
+    ALLOW_SOFTWARE = allow_software_
     p256.__init__(verifier)
-    reputation = reputation_
-    attestation = attestation_
-    market = market_
+    REPUTATION = reputation_
+    ATTESTATION = attestation_
+    MARKET = market_
 
 
 @external
@@ -162,9 +161,9 @@ def register(
     assert root_class >= SOFTWARE and root_class <= TPM2, "registry: unknown root class"
     # Until hardware roots can be admitted, nothing distinguishes them from a software key.
     assert root_class == SOFTWARE, "registry: root class needs admission"
-    assert allow_software, "registry: software roots not allowed"
+    assert ALLOW_SOFTWARE, "registry: software roots not allowed"
     # Else Deposits could come in first, and anything that slashes them be created there afterwards.
-    assert market.is_contract, "registry: market not deployed yet"
+    assert MARKET.is_contract, "registry: market not deployed yet"
     assert registration.hardware_id != empty(bytes32), "registry: hardware id is empty"
     assert (
         self.hardware[registration.hardware_id] == empty(address)
@@ -217,13 +216,13 @@ def register(
         deposit=self._bounded(msg.value),
     )
     if join:
-        assert msg.value >= unit, "registry: deposit below one unit"
+        assert msg.value >= UNIT, "registry: deposit below one unit"
         record.status = ACTIVE
     else:
         record.status = PAUSED
     self._store(msg.sender, record)
     self._place(msg.sender, record)
-    extcall IReputationLedger(reputation).open(msg.sender)
+    extcall IReputationLedger(REPUTATION).open(msg.sender)
     log INodeRegistry.NodeRegistered(
         node=msg.sender,
         id=id,
@@ -314,7 +313,7 @@ def resume():
     """
     record: Record = self._live(msg.sender)
     assert record.status == PAUSED, "registry: node not paused"
-    assert record.deposit >= unit, "registry: deposit below one unit"
+    assert record.deposit >= UNIT, "registry: deposit below one unit"
     self._set_status(msg.sender, record, ACTIVE)
 
 
@@ -325,7 +324,7 @@ def exit():
     """
     record: Record = self._live(msg.sender)
     assert record.status != EXITING, "registry: node is exiting"
-    record.exit_at = block.number + unbonding
+    record.exit_at = block.number + UNBONDING
     self._set_status(msg.sender, record, EXITING)
 
 
@@ -382,7 +381,7 @@ def slash(node: address, amount: uint256, beneficiary: address, cause: String[32
     @return What was taken, in wei.
     """
     assert (
-        msg.sender == market or msg.sender == attestation
+        msg.sender == MARKET or msg.sender == ATTESTATION
     ), "registry: only market and ledger"
     record: Record = self._load(node)
     if record.status == 0 or record.status == EXITED:
@@ -393,10 +392,10 @@ def slash(node: address, amount: uint256, beneficiary: address, cause: String[32
     if tier != record.tier:
         record.tier = tier
         record.fixed_at = block.number
-    if record.deposit < unit and record.status != BARRED:
+    if record.deposit < UNIT and record.status != BARRED:
         # An exit that has begun keeps its date.
         if record.status != EXITING:
-            record.exit_at = block.number + unbonding
+            record.exit_at = block.number + UNBONDING
         record.status = BARRED
         record.fixed_at = block.number
         log INodeRegistry.StatusChanged(node=node, status=BARRED)
@@ -407,9 +406,79 @@ def slash(node: address, amount: uint256, beneficiary: address, cause: String[32
     log INodeRegistry.DepositChanged(node=node, deposit=record.deposit, tier=tier)
     share: uint256 = slashed * REWARD_BPS // 10000
     if slashed != 0:
-        extcall ITaskMarket(market).reward(beneficiary, value=share)
+        extcall ITaskMarket(MARKET).reward(beneficiary, value=share)
         raw_call(empty(address), b"", value=slashed - share)
     return slashed
+
+
+@external
+@view
+def unit() -> uint256:
+    """
+    @notice Deposit of tier 0; tier c needs unit * 2^c.
+    @return Wei.
+    """
+    return UNIT
+
+
+@external
+@view
+def unbonding() -> uint256:
+    """
+    @notice How long a Deposit stays after `exit`: longer than the longest task.
+    @return Blocks.
+    """
+    return UNBONDING
+
+
+@external
+@view
+def allow_software() -> bool:
+    """
+    @notice Whether roots without hardware may register.
+    @return False on a network for real work.
+    """
+    return ALLOW_SOFTWARE
+
+
+@external
+@view
+def market() -> address:
+    """
+    @notice The `TaskMarket`, which engages and slashes nodes.
+    @return Its address.
+    """
+    return MARKET
+
+
+@external
+@view
+def attestation() -> address:
+    """
+    @notice The `AttestationLedger`, which slashes who contradicted itself.
+    @return Its address.
+    """
+    return ATTESTATION
+
+
+@external
+@view
+def verifier() -> address:
+    """
+    @notice The `P256Verifier`, which checks signatures where the chain has no precompile.
+    @return Its address.
+    """
+    return p256.VERIFIER
+
+
+@external
+@view
+def reputation() -> address:
+    """
+    @notice The `ReputationLedger`: ask it for the reputation of a node.
+    @return Its address.
+    """
+    return REPUTATION
 
 
 @external
@@ -609,13 +678,13 @@ def _check_claim(packed: uint256, posted_at: uint256):
 @internal
 @view
 def _engaged(node: address) -> bool:
-    return staticcall IReputationLedger(reputation).engaged(node)
+    return staticcall IReputationLedger(REPUTATION).engaged(node)
 
 
 @internal
 @view
 def _frozen_by() -> uint256:
-    return staticcall ITaskMarket(market).undrawn()
+    return staticcall ITaskMarket(MARKET).undrawn()
 
 
 @internal
@@ -705,7 +774,7 @@ def _bounded(amount: uint256) -> uint256:
 @view
 def _tier(amount: uint256) -> uint256:
     tier: uint256 = 0
-    units: uint256 = amount // unit
+    units: uint256 = amount // UNIT
     for _: uint256 in range(TOP_TIER):
         units = units >> 1
         if units == 0:

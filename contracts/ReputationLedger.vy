@@ -60,17 +60,17 @@ ENGAGED: constant(uint256) = 2**136
 CREDIT_AT: constant(uint256) = 144
 EVIDENCE_MAX: constant(uint256) = 2**32 - 1
 
-# @notice Blocks in which evidence halves.
-half_life: public(immutable(uint256))
-# @notice Blocks that `factor_at` can look back for certain.
-window: public(immutable(uint256))
+# Blocks in which evidence halves.
+HALF_LIFE: immutable(uint256)
+# Blocks that `factor_at` can look back for certain.
+WINDOW: immutable(uint256)
 
-# @notice The `NodeRegistry`.
-registry: public(immutable(address))
-# @notice The `AttestationLedger`.
-attestation: public(immutable(address))
-# @notice The `TaskMarket`.
-market: public(immutable(address))
+# The `NodeRegistry`.
+REGISTRY: immutable(address)
+# The `AttestationLedger`.
+ATTESTATION: immutable(address)
+# The `TaskMarket`.
+MARKET: immutable(address)
 
 slots: HashMap[address, uint256]
 # By task: seats that were silent 16, block of the settlement 40, hash of the committee 200 bits.
@@ -95,11 +95,11 @@ def __init__(
     """
     assert half_life_ != 0 and half_life_ < 2**40, "reputation: half-life out of range"
     assert window_ != 0 and window_ < 2**40, "reputation: window out of range"
-    half_life = half_life_
-    window = window_
-    registry = registry_
-    attestation = attestation_
-    market = market_
+    HALF_LIFE = half_life_
+    WINDOW = window_
+    REGISTRY = registry_
+    ATTESTATION = attestation_
+    MARKET = market_
 
 
 @external
@@ -108,7 +108,7 @@ def open(node: address):
     @notice Registry only: opens the slot of a new node. One that has been here keeps its history.
     @param node The node.
     """
-    assert msg.sender == registry, "reputation: only the registry"
+    assert msg.sender == REGISTRY, "reputation: only the registry"
     if self.slots[node] == 0:
         low: uint256 = beta_score.mean(0, 0)
         self.slots[node] = (block.number << 64) | (low << 104) | (low << 120)
@@ -122,7 +122,7 @@ def engage(node: address, posted_at: uint256) -> uint256:
     @param posted_at Block of the posting.
     @return The factor of its ticket, as `factor_at`.
     """
-    assert msg.sender == market, "reputation: only the market"
+    assert msg.sender == MARKET, "reputation: only the market"
     slot: uint256 = self.slots[node]
     assert slot & ENGAGED == 0, "reputation: node is engaged"
     self.slots[node] = slot | ENGAGED
@@ -135,7 +135,7 @@ def release(node: address):
     @notice Market only: ends an engagement without a settlement.
     @param node The node that leads or runs its task no more.
     """
-    assert msg.sender == market, "reputation: only the market"
+    assert msg.sender == MARKET, "reputation: only the market"
     self.slots[node] = self.slots[node] & ~ENGAGED
 
 
@@ -158,7 +158,7 @@ def settle(
     @param voted Bitmap of the seats that voted; the others lose a little reputation, see `excuse`.
     @param member_fee Wei for each member that voted.
     """
-    assert msg.sender == market, "reputation: only the market"
+    assert msg.sender == MARKET, "reputation: only the market"
     self._change(task, executor, TASK_SETTLED, executor_fee)
     silent: uint256 = 0
     bit: uint256 = 1
@@ -182,12 +182,12 @@ def excuse(task: uint256, members: DynArray[address, 11], seat: uint256):
     @param members Its committee by seat.
     @param seat The member's seat, below their number.
     """
-    assert msg.sender == attestation, "reputation: only the attestation ledger"
+    assert msg.sender == ATTESTATION, "reputation: only the attestation ledger"
     slot: uint256 = self.absences[task]
     at: uint256 = (slot >> 16) & (2**40 - 1)
     assert slot & 65535 & (1 << seat) != 0, "reputation: seat was not silent"
     assert slot >> 16 == self._absence(members, at) >> 16, "reputation: not the committee"
-    assert block.number <= at + window, "reputation: too late to excuse"
+    assert block.number <= at + WINDOW, "reputation: too late to excuse"
     self.absences[task] = slot ^ (1 << seat)
     self._change(task, members[seat], EXCUSED, block.number - at)
 
@@ -201,7 +201,7 @@ def penalise(task: uint256, node: address, cause: uint8):
     @param cause 3 SILENT .. 9 NO_DRAW.
     """
     assert (
-        msg.sender == market or msg.sender == attestation
+        msg.sender == MARKET or msg.sender == ATTESTATION
     ), "reputation: only market and ledger"
     assert cause >= SILENT and cause <= NO_DRAW, "reputation: not a fault"
     self._change(task, node, cause, 0)
@@ -214,7 +214,7 @@ def collect(node: address) -> uint256:
     @param node The node.
     @return Wei.
     """
-    assert msg.sender == market, "reputation: only the market"
+    assert msg.sender == MARKET, "reputation: only the market"
     slot: uint256 = self.slots[node]
     if slot >> CREDIT_AT != 0:
         self.slots[node] = slot & (2**CREDIT_AT - 1)
@@ -280,6 +280,56 @@ def history(node: address) -> (uint256, uint256, uint256):
     return slot & EVIDENCE_MAX, (slot >> 32) & EVIDENCE_MAX, (slot >> 64) & (2**40 - 1)
 
 
+@external
+@view
+def half_life() -> uint256:
+    """
+    @notice How long evidence takes to lose half of its weight.
+    @return Blocks.
+    """
+    return HALF_LIFE
+
+
+@external
+@view
+def window() -> uint256:
+    """
+    @notice How far `factor_at` can look back for certain.
+    @return Blocks.
+    """
+    return WINDOW
+
+
+@external
+@view
+def registry() -> address:
+    """
+    @notice The `NodeRegistry`, which opens the slots of new nodes.
+    @return Its address.
+    """
+    return REGISTRY
+
+
+@external
+@view
+def attestation() -> address:
+    """
+    @notice The `AttestationLedger`, which reports equivocation.
+    @return Its address.
+    """
+    return ATTESTATION
+
+
+@external
+@view
+def market() -> address:
+    """
+    @notice The `TaskMarket`, which settles tasks.
+    @return Its address.
+    """
+    return MARKET
+
+
 @internal
 @view
 def _mean_at(slot: uint256, number: uint256) -> uint256:
@@ -290,7 +340,7 @@ def _mean_at(slot: uint256, number: uint256) -> uint256:
         slot & EVIDENCE_MAX,
         (slot >> 32) & EVIDENCE_MAX,
         unsafe_sub(number, min(updated_at, number)),
-        half_life,
+        HALF_LIFE,
     )
     return beta_score.mean(good, bad)
 
@@ -302,9 +352,9 @@ def _factor_at(slot: uint256, number: uint256) -> uint256:
     lowest: uint256 = self._mean_at(slot, block.number)
     if updated_at < number:
         lowest = min(lowest, self._mean_at(slot, number))
-    elif number // window == updated_at // window:
+    elif number // WINDOW == updated_at // WINDOW:
         lowest = min(lowest, (slot >> 120) & 65535)
-    elif number // window + 1 == updated_at // window:
+    elif number // WINDOW + 1 == updated_at // WINDOW:
         lowest = min(lowest, (slot >> 104) & 65535)
     else:
         lowest = 0
@@ -333,7 +383,7 @@ def _change(task: uint256, node: address, cause: uint8, figure: uint256):
     bad: uint256 = 0
     # A change never lies in the future.
     good, bad = beta_score.both_decayed(
-        stored_good, stored_bad, unsafe_sub(block.number, updated_at), half_life
+        stored_good, stored_bad, unsafe_sub(block.number, updated_at), HALF_LIFE
     )
     before: uint256 = beta_score.mean(good, bad)
 
@@ -341,7 +391,7 @@ def _change(task: uint256, node: address, cause: uint8, figure: uint256):
     low: uint256 = min(before, beta_score.mean(stored_good, stored_bad))
     last_span: uint256 = (slot >> 104) & 65535
     this_span: uint256 = (slot >> 120) & 65535
-    spans: uint256 = unsafe_sub(unsafe_div(block.number, window), unsafe_div(updated_at, window))
+    spans: uint256 = unsafe_sub(unsafe_div(block.number, WINDOW), unsafe_div(updated_at, WINDOW))
     if updated_at == 0 or spans > 1:
         last_span = low
         this_span = low
@@ -367,7 +417,7 @@ def _change(task: uint256, node: address, cause: uint8, figure: uint256):
             above = (above >> 1) << 1
     elif cause == EXCUSED:
         # What is left of the silence by now; rounding must not make it more than all.
-        bad = unsafe_sub(bad, min(bad, beta_score.decayed(weight, figure, half_life)))
+        bad = unsafe_sub(bad, min(bad, beta_score.decayed(weight, figure, HALF_LIFE)))
     else:
         bad = min(unsafe_add(bad, weight), EVIDENCE_MAX)
     self.slots[node] = (

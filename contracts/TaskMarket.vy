@@ -284,12 +284,15 @@ def claim(
     assert block.number < opens + CLAIM_WINDOW, "market: claims are closed"
     terms: INodeRegistry.Terms = staticcall REGISTRY.terms(msg.sender, task.posted_at)
     factor: uint256 = extcall REPUTATION.engage(msg.sender, task.posted_at)
+    # The caller is part of alpha: VRF keys are registered without a proof of possession, and a node
+    # that names another's key must not be able to show the other's proof as its own.
     alpha: bytes32 = keccak256(
         abi_encode(
             ALPHA_DOMAIN,
             chain.id,
             self,
             task.id,
+            msg.sender,
             entropy.prevrandao_of(task.posted_at + ENTROPY_DELAY, block_header),
         )
     )
@@ -842,7 +845,10 @@ def _seed_block(posted_at: uint256) -> uint256:
     @dev The block whose entropy draws the committee: e in the title.
     """
     first: uint256 = posted_at + 2 * ENTROPY_DELAY + CLAIM_WINDOW
-    return (first + STRIDE - 1) // STRIDE * STRIDE
+    # `post` keeps blocks below 2^32, the constructor windows below 8,000 and STRIDE from 2 on: no
+    # step leaves 256 bits.
+    before: uint256 = unsafe_add(first, unsafe_sub(STRIDE, 1))
+    return unsafe_sub(before, before % STRIDE)
 
 
 @internal

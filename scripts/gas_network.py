@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from typing import Any, Final
 
-from web3 import Web3
 from web3.contract.contract import ContractFunction
 from web3.exceptions import ContractLogicError
 from web3.types import TxReceipt
@@ -127,9 +126,7 @@ class MeteredNetwork(Network):
 
     def _ticket(self, task: Task, keys: NodeKeys) -> int | None:
         """The ticket of a node that may claim; a node with a task of its own has none."""
-        call = self.market.functions.ticket_of(
-            self.beta(task, keys), keys.address, task.posted_at
-        )
+        call = self.market.functions.ticket_of(self.beta(task, keys), keys.address, task.posted_at)
         try:
             return int(call.call())
         except ContractLogicError:

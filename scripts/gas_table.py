@@ -115,14 +115,15 @@ def report_of(page: str) -> dict[str, int]:
 
 
 def _goals(report: Report) -> str:
-    rows = ["", "| step | goal | median | highest | holds | anchors: gas, and how many times ours |"]
+    rows = [
+        "",
+        "| step | goal | median | highest | holds | anchors: gas, and how many times ours |",
+    ]
     rows.append("|---|---|---|---|---|---|")
     for goal in GOALS:
         median = report[goal.key]
         holds = "yes" if median <= goal.goal else f"no, {median - goal.goal:,} above"
-        anchors = "; ".join(
-            f"{name} {gas:,} ({gas / median:.2f})" for name, gas in goal.anchors
-        )
+        anchors = "; ".join(f"{name} {gas:,} ({gas / median:.2f})" for name, gas in goal.anchors)
         rows.append(
             f"| {goal.what} (`{goal.key}`) | {goal.goal:,} | {median:,} | "
             f"{report[goal.key + '.max']:,} | {holds} | {anchors or '–'} |"

@@ -30,14 +30,14 @@ HALF_N: constant(uint256) = (
     115792089210356248762697446949407573529996955224135760342422259061068512044369 // 2
 )
 
-# @notice The `P256Verifier`.
-verifier: public(immutable(address))
+# The `P256Verifier`.
+VERIFIER: immutable(address)
 
 
 @deploy
 def __init__(verifier_: address):
     assert verifier_.is_contract, "p256: verifier is not a contract"
-    verifier = verifier_
+    VERIFIER = verifier_
 
 
 @internal
@@ -65,4 +65,4 @@ def verify(digest: bytes32, r: uint256, s: uint256, x: uint256, y: uint256) -> b
     )
     if answered and len(answer) == 32:
         return convert(answer, uint256) == 1
-    return staticcall IP256Verifier(verifier).verify(digest, r, s, x, y)
+    return staticcall IP256Verifier(VERIFIER).verify(digest, r, s, x, y)

@@ -54,20 +54,24 @@ _LN_BASE: Final = 60092017982973186173670277932162145959547225804907410156737788
 _HALF_WINDOW_MEANS: Final = 2
 
 
-def task_alpha(chain_id: int, market: bytes, task_id: int, prevrandao: bytes) -> bytes:
-    """VRF input of a Task: the first 27 bytes of keccak256(abi.encode(domain, chain id, market,
-    task id, prevrandao)).
+def task_alpha(chain_id: int, market: bytes, task_id: int, node: bytes, prevrandao: bytes) -> bytes:
+    """VRF input of a Node for a Task: the first 27 bytes of keccak256(abi.encode(domain, chain id,
+    market, task id, node, prevrandao)).
+
+    The Node stands in it because a VRF key is registered unproved: a copied key must not make a
+    proof copyable.
 
     Args:
         market: address of `TaskMarket`, 20 bytes.
+        node: the claiming Node's account, 20 bytes.
         prevrandao: that of block posted_at + ENTROPY_DELAY, 32 bytes.
 
     Raises:
         ValueError: a value of the wrong length or out of range.
     """
-    if len(market) != 20 or len(prevrandao) != 32:
-        raise ValueError("sortition: market needs 20 bytes, prevrandao 32; pass them as bytes")
-    words = (_word(chain_id), bytes(12) + market, _word(task_id), prevrandao)
+    if len(market) != 20 or len(node) != 20 or len(prevrandao) != 32:
+        raise ValueError("sortition: addresses need 20 bytes, prevrandao 32; pass them as bytes")
+    words = (_word(chain_id), bytes(12) + market, _word(task_id), bytes(12) + node, prevrandao)
     return keccak256(_ALPHA_DOMAIN + b"".join(words))[:ALPHA_BYTES]
 
 

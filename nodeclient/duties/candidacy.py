@@ -23,7 +23,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         if await chain.claim_weight(me.address, task.posted_at) == 0:
             return ev.TicketEvaluated(commitment=action.commitment, ticket=0, claim_at=None)
         _, prevrandao = await chain.block_header(parameters.entropy_block(task))
-        point = sortition.task_alpha(parameters.chain_id, parameters.market, task.id, prevrandao)
+        point = sortition.task_alpha(
+            parameters.chain_id, parameters.market, task.id, me.address, prevrandao
+        )
         proof = ecvrf.prove(SECP256K1_TAI, services.keys.vrf, point)
         beta = ecvrf.proof_to_hash(SECP256K1_TAI, proof)
         ticket = await chain.ticket_of(beta, me.address, task.posted_at)

@@ -59,7 +59,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         parameters = services.me.parameters
         number = parameters.entropy_block(action.task)
         header, prevrandao = await services.chain.block_header(number)
-        point = task_alpha(parameters.chain_id, parameters.market, action.task.id, prevrandao)
+        point = task_alpha(
+            parameters.chain_id, parameters.market, action.task.id, services.me.address, prevrandao
+        )
         proof = prove(services.keys.vrf, point)
         return await send(action, "claim", (action.task, header, *proof.as_arguments()))
 

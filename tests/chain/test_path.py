@@ -75,8 +75,10 @@ async def drawn(world: World, folder: Path) -> tuple[dict[bytes, Person], Task]:
     task = await task_of(world)
     world.node.mine(parameters.entropy_delay)
     header, prevrandao = await reader.block_header(parameters.entropy_block(task))
-    alpha = task_alpha(world.deployment.chain_id, parameters.market, task.id, prevrandao)
     leader = people[0]
+    alpha = task_alpha(
+        world.deployment.chain_id, parameters.market, task.id, leader.address, prevrandao
+    )
     proof = vrf_witness.prove(leader.keys.vrf, alpha)
     await leader.sender.execute(market.claim("claim", task, header, proof))
     task = await task_of(world)

@@ -45,12 +45,12 @@ def find_anvil() -> str:
 
 
 @contextmanager
-def running(*options: str) -> Iterator[str]:
+def running(*options: str, hardfork: str = "osaka") -> Iterator[str]:
     """Run anvil on a port the kernel chooses; yields its URL and stops it by its process id."""
     process = subprocess.Popen(
         [
             find_anvil(),
-            "--hardfork=osaka",
+            f"--hardfork={hardfork}",
             "--host=127.0.0.1",
             "--port=0",
             "--steps-tracing",

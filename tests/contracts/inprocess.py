@@ -87,16 +87,16 @@ class Outcome:
 
 
 class _Ancestors(Sequence[bytes]):
-    """Hashes of the blocks before the latest, its parent's first, for BLOCKHASH."""
+    """What BLOCKHASH answers of the last 256 blocks: at depth 0 the hash of the block before."""
 
     def __init__(self, machine: Machine) -> None:
-        self.machine = machine
+        self._machine = machine
 
     def __len__(self) -> int:
-        return min(256, self.machine.block)
+        return min(256, self._machine.block)
 
     def __getitem__(self, depth: Any) -> Any:
-        return keccak(self.machine.header(self.machine.block - 1 - depth))
+        return keccak(self._machine.header(self._machine.block - 1 - depth))
 
 
 class Machine:

@@ -97,6 +97,9 @@ class Network:
     requester: str
     outsider: str
     nodes: dict[str, NodeKeys] = field(default_factory=dict)
+    executor_fee: int = EXECUTOR_FEE  # wei that a posting offers
+    member_fee: int = MEMBER_FEE
+    posting_fee: int = POSTING_FEE
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
@@ -251,12 +254,13 @@ class Network:
     ) -> ContractFunction:
         """The call `post` with the usual fees; without a number, under one that nobody used."""
         chosen = next(self.numbers) if number is None else number
-        return self.market.functions.post(spec_hash, chosen, k, class_id, EXECUTOR_FEE, MEMBER_FEE)
+        fees = (self.executor_fee, self.member_fee)
+        return self.market.functions.post(spec_hash, chosen, k, class_id, *fees)
 
     def post(self, label: str = "task", k: int = 3, class_id: int = 0) -> Task:
         """Post a task for the requester."""
         call = self.post_call(bytes(Web3.keccak(text=label)), k, class_id)
-        value = POSTING_FEE + EXECUTOR_FEE + k * MEMBER_FEE
+        value = self.posting_fee + self.executor_fee + k * self.member_fee
         receipt = self.send(self.requester, call, value)
         (posted,) = self.market.events.TaskPosted().process_receipt(receipt, DISCARD)
         number = receipt["blockNumber"]
@@ -265,30 +269,31 @@ class Network:
             commitment=commit(call.args[0], bytes.fromhex(self.requester[2:]), call.args[1]),
             requester=self.requester,
             posted_at=number,
-            executor_fee=EXECUTOR_FEE,
-            member_fee=MEMBER_FEE,
+            executor_fee=self.executor_fee,
+            member_fee=self.member_fee,
             committee_size=k,
             class_id=class_id,
             step_at=number,
         )
 
-    def alpha(self, task: Task) -> bytes:
-        """The VRF input of a task, once its entropy block exists."""
+    def alpha(self, task: Task, node: str) -> bytes:
+        """The VRF input of a node for a task, once its entropy block exists."""
         values = [
             tagged("sealrun/alpha/v1"), self.chain.w3.eth.chain_id, self.market.address, task.id,
-            self.prevrandao(task.posted_at + DELAY),
+            node, self.prevrandao(task.posted_at + DELAY),
         ]  # fmt: skip
-        types = ["bytes32", "uint256", "address", "uint256", "bytes32"]
+        types = ["bytes32", "uint256", "address", "uint256", "address", "bytes32"]
         return bytes(Web3.keccak(encode(types, values)))[: vrf_witness.ALPHA_BYTES]
 
     def beta(self, task: Task, keys: NodeKeys) -> bytes:
         """A node's VRF output for a task."""
         suite = ecvrf.SECP256K1_TAI
-        return ecvrf.proof_to_hash(suite, ecvrf.prove(suite, keys.vrf, self.alpha(task)))
+        alpha = self.alpha(task, keys.address)
+        return ecvrf.proof_to_hash(suite, ecvrf.prove(suite, keys.vrf, alpha))
 
     def claim_call(self, task: Task, keys: NodeKeys) -> ContractFunction:
         """The call `claim` with the right header and proof."""
-        proof = vrf_witness.prove(keys.vrf, self.alpha(task)).as_arguments()
+        proof = vrf_witness.prove(keys.vrf, self.alpha(task, keys.address)).as_arguments()
         header = self.header_of(task.posted_at + DELAY)
         return self.market.functions.claim(task.as_tuple(), header, *proof)
 

@@ -169,6 +169,17 @@ def test_claim__proof_of_another_key__reverts(network: Network) -> None:
     assert network.reason(keys.address, network.claim_call(task, other)).startswith("ecvrf: ")
 
 
+def test_claim__copied_proof_under_a_copied_key__reverts(network: Network) -> None:
+    """A VRF key is registered unproved: a rich node could name a poor one's and front-run it."""
+    thief, victim = list(network.nodes.values())[7], next(iter(network.nodes.values()))
+    network.send(thief.address, network.registry.functions.rotate_vrf(*victim.vrf_public))
+    task = network.post()
+    network.open_claims(task)
+    call = network.claim_call(task, victim)
+    assert network.reason(thief.address, call).startswith("ecvrf: ")
+    network.send(victim.address, call)
+
+
 def test_claim__proof_for_another_task__reverts(network: Network) -> None:
     first, second = network.post("first"), network.post("second")
     network.open_claims(second)

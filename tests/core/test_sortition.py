@@ -13,6 +13,7 @@ from eth_utils import keccak
 from nodeclient.core import sortition
 
 MARKET = bytes(range(20))
+NODE = bytes(range(20, 40))
 RANDAO = hashlib.sha256(b"prevrandao").digest()
 
 
@@ -23,9 +24,9 @@ def beta_of(*parts: object) -> bytes:
 
 class TestHashes:
     def test_task_alpha__equals_abi_encoding(self) -> None:
-        types = ["bytes32", "uint256", "address", "uint256", "bytes32"]
-        values = [keccak(b"sealrun/alpha/v1"), 31337, MARKET, 7, RANDAO]
-        alpha = sortition.task_alpha(31337, MARKET, 7, RANDAO)
+        types = ["bytes32", "uint256", "address", "uint256", "address", "bytes32"]
+        values = [keccak(b"sealrun/alpha/v1"), 31337, MARKET, 7, NODE, RANDAO]
+        alpha = sortition.task_alpha(31337, MARKET, 7, NODE, RANDAO)
         assert alpha == keccak(encode(types, values))[:27]
 
     def test_committee_seed__equals_abi_encoding(self) -> None:
@@ -34,12 +35,15 @@ class TestHashes:
         assert sortition.committee_seed(beta, RANDAO) == expected
 
     def test_hashes__wrong_lengths__refused(self) -> None:
-        with pytest.raises(ValueError, match="market needs 20 bytes"):
-            sortition.task_alpha(1, MARKET + b"\x00", 7, RANDAO)
-        with pytest.raises(ValueError, match="market needs 20 bytes"):
-            sortition.task_alpha(1, MARKET, 7, RANDAO[1:])
+        for market, node, randao in (
+            (MARKET + b"\x00", NODE, RANDAO),
+            (MARKET, NODE[1:], RANDAO),
+            (MARKET, NODE, RANDAO[1:]),
+        ):
+            with pytest.raises(ValueError, match="addresses need 20 bytes"):
+                sortition.task_alpha(1, market, 7, node, randao)
         with pytest.raises(ValueError, match="not a uint256"):
-            sortition.task_alpha(1, MARKET, -1, RANDAO)
+            sortition.task_alpha(1, MARKET, -1, NODE, RANDAO)
         with pytest.raises(ValueError, match="need 32 bytes"):
             sortition.committee_seed(RANDAO, b"")
 

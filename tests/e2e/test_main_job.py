@@ -11,6 +11,7 @@ from agent.engine import LABEL
 from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.process import AgentProcess
 from scripts.embedded.chain import ROOT
+from tests.e2e.books import Books
 from tests.e2e.conftest import Driver
 
 FUNCTION = ROOT / "examples" / "common-names" / "function"
@@ -31,6 +32,9 @@ def test_common_names__posted_by_anyone__both_owners_hold_the_same_right_answer(
     assert answers[0] == answers[1]
     assert set(answers[0].splitlines()) == wanted
     assert len(wanted) > 100
+    drawn = Books(driver.network).logs("TaskMarket", "CommitteeDrawn")
+    (accepted,) = [each["accepted"] for each in drawn if each["task"] == task]
+    assert accepted, "the executor needed a transaction of its own to accept"
 
 
 def test_machine_is_clean_afterwards(driver: Driver, lists: tuple[Path, Path]) -> None:

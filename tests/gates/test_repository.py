@@ -22,6 +22,11 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in shown.stdout.splitlines()]
 
 
+def test_repository__tracks_no_symlink() -> None:
+    """One that stands for an ignored folder replaces that folder wherever it is checked out."""
+    assert [file.name for file in tracked() if file.is_symlink()] == []
+
+
 @pytest.mark.parametrize("pattern", [DOWNLOADS, HERE], ids=["download address", "machine's path"])
 def test_repository__text_files__name_no(pattern: re.Pattern[str]) -> None:
     found = []
@@ -30,6 +35,18 @@ def test_repository__text_files__name_no(pattern: re.Pattern[str]) -> None:
             text = file.read_bytes().decode("utf-8", "ignore")
             found += [f"{file.relative_to(ROOT)}: {hit[0]}" for hit in pattern.finditer(text)]
     assert found == []
+
+
+def test_repository__no_file__is_one_that_git_ignores() -> None:
+    """A tracked link in the place of an ignored folder: the next checkout deletes the folder."""
+    shown = subprocess.run(
+        ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == ""
 
 
 def test_lock__every_entry__is_pinned_and_hashed() -> None:
