@@ -368,6 +368,7 @@ class World:
         if done.reason:
             return False
         admitted, job.state = job.state == ADMITTED, then
+        job.task = self.net.fold(job.task, done.receipt)
         self.owed[job.task.requester] += job.task.escrow
         if admitted:
             self._slash(job.task.executor, slashed, self.net.outsider)
