@@ -57,13 +57,15 @@ CONTACT_DOMAIN: constant(bytes32) = keccak256("sealrun/contact/v1")
 # In front of X and Y, what the hardware id of a SOFTWARE root is the hash of.
 SOFTWARE_ID: constant(Bytes[24]) = b"sealrun/software-root/v1"
 
-# The hot part of a node, one slot: status 8, root_class 8, tier 8, vrf_prefix 8, id 40,
-# fixed_at 40, exit_at 40, deposit 104 bits, from the lowest bit on.
+# The hot part of a node, one slot: status 4, root_class 4, tier 4, vrf_prefix 4, place 20, id 40,
+# fixed_at 40, exit_at 40, deposit 100 bits, from the lowest bit on. `place` is where it stands in
+# the draw, of which the tier is the one that it had when the draw could last be changed.
 struct Record:
     status: uint256
     root_class: uint256
     tier: uint256
     vrf_prefix: uint256
+    place: uint256
     id: uint256
     fixed_at: uint256
     exit_at: uint256
@@ -210,6 +212,7 @@ def register(
         root_class=root_class,
         tier=self._tier(msg.value),
         vrf_prefix=registration.vrf_prefix,
+        place=0,
         id=id,
         fixed_at=block.number,
         exit_at=0,
@@ -220,7 +223,6 @@ def register(
         record.status = ACTIVE
     else:
         record.status = PAUSED
-    self._store(msg.sender, record)
     self._place(msg.sender, record)
     extcall IReputationLedger(REPUTATION).open(msg.sender)
     log INodeRegistry.NodeRegistered(
@@ -291,7 +293,6 @@ def top_up():
     if tier != record.tier:
         record.tier = tier
         record.fixed_at = block.number
-    self._store(msg.sender, record)
     self._place(msg.sender, record)
     log INodeRegistry.DepositChanged(node=msg.sender, deposit=record.deposit, tier=tier)
 
@@ -348,7 +349,6 @@ def withdraw_deposit():
         log INodeRegistry.StatusChanged(node=msg.sender, status=EXITED)
     else:
         assert amount != 0, "registry: nothing to withdraw"
-    self._store(msg.sender, record)
     # Whom a slash barred while the draw stood still may stand in it yet: never without a Deposit.
     self._place(msg.sender, record)
     log INodeRegistry.DepositChanged(node=msg.sender, deposit=0, tier=0)
@@ -508,8 +508,8 @@ def terms(node: address, posted_at: uint256) -> INodeRegistry.Terms:
     self._check_claim(packed, posted_at)
     return INodeRegistry.Terms(
         vrf_x=self.identities[node].vrf_x,
-        vrf_prefix=(packed >> 24) & 255,
-        weight=1 << ((packed >> 16) & 255),
+        vrf_prefix=(packed >> 12) & 15,
+        weight=1 << ((packed >> 8) & 15),
     )
 
 
@@ -525,7 +525,7 @@ def claim_weight(node: address, posted_at: uint256) -> uint256:
     packed: uint256 = self.records[node]
     self._check_claim(packed, posted_at)
     assert not self._engaged(node), "registry: node is engaged"
-    return 1 << ((packed >> 16) & 255)
+    return 1 << ((packed >> 8) & 15)
 
 
 @external
@@ -577,9 +577,7 @@ def can_draw(k: uint256, exclude: address) -> bool:
     @param exclude Who must not be drawn.
     @return True if `draw` gives a committee.
     """
-    present: bool = False
-    tier: uint256 = 0
-    present, tier = class_grid.standing(exclude)
+    present: bool = self._load(exclude).place != 0
     return class_grid.count() >= k + (1 if present else 0)
 
 
@@ -664,15 +662,15 @@ def status(account: address) -> uint256:
     @param account The node's account.
     @return 0 unknown, 1 PENDING, 2 ACTIVE, 3 PAUSED, 4 EXITING, 5 EXITED, 6 BARRED.
     """
-    return self.records[account] & 255
+    return self.records[account] & 15
 
 
 @internal
 @view
 def _check_claim(packed: uint256, posted_at: uint256):
-    assert packed & 255 == ACTIVE, "registry: node not active"
+    assert packed & 15 == ACTIVE, "registry: node not active"
     # Fixed before the posting: no key and no Deposit can be chosen for a known alpha.
-    assert (packed >> 72) & (2**40 - 1) < posted_at, "registry: node changed after the posting"
+    assert (packed >> 76) & (2**40 - 1) < posted_at, "registry: node changed after the posting"
 
 
 @internal
@@ -688,17 +686,11 @@ def _frozen_by() -> uint256:
 
 
 @internal
-def _place(node: address, record: Record):
+@view
+def _check_movable():
     """
-    @dev Makes the node's place in the draw what status and tier say; reverts if that is a change
-         and the draw stands still.
+    @dev Reverts while the draw stands still.
     """
-    present: bool = False
-    tier: uint256 = 0
-    present, tier = class_grid.standing(node)
-    wanted: bool = record.status == ACTIVE
-    if present == wanted and (not present or tier == record.tier):
-        return
     task: uint256 = self._frozen_by()
     if task != 0:
         raw_revert(
@@ -707,10 +699,24 @@ def _place(node: address, record: Record):
                 method_id=method_id("Error(string)"),
             )
         )
-    if present:
-        class_grid.remove(node)
-    if wanted:
-        class_grid.add(node, record.tier)
+
+
+@internal
+def _place(node: address, record: Record):
+    """
+    @dev Stores the record with the place in the draw that status and tier ask for; reverts if
+         that is another one and the draw stands still.
+    """
+    placed: Record = record
+    wanted: bool = record.status == ACTIVE
+    stands: bool = record.place != 0
+    if stands != wanted or (stands and class_grid.tier_of(record.place) != record.tier):
+        self._check_movable()
+        self._vacate(record.place)
+        placed.place = 0
+        if wanted:
+            placed.place = class_grid.add(node, record.tier)
+    self._store(node, placed)
 
 
 @internal
@@ -719,14 +725,28 @@ def _replace(node: address, record: Record):
     @dev `_place` for a slash: where it would revert because the lower tier is full, the node
          leaves the draw until a `sync` finds room.
     """
-    present: bool = False
-    tier: uint256 = 0
-    present, tier = class_grid.standing(node)
-    stays: bool = present and tier == record.tier
+    stays: bool = record.place != 0 and class_grid.tier_of(record.place) == record.tier
     if record.status != ACTIVE or stays or class_grid.has_room(record.tier):
         self._place(node, record)
-    elif present:
-        class_grid.remove(node)
+    else:
+        self._vacate(record.place)
+        outside: Record = record
+        outside.place = 0
+        self._store(node, outside)
+
+
+@internal
+def _vacate(place: uint256):
+    """
+    @dev Frees a place, if it is one, and tells the node that fills it.
+    """
+    if place == 0:
+        return
+    moved: address = class_grid.remove(place)
+    if moved != empty(address):
+        filled: Record = self._load(moved)
+        filled.place = place
+        self._store(moved, filled)
 
 
 @internal
@@ -734,7 +754,6 @@ def _set_status(node: address, record: Record, status: uint256):
     changed: Record = record
     changed.status = status
     changed.fixed_at = block.number
-    self._store(node, changed)
     self._place(node, changed)
     log INodeRegistry.StatusChanged(node=node, status=status)
 
@@ -766,7 +785,7 @@ def _check_contact(contact: Bytes[2048]) -> bytes32:
 @internal
 @pure
 def _bounded(amount: uint256) -> uint256:
-    assert amount < 2**104, "registry: deposit too large"
+    assert amount < 2**100, "registry: deposit too large"
     return amount
 
 
@@ -788,14 +807,15 @@ def _tier(amount: uint256) -> uint256:
 def _load(node: address) -> Record:
     packed: uint256 = self.records[node]
     return Record(
-        status=packed & 255,
-        root_class=(packed >> 8) & 255,
-        tier=(packed >> 16) & 255,
-        vrf_prefix=(packed >> 24) & 255,
-        id=(packed >> 32) & (2**40 - 1),
-        fixed_at=(packed >> 72) & (2**40 - 1),
-        exit_at=(packed >> 112) & (2**40 - 1),
-        deposit=packed >> 152,
+        status=packed & 15,
+        root_class=(packed >> 4) & 15,
+        tier=(packed >> 8) & 15,
+        vrf_prefix=(packed >> 12) & 15,
+        place=(packed >> 16) & (2**20 - 1),
+        id=(packed >> 36) & (2**40 - 1),
+        fixed_at=(packed >> 76) & (2**40 - 1),
+        exit_at=(packed >> 116) & (2**40 - 1),
+        deposit=packed >> 156,
     )
 
 
@@ -803,11 +823,12 @@ def _load(node: address) -> Record:
 def _store(node: address, record: Record):
     self.records[node] = (
         record.status
-        | (record.root_class << 8)
-        | (record.tier << 16)
-        | (record.vrf_prefix << 24)
-        | (record.id << 32)
-        | (record.fixed_at << 72)
-        | (record.exit_at << 112)
-        | (record.deposit << 152)
+        | (record.root_class << 4)
+        | (record.tier << 8)
+        | (record.vrf_prefix << 12)
+        | (record.place << 16)
+        | (record.id << 36)
+        | (record.fixed_at << 76)
+        | (record.exit_at << 116)
+        | (record.deposit << 156)
     )

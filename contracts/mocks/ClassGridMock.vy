@@ -10,6 +10,8 @@ from ..modules import class_grid
 
 initializes: class_grid
 
+places: HashMap[address, uint256]
+
 
 @external
 def add(node: address, tier: uint256):
@@ -18,7 +20,8 @@ def add(node: address, tier: uint256):
     @param node The node.
     @param tier Its tier.
     """
-    class_grid.add(node, tier)
+    assert self.places[node] == 0, "mock: node already in the draw"
+    self.places[node] = class_grid.add(node, tier)
 
 
 @external
@@ -27,7 +30,11 @@ def remove(node: address):
     @notice Takes a node out of the draw.
     @param node The node.
     """
-    class_grid.remove(node)
+    place: uint256 = self.places[node]
+    moved: address = class_grid.remove(place)
+    self.places[node] = 0
+    if moved != empty(address):
+        self.places[moved] = place
 
 
 @external
@@ -92,4 +99,7 @@ def standing(node: address) -> (bool, uint256):
     @param node The node.
     @return Both.
     """
-    return class_grid.standing(node)
+    place: uint256 = self.places[node]
+    if place == 0:
+        return False, 0
+    return True, class_grid.tier_of(place)

@@ -10,7 +10,9 @@
         seats   seats[c * 16384 + position]: the node there. One slot a seat, so that a draw reads
                 one cold slot a member. Those from n_c on keep whom they held last, which nobody
                 reads: the next node of the tier pays 5,000 for its seat instead of 22,100.
-        places  where a node stands: tier * 16384 + position + 1, or 0.
+        A PLACE is where a node stands: tier * 16384 + position + 1, or 0. The importing contract
+        keeps it, in a slot that it has for each node anyway: a map here would cost a slot more in
+        every change.
 
         WHY THE DRAW IS EXACT. A pick is uniform over the weight that is left: first the tier, by
         the lanes in memory, from which each picked node's 2^c has been taken; then the position,
@@ -22,9 +24,10 @@
         successive sampling of the others. So it need not be looked up, a cold slot that is paid
         only when it is met. The bias of `%` is below 2^-100.
 
-        INVARIANTS. Each (tier, position < n_c) holds exactly one node, whose place points back.
-        The total stays below 2^24, so that no lane overflows. Between the moment when a seed can
-        be known and its draw nothing may move: the importing contract's duty.
+        INVARIANTS. Each (tier, position < n_c) holds exactly one node. The total stays below 2^24,
+        so that no lane overflows. The importing contract's duty: a node's place is what `add` or
+        `remove` said last, a node that has one is not added again, and between the moment when a
+        seed can be known and its draw nothing moves.
 """
 
 TIERS: constant(uint256) = 10
@@ -43,10 +46,11 @@ ONES: constant(uint256) = (2**250 - 1) // (2**25 - 1)
 HIGHS: constant(uint256) = (2**250 - 1) // (2**25 - 1) * 2**24
 CODE_ONES: constant(uint256) = (2**252 - 1) // (2**21 - 1)
 CODE_HIGHS: constant(uint256) = (2**252 - 1) // (2**21 - 1) * 2**20
+# Twelve codes that no seat has.
+NONE_TAKEN: constant(uint256) = 2**252 - 1
 
 lanes: uint256
 seats: address[163840]
-places: HashMap[address, uint256]
 
 
 @internal
@@ -88,17 +92,14 @@ def tiers() -> uint256[TIERS]:
 
 
 @internal
-@view
-def standing(node: address) -> (bool, uint256):
+@pure
+def tier_of(place: uint256) -> uint256:
     """
-    @notice Whether and in which tier a node can be drawn.
-    @param node The node.
-    @return Whether it is in the draw, and its tier (0 if it is not).
+    @notice The tier in which a place is.
+    @param place A place, not 0.
+    @return The tier.
     """
-    place: uint256 = self.places[node]
-    if place == 0:
-        return False, 0
-    return True, (place - 1) // TIER_SIZE
+    return (place - 1) // TIER_SIZE
 
 
 @internal
@@ -113,39 +114,39 @@ def has_room(tier: uint256) -> bool:
 
 
 @internal
-def add(node: address, tier: uint256):
+def add(node: address, tier: uint256) -> uint256:
     """
     @notice Puts a node into the draw.
     @param node A node that is not in the draw.
     @param tier Its tier; it weighs 2^tier.
+    @return Its place.
     """
-    assert self.places[node] == 0, "grid: node already in the draw"
     lanes: uint256 = self.lanes
     position: uint256 = ((lanes >> (25 * tier)) & LANE) >> tier
     assert tier < TIERS and position < TIER_SIZE, "grid: tier is full"
     assert self.total_weight() + (1 << tier) <= MAX_TOTAL, "grid: draw is full"
     self.lanes = lanes + (1 << (26 * tier))
     self.seats[tier * TIER_SIZE + position] = node
-    self.places[node] = tier * TIER_SIZE + position + 1
+    return tier * TIER_SIZE + position + 1
 
 
 @internal
-def remove(node: address):
+def remove(place: uint256) -> address:
     """
-    @notice Takes a node out of the draw; the last node of its tier moves to its position.
-    @param node A node in the draw.
+    @notice Takes the node at a place out of the draw; the last node of its tier moves there.
+    @param place The node's place.
+    @return The node that stands there now, or zero: it was the last one.
     """
-    place: uint256 = self.places[node]
-    assert place != 0, "grid: node not in the draw"
-    tier: uint256 = (place - 1) // TIER_SIZE
+    assert place != 0, "grid: nobody at this place"
+    tier: uint256 = self.tier_of(place)
     lanes: uint256 = self.lanes
     last: uint256 = tier * TIER_SIZE + (((lanes >> (25 * tier)) & LANE) >> tier)
-    if last != place:
-        moved: address = self.seats[last - 1]
-        self.seats[place - 1] = moved
-        self.places[moved] = place
-    self.places[node] = 0
     self.lanes = lanes - (1 << (26 * tier))
+    if place == last:
+        return empty(address)
+    moved: address = self.seats[last - 1]
+    self.seats[place - 1] = moved
+    return moved
 
 
 @internal
@@ -161,30 +162,27 @@ def draw(seed: bytes32, k: uint256, exclude: address) -> DynArray[address, MAX_P
     all: uint256 = self.lanes
     left: uint256 = all
     total: uint256 = (unsafe_mul(all, ONES) >> 225) & LANE
-    # Codes (place) of the nodes that cannot be picked any more, 21 bits each.
-    taken: uint256 = 0
+    # Codes (place - 1) of the nodes that cannot be picked any more, 21 bits each.
+    taken: uint256 = NONE_TAKEN
     nodes: DynArray[address, MAX_PICKS] = []
-    missing: uint256 = k
     digest: bytes32 = seed
     # One pick more than seats: the excluded node can be met once.
     for _: uint256 in range(MAX_PICKS + 1):
-        if missing == 0:
+        if len(nodes) == k:
             break
         assert total != 0, "grid: too few nodes"
         digest = keccak256(digest)
-        # Bit 24 of lane c says that the pick lies at or beyond the tiers 0..c: their number is
-        # the tier.
+        # Bit 24 of lane c says that the pick lies at or beyond the tiers 0..c: their number, which
+        # the product has in bit 249 and above, is the tier.
         beyond: uint256 = (
             unsafe_sub(
                 unsafe_mul(convert(digest, uint256) % total, ONES) | HIGHS, unsafe_mul(left, ONES)
             )
             & HIGHS
-        ) >> 24
-        tier: uint256 = (unsafe_mul(beyond, ONES) >> 225) & LANE
-        size: uint256 = ((all >> unsafe_mul(25, tier)) & LANE) >> tier
-        code: uint256 = unsafe_add(
-            (tier << 14) | ((convert(digest, uint256) >> 128) % size), 1
         )
+        tier: uint256 = unsafe_mul(beyond, ONES) >> 249
+        size: uint256 = ((all >> unsafe_mul(25, tier)) & LANE) >> tier
+        code: uint256 = (tier << 14) | ((convert(digest, uint256) >> 128) % size)
         # A lane of zero marks an equal code; a borrow can only add marks above a true one.
         match: uint256 = taken ^ unsafe_mul(code, CODE_ONES)
         if unsafe_sub(match, CODE_ONES) & ~match & CODE_HIGHS != 0:
@@ -192,10 +190,9 @@ def draw(seed: bytes32, k: uint256, exclude: address) -> DynArray[address, MAX_P
         taken = (taken << 21) | code
         left = unsafe_sub(left, 1 << unsafe_mul(26, tier))
         total = unsafe_sub(total, 1 << tier)
-        picked: address = self.seats[unsafe_sub(code, 1)]
+        picked: address = self.seats[code]
         if picked != exclude:
             nodes.append(picked)
-            missing = unsafe_sub(missing, 1)
     return nodes
 
 
@@ -213,10 +210,10 @@ def _redraw(
     for attempt: uint256 in range(REDRAWS + MAX_PICKS + 1):
         if attempt < REDRAWS:
             last = keccak256(last)
-            code = unsafe_add((tier << 14) | ((convert(last, uint256) >> 128) % size), 1)
+            code = (tier << 14) | ((convert(last, uint256) >> 128) % size)
         else:
-            position: uint256 = unsafe_sub(code, 1) & (TIER_SIZE - 1)
-            code = unsafe_add((tier << 14) | (unsafe_add(position, 1) % size), 1)
+            position: uint256 = code & (TIER_SIZE - 1)
+            code = (tier << 14) | (unsafe_add(position, 1) % size)
         match: uint256 = taken ^ unsafe_mul(code, CODE_ONES)
         if unsafe_sub(match, CODE_ONES) & ~match & CODE_HIGHS == 0:
             break

@@ -24,6 +24,7 @@ from tests.contracts.signing import NodeKeys
 
 _BATCH: Final = 2000
 _LANE: Final = 25  # bits of tier 0 in `lanes`, see class_grid.vy
+_PLACE: Final = 16  # where a record keeps its place, 20 bits, see NodeRegistry.vy
 Write = tuple[str, int, int]
 
 
@@ -63,12 +64,12 @@ def _slots(network: Network, model: str, accounts: list[str]) -> Iterator[Write]
     record = _read(network, registry, _of(records, model))
     score = _read(network, reputation, _of(scores, model))
     lanes = _read(network, registry, grid["lanes"]["slot"])
+    elsewhere = record & ~(0xFFFFF << _PLACE)
     standing = lanes % 2**_LANE
     for position, account in enumerate(accounts, standing):
-        yield registry, _of(records, account), record
+        yield registry, _of(records, account), elsewhere | (position + 1) << _PLACE
         yield reputation, _of(scores, account), score
         yield registry, grid["seats"]["slot"] + position, int(account, 16)
-        yield registry, _of(grid["places"]["slot"], account), position + 1
     yield registry, grid["lanes"]["slot"], lanes + len(accounts)
 
 

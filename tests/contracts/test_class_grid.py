@@ -119,14 +119,8 @@ def test_change__random_adds_and_removes__structure_stays_whole(grid: Any) -> No
     assert drawn <= set(members)
 
 
-def test_add__node_already_there__reverts(grid: Any) -> None:
-    filled(grid, [0])
-    with boa.reverts("grid: node already in the draw"):
-        grid.add(node(0), 3)
-
-
 def test_remove__unknown_node__reverts(grid: Any) -> None:
-    with boa.reverts("grid: node not in the draw"):
+    with boa.reverts("grid: nobody at this place"):
         grid.remove(node(0))
 
 

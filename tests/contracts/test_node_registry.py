@@ -184,6 +184,18 @@ def test_pause_resume__leaves_and_enters_the_draw(network: Network) -> None:
     assert network.reason(keys.address, functions.resume()) == "registry: node not paused"
 
 
+def test_pause__first_and_last_of_a_tier__none_of_them_is_drawn(network: Network) -> None:
+    """The last node fills the place of the first, and leaves from there."""
+    functions = network.registry.functions
+    # the only nodes of their tier, with nearly all the weight: each draw seats who is in it
+    first, other, last = (network.join(f"heavy {n}", UNIT << 8).address for n in range(3))
+    for leaver in (first, last):
+        network.send(leaver, functions.pause())
+    drawn = set(functions.draw(b"\x07" * 32, 5, NOBODY).call())
+    assert other in drawn
+    assert not drawn & {first, last}
+
+
 def test_exit__unbonding__deposit_leaves_only_after_it(network: Network) -> None:
     keys = network.free_node()
     functions = network.registry.functions

@@ -73,7 +73,7 @@ FIXED: Final = Removal(
     "fixed-before-posting",
     "`NodeRegistry.terms` wants key, tier and status fixed before the posting",
     "NodeRegistry.vy",
-    'assert (packed >> 72) & (2**40 - 1) < posted_at, "registry: node changed after the posting"',
+    'assert (packed >> 76) & (2**40 - 1) < posted_at, "registry: node changed after the posting"',
     "pass",
 )
 GAIN_LATER: Final = Removal(

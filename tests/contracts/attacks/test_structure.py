@@ -21,7 +21,7 @@ SLASH_WAITS: Final = Removal(
     "`NodeRegistry.slash` leaves the place in the draw while it stands still",
     "NodeRegistry.vy",
     "    if self._frozen_by() == 0:\n        self._replace(node, record)",
-    "    if class_grid.standing(node)[0]:\n        class_grid.remove(node)",
+    "    self._vacate(record.place)\n    record.place = 0\n    self._store(node, record)",
 )
 LOOKAHEAD: Final = Removal(
     "freeze-without-lookahead",
