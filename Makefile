@@ -9,7 +9,7 @@ export DEBIAN_FRONTEND := noninteractive
 SETUP := scripts/setup.sh
 PYTEST ?= python -m pytest
 
-.PHONY: help setup demo test test-fast check gas odds bench fmt lock clean
+.PHONY: help setup demo test test-fast test-long mutate check gas odds bench fmt lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -27,6 +27,14 @@ test: setup ## all gates and all tests; what CI runs
 test-fast: ## the tests that need neither chain nor Docker
 	@$(SETUP) python
 	@$(PYTEST) -m 'not chain and not machine' $(PYTEST_ARGS)
+
+test-long: ## arbitrary sequences of calls, a million of them; goes on where it stopped
+	@$(SETUP) python anvil
+	@python -m tests.contracts.properties.long
+
+mutate: ## every mutant of the contracts, docs/mutation.md; goes on where it stopped
+	@$(SETUP) python anvil
+	@python -m scripts.mutation --jobs $$(nproc)
 
 check: ## format, lint, types, import direction, contracts, README
 	@$(SETUP) python

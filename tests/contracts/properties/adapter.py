@@ -255,6 +255,10 @@ class Quick(Network):
         rotated = replace(keys, vrf=bytes(keccak(keys.vrf + bytes([number]))))
         return rotated, self.registry.functions.rotate_vrf(*rotated.vrf_public)
 
+    def draw_by_call(self, task: Task, accept: bool) -> ContractFunction:
+        """The call `draw`; only the leader may accept with it."""
+        return self.draw_call(task, accept)
+
     def accept_call(self, task: Task) -> ContractFunction:
         """The call `accept`."""
         return self.market.functions.accept(task.as_tuple())
@@ -281,9 +285,7 @@ class Quick(Network):
         return self.attestation.functions.prove_double_header(*whole)
 
     def privileged_calls(self, task: Task | None, node: str) -> list[ContractFunction]:
-        """Every call that only another contract (or the one-time owner) may make."""
-        votes: Any = (AFFIRMING, 2**40, 0, [])
-        statement: Any = (1, bytes(32), bytes(32), bytes(32), 1, 1)
+        """Every call that only another contract may make."""
         id = task.id if task else 1
         committee = list(task.members) if task else []
         reputation = self.reputation.functions
@@ -293,32 +295,27 @@ class Quick(Network):
             reputation.engage(node, 1),
             reputation.release(node),
             reputation.settle(id, node, 10**18, committee, 0, 10**18),
+            reputation.excuse(id, committee, 0),
             reputation.penalise(id, node, 8),
             reputation.collect(node),
-            self.attestation.functions.attest(
-                id, bytes(32), node, BEFORE, committee, 0, statement, votes
-            ),
-            self.attestation.functions.dissent(id, BEFORE, 1, bytes(32), committee, 0, votes),
             self.market.functions.reward(node),
-            *self.wiring_calls(),
         ]
 
-    def wiring_calls(self) -> list[ContractFunction]:
-        """`connect` once more, by whoever."""
-        market, ledger = self.market.address, self.attestation.address
-        return [
-            self.registry.functions.connect(market, ledger),
-            self.reputation.functions.connect(market, ledger),
-            self.attestation.functions.connect(market),
-        ]
+    def excuse_call(self, task: Task, seat: int) -> ContractFunction:
+        """A vote of a seat on the AFTER record, shown after the settlement."""
+        keys = self.nodes[task.members[seat]]
+        vote = Vote(task.id, AFTER, bytes(32), 1, CONTRAINDICATED)
+        return self.attestation.functions.excuse(
+            list(task.members), seat, vote.as_tuple(), self.sign_vote(vote, keys)
+        )
 
     def posting(
         self, number: int, k: int, class_id: int, fees: tuple[int, int]
     ) -> tuple[ContractFunction, Task]:
         """The call `post` by the requester, and the Task that it makes if it is next."""
         spec = bytes(Web3.keccak(text=f"property {number}"))
-        call = self.market.functions.post(spec, k, class_id, *fees)
-        task = Task(0, spec, self.requester, 0, *fees, k, class_id)
+        call = self.market.functions.post(spec, number, k, class_id, *fees)
+        task = Task(0, bytes(32), self.requester, 0, *fees, k, class_id)
         return call, task
 
     def posted(self, task: Task, receipt: TxReceipt) -> Task:

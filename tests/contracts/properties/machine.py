@@ -10,7 +10,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.contracts.inprocess import ACCOUNTS, Point
 from tests.contracts.network import UNIT
 from tests.contracts.properties import adapter
-from tests.contracts.properties.adapter import ACTIVE, BARRED, EXITING, PAUSED, Quick, seats_of
+from tests.contracts.properties.adapter import (
+    ACTIVE,
+    BARRED,
+    EXITING,
+    PAUSED,
+    SETTLED,
+    Quick,
+    seats_of,
+)
 from tests.contracts.properties.world import (
     ACCEPTED,
     ADMITTED,
@@ -126,11 +134,17 @@ class Market(RuleBasedStateMachine):
             self.world.net.mine_to(self.world.net.entropy_block(job.task))
             self.world.draw(job)
 
-    @rule(pick=SMALL)
-    def draw(self, pick: int) -> None:
+    @rule(pick=SMALL, accept=st.booleans(), stranger=st.booleans())
+    def draw(self, pick: int, accept: bool, stranger: bool) -> None:
         job = self._job(pick, POSTED)
         if job is not None:
-            self.world.draw(job)
+            self.world.draw(job, accept, stranger)
+
+    @rule(pick=SMALL, seat=SMALL)
+    def excuse(self, pick: int, seat: int) -> None:
+        job = self._job(pick, SETTLED)
+        if job is not None and job.task.members:
+            self.world.excuse(job, seat % job.task.committee_size)
 
     @rule(pick=SMALL, stranger=st.booleans())
     def accept(self, pick: int, stranger: bool) -> None:
@@ -233,7 +247,7 @@ class Market(RuleBasedStateMachine):
             self.world.equivocate(job, self._node(node), headers)
 
     @rule(
-        what=st.sampled_from(("meddle", "meddle", "forge", "force", "advance")),
+        what=st.sampled_from(("meddle", "meddle", "forge", "force", "again", "advance")),
         sender=SMALL,
         pick=SMALL,
         which=SMALL,
@@ -245,6 +259,8 @@ class Market(RuleBasedStateMachine):
             self.world.meddle(senders[sender % len(senders)], job, who, which)
         elif what == "forge" and job is not None:
             self.world.forge(job, FORGED[which % len(FORGED)])
+        elif what == "again":
+            self.world.post_again(pick)
         elif what == "force":
             names = list(self.world.forced)
             self.world.force(names[which % len(names)], 10**18 + which)

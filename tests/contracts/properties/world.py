@@ -66,6 +66,7 @@ class Job:
     task: Task
     state: int
     proven: set[str] = field(default_factory=set)
+    silent: set[int] = field(default_factory=set)  # seats that can still be excused
 
 
 def tier_of(wei: int) -> int:
@@ -256,6 +257,12 @@ class World:
         self.burned += POSTING_FEE
         return job
 
+    def post_again(self, pick: int) -> None:
+        """A number that was used counts no second time."""
+        if self.postings:
+            call, task = self.net.posting(1 + pick % self.postings, 3, 0, (0, 0))
+            self.act(False, task.requester, call, POSTING_FEE)
+
     def claim(self, job: Job, node: Node) -> bool:
         task, now = job.task, self.net.block + 1
         self._touch(job)
@@ -277,7 +284,7 @@ class World:
             assert (job.task.executor, job.task.ticket) == (node.keys.address, ticket)
         return not done.reason
 
-    def draw(self, job: Job) -> bool:
+    def draw(self, job: Job, accept: bool = False, stranger: bool = False) -> bool:
         task, now = job.task, self.net.block + 1
         self._touch(job)
         at = self.net.entropy_block(task)
@@ -286,11 +293,14 @@ class World:
         led = job.state == POSTED and task.executor != adapter.NOBODY
         standing = {who for who, node in self.nodes.items() if node.standing is not None}
         enough = len(standing - {task.executor}) >= task.committee_size
+        sender = self.net.outsider if stranger or not led else task.executor
         allowed = led and enough and now <= self.net.last_draw(task)
-        done = self.act(allowed, self.net.outsider, self.net.draw_call(task))
+        allowed = allowed and not (accept and stranger)
+        done = self.act(allowed, sender, self.net.draw_by_call(task, accept))
         if done.reason:
             return False
-        job.task, job.state = self.net.fold(task, done.receipt), DRAWN
+        job.task = self.net.fold(task, done.receipt)
+        job.state = ACCEPTED if accept else DRAWN
         members = job.task.members
         assert len(set(members)) == task.committee_size
         assert set(members) <= standing - {task.executor}
@@ -316,6 +326,7 @@ class World:
         self.owed[task.executor] += task.executor_fee
         for seat in seats:
             self.owed[task.members[seat]] += task.member_fee
+        job.silent = set(range(task.committee_size)) - set(seats)
         silent = task.committee_size - len(seats)
         self.owed[task.requester] += silent * task.member_fee
         return True
@@ -357,6 +368,7 @@ class World:
         if done.reason:
             return False
         admitted, job.state = job.state == ADMITTED, then
+        job.task = self.net.fold(job.task, done.receipt)
         self.owed[job.task.requester] += job.task.escrow
         if admitted:
             self._slash(job.task.executor, slashed, self.net.outsider)
@@ -372,6 +384,19 @@ class World:
         with self.net.next_block():
             possible = self.net.can_draw(task)
         return self.net.last_draw(task) if possible else self.net.entropy_block(task)
+
+    def excuse(self, job: Job, seat: int) -> bool:
+        """A silent member shows a vote: it gets some reputation back, and no money."""
+        self._touch(job)
+        over = self.net.block + 1 > job.task.step_at + adapter.SPAN
+        allowed = job.state == SETTLED and seat in job.silent and not over
+        before = self.net.reputation_of(job.task.members[seat])
+        call = self.net.excuse_call(job.task, seat)
+        if self.act(allowed, self.net.outsider, call).reason:
+            return False
+        assert self.net.reputation_of(job.task.members[seat]) >= before
+        job.silent.discard(seat)
+        return True
 
     def equivocate(self, job: Job, node: Node, headers: bool) -> bool:
         account, fault = node.keys.address, f"{node.keys.address} {headers}"
