@@ -51,8 +51,7 @@ LARGEST: Final = 11
 QUEUE: Final = 255
 # Called by a neighbour alone: their gas stands in the receipts of the calls that lead there.
 INNER: Final = {
-    "open", "engage", "release", "settle", "penalise", "collect", "attest", "dissent", "slash",
-    "reward",
+    "open", "engage", "release", "settle", "penalise", "collect", "slash", "reward",
 }  # fmt: skip
 # Every pick but the first hits a place already taken, redraws as often as it may, then walks.
 WORST_LUCK: Final = Removal(

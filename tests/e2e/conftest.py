@@ -71,18 +71,10 @@ class Driver:
         self.network = network
         self.requester, self.b, self.c = (network.people[name] for name in PEOPLE)
 
-    def post(
-        self,
-        function: Path,
-        inputs: Sequence[Path],
-        poster: NodeProcess | None = None,
-        arguments: Sequence[str] = (),
-        **changes: object,
-    ) -> int:
-        """Seal, permit, order; the task's number."""
-        who = poster or self.requester
-        job = Job(function, tuple(inputs), tuple(arguments))
-        return order(who, ask_for_common(self.network, who, (self.b, self.c), job, **changes))
+    def post(self, function: Path, inputs: Sequence[Path]) -> int:
+        """Seal, permit and order by the command line; the task's number."""
+        job, owners = Job(function, tuple(inputs)), (self.b, self.c)
+        return order(self.requester, ask_for_common(self.network, self.requester, owners, job))
 
     def view(self, task: int, node: NodeProcess | None = None) -> dict[str, Any]:
         """A node's view of a task."""

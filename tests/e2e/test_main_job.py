@@ -11,6 +11,8 @@ from agent.engine import LABEL
 from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.process import AgentProcess
 from scripts.embedded.chain import ROOT
+from scripts.embedded.job import order
+from tests.e2e import quick
 from tests.e2e.books import Books
 from tests.e2e.conftest import Driver
 
@@ -23,7 +25,10 @@ def test_common_names__posted_by_anyone__both_owners_hold_the_same_right_answer(
     driver: Driver, poster: str
 ) -> None:
     who = driver.network.people[poster]
-    task = driver.post(FUNCTION, LISTS, who)
+    if poster == "requester":
+        task = driver.post(FUNCTION, LISTS)  # once as people do it, by the command line
+    else:
+        task = order(who, quick.request(driver, FUNCTION, LISTS, poster=who))
     driver.until(task, "SETTLED", node=who)
     wanted = set(LISTS[0].read_bytes().splitlines()) & set(LISTS[1].read_bytes().splitlines())
     answers = [
@@ -38,7 +43,7 @@ def test_common_names__posted_by_anyone__both_owners_hold_the_same_right_answer(
 
 
 def test_machine_is_clean_afterwards(driver: Driver, lists: tuple[Path, Path]) -> None:
-    task = driver.post(FUNCTION, lists)
+    task = order(driver.requester, quick.request(driver, FUNCTION, lists))
     driver.until(task, "SETTLED")
     ours = {
         AgentProcess(node.folder / "machine", DEFAULT_SOCKET).label

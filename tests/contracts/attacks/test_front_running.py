@@ -53,7 +53,7 @@ COLLECT: Final = Removal(
     "credit-by-the-market",
     "`ReputationLedger.collect` takes a credit only while the market pays it to its owner",
     "ReputationLedger.vy",
-    """    assert msg.sender == market, "reputation: only the market"
+    """    assert msg.sender == MARKET, "reputation: only the market"
     slot: uint256 = self.slots[node]
     if slot >> CREDIT_AT != 0:""",
     "    slot: uint256 = self.slots[node]\n    if slot >> CREDIT_AT != 0:",

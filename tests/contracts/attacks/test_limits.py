@@ -24,7 +24,7 @@ COMMON_BLOCKS: Final = Removal(
     "common-draw-blocks",
     "`TaskMarket` draws in common blocks: a freeze takes at most half of all blocks",
     "TaskMarket.vy",
-    "    return (first + STRIDE - 1) // STRIDE * STRIDE",
+    "    return unsafe_sub(before, before % STRIDE)",
     "    return first",
 )
 TOO_FEW: Final = Removal(

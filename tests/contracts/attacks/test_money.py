@@ -80,7 +80,7 @@ UNIT_BOUND: Final = Removal(
     "one-unit",
     "`NodeRegistry.register` gives a place in the draw for one unit at least",
     "NodeRegistry.vy",
-    'assert msg.value >= unit, "registry: deposit below one unit"',
+    'assert msg.value >= UNIT, "registry: deposit below one unit"',
     "pass",
 )
 NOTED: Final = Removal(

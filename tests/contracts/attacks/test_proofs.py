@@ -90,10 +90,15 @@ class Prover:
         """c as the RFC says."""
         return ecvrf.challenge(SUITE, ecvrf.decode_key(SUITE, self.public), h, gamma, u, v)
 
+    def ticket(self, beta: bytes) -> int:
+        """The ticket of an output."""
+        return ticket_of(self.network, self.task, self.keys, beta)
+
     def wins(self, gamma: Point) -> bool:
-        """Whether the output of this Gamma would lead."""
+        """Whether the output of this Gamma would lead; of an unled race: do better than its own."""
         beta = hashlib.sha256(b"\xfe\x03" + compress(gamma) + b"\x00").digest()
-        return ticket_of(self.network, self.task, self.keys, beta) < self.task.ticket
+        own = self.ticket(self.network.beta(self.task, self.keys))
+        return self.ticket(beta) < (self.task.ticket or own)
 
     def winning_multiple(self, point: Point) -> tuple[int, Point]:
         """A small multiple of a point that would lead as Gamma."""
@@ -176,8 +181,13 @@ def test_proof__later_counter__refused(network: Network) -> None:
 
 @attack("ecvrf: U", CHALLENGE)
 def test_proof__gamma_chosen_after_the_challenge__refused(network: Network) -> None:
-    """Were Gamma no part of what c is the hash of, it could be solved for once c is known"""
-    prover = loser(network)
+    """Were Gamma no part of what c is the hash of, it could be solved for once c is known
+
+    Nobody leads: without the defence an honest proof, whose c covers Gamma, does not hold.
+    """
+    task = network.post()
+    network.open_claims(task)
+    prover = Prover(network, task, network.free_node())
     h, roots = prover.h()
     nonce = 0xC0FFEE
     for other in itertools.count(2):

@@ -46,8 +46,8 @@ BAR_EXITING: Final = Removal(
     "exiting-barred-too",
     "`NodeRegistry.slash` bars a node that is exiting as any other",
     "NodeRegistry.vy",
-    "    if record.deposit < unit and record.status != BARRED:",
-    "    if record.deposit < unit and record.status != BARRED and record.status != EXITING:",
+    "    if record.deposit < UNIT and record.status != BARRED:",
+    "    if record.deposit < UNIT and record.status != BARRED and record.status != EXITING:",
 )
 ONCE: Final = "registry: hardware id already registered"
 

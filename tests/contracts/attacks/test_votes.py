@@ -124,7 +124,7 @@ LOW_S: Final = votes(
 EQUIVOCATION: Final = ledger(
     "equivocation-costs",
     "a proved equivocation takes the whole Deposit, whoever proves it",
-    "    extcall INodeRegistry(registry).slash(node, max_value(uint256), msg.sender, "
+    "    extcall INodeRegistry(REGISTRY).slash(node, max_value(uint256), msg.sender, "
     '"EQUIVOCATION")',
     "    pass",
 )
