@@ -195,7 +195,7 @@ class Host:
             if item.path.name in own
             or (stem not in ALONE and "network" in getattr(item, "fixturenames", ()))
             or (stem not in ALONE and "properties" in item.path.parts)
-            or (item.path.name == WIRING and ".__init__:" in mutant.name)
+            or (stem not in ALONE and item.path.name == WIRING and ".__init__:" in mutant.name)
         ]
 
 
