@@ -8,6 +8,8 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.build/bin:$(PATH)
 export DEBIAN_FRONTEND := noninteractive
 SETUP := scripts/setup.sh
 PYTEST ?= python -m pytest
+# Tests with machines, containers or whole networks: one at a time, they need all cores.
+ALONE := tests/agent tests/e2e tests/images tests/machine tests/scripts
 
 .PHONY: help setup demo test test-fast test-long mutate check gas odds bench fmt lock clean
 
@@ -22,7 +24,8 @@ demo: setup ## the main job, end to end, on this machine
 
 test: setup ## all gates and all tests; what CI runs
 	@$(MAKE) --no-print-directory gates
-	@$(PYTEST) $(PYTEST_ARGS)
+	@$(PYTEST) -n auto --dist loadfile $(addprefix --ignore=,tests/gates $(ALONE)) $(PYTEST_ARGS)
+	@$(PYTEST) $(ALONE) $(PYTEST_ARGS)
 
 test-fast: ## the tests that need neither chain nor Docker
 	@$(SETUP) python

@@ -91,6 +91,7 @@ class Host:
         """Baseline first, then the mutants, `jobs` at a time."""
         self.items = list(session.items)
         originals = {source: _compiled(ROOT, source) for source in CONTRACTS}
+        self.items = self._seen_by_any()
         baseline = self._in_child(lambda: self._baseline(session, originals))
         broken = baseline.get("failed", ["the baseline did not end"])
         if broken:
@@ -167,28 +168,35 @@ class Host:
             _run(session)
         return {"status": KILLED if self.failed else SURVIVED, "by": self.failed}
 
+    def _seen_by_any(self) -> list[pytest.Item]:
+        """The tests that any of the mutants needs: no others are worth a baseline."""
+        needed = {item.nodeid for mutant in self.mutants for item in self._seeing(mutant)}
+        return [item for item in self.items if item.nodeid in needed]
+
     def _order(self, mutant: Mutant) -> list[pytest.Item]:
         """The tests that can see the mutated file, the likeliest to fail first."""
+        kills = Counter(
+            result["by"] for result in self.done.values() if result.get("file") == mutant.file
+        )
+        return sorted(
+            self._seeing(mutant),
+            key=lambda item: (-kills[item.nodeid], self.seconds.get(item.nodeid, 0)),
+        )
+
+    def _seeing(self, mutant: Mutant) -> list[pytest.Item]:
         stem = Path(mutant.file).stem
         if mutant.name in self.wanted:
             names = self.wanted[mutant.name]
             return [item for item in self.items if item.nodeid.split("[")[0] in names]
         own = [f"{name}.py" for name in OWN_TESTS.get(stem, ())]
-        seen = [
+        return [
             item
             for item in self.items
             if item.path.name in own
             or (stem not in ALONE and "network" in getattr(item, "fixturenames", ()))
             or (stem not in ALONE and "properties" in item.path.parts)
-            or (item.path.name == WIRING and ".__init__:" in mutant.name)
+            or (stem not in ALONE and item.path.name == WIRING and ".__init__:" in mutant.name)
         ]
-        kills = Counter(
-            result["by"] for result in self.done.values() if result.get("file") == mutant.file
-        )
-        return sorted(
-            seen,
-            key=lambda item: (-kills[item.nodeid], self.seconds.get(item.nodeid, 0)),
-        )
 
 
 def collect(host: Host) -> int:

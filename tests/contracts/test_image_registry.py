@@ -25,15 +25,25 @@ def register():
 """
 
 
+@pytest.fixture(scope="module")
+def registry_code() -> Any:
+    return boa.loads_partial(REGISTRY)
+
+
+@pytest.fixture(scope="module")
+def images_code() -> Any:
+    return boa.load_partial(str(ROOT / "contracts" / "ImageRegistry.vy"))
+
+
 @pytest.fixture
-def registry() -> Iterator[Any]:
+def registry(registry_code: Any) -> Iterator[Any]:
     with boa.env.anchor():
-        yield boa.loads(REGISTRY)
+        yield registry_code.deploy()
 
 
 @pytest.fixture
-def images(registry: Any) -> Any:
-    return boa.load(str(ROOT / "contracts" / "ImageRegistry.vy"), registry.address, TIMELOCK)
+def images(images_code: Any, registry: Any) -> Any:
+    return images_code.deploy(registry.address, TIMELOCK)
 
 
 def now() -> int:

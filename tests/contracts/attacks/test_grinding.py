@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import rlp  # type: ignore[import-untyped]
+from web3 import Web3
+from web3.logs import DISCARD
 
 from tests.contracts.attacks.chance import (
     beta_of,
@@ -68,6 +70,13 @@ CLAIMS_END: Final = Removal(
     "TaskMarket.vy",
     'assert block.number < opens + CLAIM_WINDOW, "market: claims are closed"',
     "pass",
+)
+ALPHA_TASK: Final = Removal(
+    "alpha-names-the-task",
+    "`TaskMarket.claim` takes proofs over an alpha that names the task",
+    "TaskMarket.vy",
+    "            task.id,\n            msg.sender,",
+    "            convert(1, uint256),\n            msg.sender,",
 )
 FIXED: Final = Removal(
     "fixed-before-posting",
@@ -234,6 +243,51 @@ def test_post__many_for_nothing__refused(network: Network) -> None:
     burned = network.market.functions.burned().call()
     assert network.balance(network.market.address) < burned + 4 * escrow
     assert burned == 4 * POSTING_FEE  # none of which was paid
+
+
+def posted_together(network: Network) -> list[Task]:
+    """Tasks 1 and 2, posted in one block, so that their races share the entropy."""
+    calls = [network.post_call(bytes(Web3.keccak(text=label))) for label in ("first", "second")]
+    value = POSTING_FEE + EXECUTOR_FEE + 3 * MEMBER_FEE
+    options: Any = {"from": network.requester, "value": value, "gas": 1_000_000}
+    network.chain.rpc("evm_setAutomine", [False])
+    try:
+        sent = [call.transact(options) for call in calls]
+        network.chain.mine()
+    finally:
+        network.chain.rpc("evm_setAutomine", [True])
+    tasks = []
+    for one in sent:
+        receipt = network.chain.w3.eth.wait_for_transaction_receipt(one)
+        (posted,) = network.market.events.TaskPosted().process_receipt(receipt, DISCARD)
+        args, number = posted["args"], receipt["blockNumber"]
+        task = Task(
+            args["task"], args["commitment"], network.requester, number, EXECUTOR_FEE, MEMBER_FEE,
+            3, 0, step_at=number,
+        )  # fmt: skip
+        tasks.append(task)
+    assert [task.id for task in tasks] == [1, 2]
+    return tasks
+
+
+@attack("ecvrf: U", ALPHA_TASK)
+def test_claim__ticket_of_another_task__refused(network: Network) -> None:
+    """Of two tasks posted in one block, a node shows for the second its ticket for the first"""
+    while True:
+        snapshot = network.chain.rpc("evm_snapshot", [])
+        first, second = posted_together(network)
+        network.open_claims(second)
+        calls = {keys.address: network.claim_call(first, keys) for keys in network.nodes.values()}
+        # One without a rejected counter, so that what refuses it does not depend on chance.
+        fit = [node for node, call in calls.items() if not call.args[3]]
+        if fit:
+            break
+        assert network.chain.rpc("evm_revert", [snapshot])
+        network.chain.mine()
+    proof = calls[fit[0]].args[1:]
+    call = network.market.functions.claim(second.as_tuple(), *proof)
+    led = network.fold(second, network.send(fit[0], call))
+    assert led.beta == network.beta(first, network.nodes[fit[0]])
 
 
 @attack("reputation: node is engaged", ONE_AT_A_TIME)

@@ -8,7 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.contracts.properties.machine import Market
 
 SHORT = settings(
-    max_examples=10,
+    max_examples=20,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,

@@ -16,7 +16,7 @@ from typing import Final
 
 from web3.contract.contract import ContractFunction
 
-from tests.contracts.network import POSTING_FEE, UNBONDING, UNIT, Task
+from tests.contracts.network import POSTING_FEE, SPAN, UNBONDING, UNIT, Task
 from tests.contracts.properties import adapter
 from tests.contracts.properties.adapter import (
     ACCEPTED,
@@ -388,7 +388,7 @@ class World:
     def excuse(self, job: Job, seat: int) -> bool:
         """A silent member shows a vote: it gets some reputation back, and no money."""
         self._touch(job)
-        over = self.net.block + 1 > job.task.step_at + adapter.SPAN
+        over = self.net.block + 1 > job.task.step_at + SPAN
         allowed = job.state == SETTLED and seat in job.silent and not over
         before = self.net.reputation_of(job.task.members[seat])
         call = self.net.excuse_call(job.task, seat)
