@@ -59,7 +59,7 @@ SOFTWARE_ID: constant(Bytes[24]) = b"sealrun/software-root/v1"
 
 # The hot part of a node, one slot: status 4, root_class 4, tier 4, vrf_prefix 4, place 20, id 40,
 # fixed_at 40, exit_at 40, deposit 100 bits, from the lowest bit on. `place` is where it stands in
-# the draw, of which the tier is the one that it had when the draw could last be changed.
+# the draw; a slash while the draw stands still lowers the tier alone, until `sync`.
 struct Record:
     status: uint256
     root_class: uint256
