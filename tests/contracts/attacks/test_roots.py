@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tests.contracts.attacks.harness import Removal, attack
-from tests.contracts.attacks.test_votes import EQUIVOCATION
+from tests.contracts.attacks.test_equivocation import EQUIVOCATION
 from tests.contracts.network import NOBODY, Network, Refused, Task
 from tests.contracts.signing import AFTER, BEFORE, P256_N, Header, NodeKeys, Vote, tagged
 
