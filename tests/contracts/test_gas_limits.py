@@ -58,12 +58,12 @@ WORST_LUCK: Final = Removal(
     "worst-luck",
     "",
     "modules/class_grid.vy",
-    "            (tier << 14) | ((convert(digest, uint256) >> 128) % size), 1\n        )",
-    "            tier << 14, 1\n        )",
+    "code: uint256 = (tier << 14) | ((convert(digest, uint256) >> 128) % size)",
+    "code: uint256 = tier << 14",
     contract="NodeRegistry",
     also=(
         (
-            "code = unsafe_add((tier << 14) | ((convert(last, uint256) >> 128) % size), 1)",
+            "code = (tier << 14) | ((convert(last, uint256) >> 128) % size)",
             "code = hit",
         ),
     ),
