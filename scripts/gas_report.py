@@ -133,7 +133,7 @@ def measure(numbers: tuple[int, ...] = NODES) -> dict[str, int]:
 
 def show_profile() -> None:
     """Where the gas of each step of one task goes: per function, then the dearest lines."""
-    with running() as url:
+    with running("--steps-tracing") as url:
         chain = Chain(Web3(Web3.HTTPProvider(url)), url)
         network = MeteredNetwork.deploy(chain)
         network.populate(30)
