@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
 KEEP_UP_SECONDS = 10  # somebody who is behind for longer costs so much per block, and no more
 LISTENING = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
+# No answer, a half one, or an error: the next block is tried all the same, or time would stop.
+_NO_ANSWER = (OSError, HTTPException, ValueError, RuntimeError)
 # The first account of anvil's public mnemonic: worthless anywhere else.
 DEPLOYER = bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
 
@@ -97,7 +100,7 @@ class AnvilChain:
 
     def _tick(self) -> None:
         while not self._over.wait(self._block_seconds):
-            with contextlib.suppress(OSError, RuntimeError):  # anvil is too busy to answer
+            with contextlib.suppress(*_NO_ANSWER):  # anvil is too busy
                 end = time.monotonic() + KEEP_UP_SECONDS
                 while not self._kept_up(self.height()) and time.monotonic() < end:
                     if self._over.wait(0.05):

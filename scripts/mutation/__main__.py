@@ -20,15 +20,21 @@ from scripts.mutation import report, trial
 from scripts.mutation.sites import ROOT, Mutant, contract_files, mutants_of
 
 RESULTS = ROOT / "var" / "mutation.json"
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def main() -> int:
-    """Entry point; 1 if a survivor has no reason or the tests do not pass unmutated."""
+    """Entry point; 1 if a survivor has no reason or the tests do not pass unmutated, 130 after
+    Ctrl-C, when what was tried is kept."""
     asked = _arguments()
     everything = [one for file in contract_files(ROOT) for one in mutants_of(ROOT, file)]
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if not asked.report:
-        problem = _run(asked, everything, results)
+        try:
+            problem = _run(asked, everything, results)
+        except KeyboardInterrupt:
+            print("mutation: interrupted; to go on, start it again", file=sys.stderr)
+            return INTERRUPTED
         if problem:
             print(f"mutation: {problem}; mend them first", file=sys.stderr)
             return 1
@@ -71,7 +77,9 @@ def _run(
         if not asked.invariants:
             results[mutant.key] = result
             RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True))
+            draft = RESULTS.with_suffix(".part")  # half a file would cost hours of results
+            draft.write_text(json.dumps(results, indent=1, sort_keys=True))
+            draft.replace(RESULTS)
         killer = result["by"].split("::")[-1]
         print(
             f"{len(outcome)}/{len(chosen)} {mutant.name}: {result['status']} {killer}", flush=True
@@ -79,6 +87,8 @@ def _run(
 
     host = trial.Host(chosen, known, save, asked.jobs, wanted)
     code = trial.collect(host)
+    if host.interrupted:
+        raise KeyboardInterrupt
     if code not in (0, 5) and not host.problem:
         host.problem = f"pytest ended with {code} before the first mutant"
     alive = [name for name, result in outcome.items() if result["status"] != trial.KILLED]

@@ -9,15 +9,10 @@ of the same file, then the quick ones. What a child does stays in the child.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import resource
 import shutil
 import sys
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +20,7 @@ import pytest
 from vyper.ast import nodes as ast  # type: ignore[import-untyped]
 from vyper.ast import parse_to_ast
 
+from scripts.mutation.children import Children, Result
 from scripts.mutation.sites import ROOT, Mutant
 
 CONTRACTS: Final = (
@@ -59,12 +55,9 @@ SUITE: Final = (
 ALONE: Final = ("ImageRegistry", "P256Verifier")
 # What is told to a constructor is tried by creating all contracts anew: slow, and only there.
 WIRING: Final = "test_wiring.py"
-# CPU seconds after which a mutant counts as killed: it loops, or makes the tests hopelessly slow.
-CPU_SECONDS: Final = 600
 KILLED, SURVIVED, EQUIVALENT, UNCOMPILABLE, SLOW, BROKEN = (
     "killed", "survived", "equivalent", "uncompilable", "killed: out of time", "tool failed",
 )  # fmt: skip
-Result = dict[str, Any]
 
 
 class Host:
@@ -85,38 +78,48 @@ class Host:
         self.elsewhere = False  # whether it failed for want of a chain of its own
         self.seconds: dict[str, float] = {}
         self.problem = ""
+        self.interrupted = False
+
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Ctrl-C, which pytest tells by the same hook and exit code as its own reasons to stop."""
+        self.interrupted = excinfo.type is KeyboardInterrupt
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Baseline first, then the mutants, `jobs` at a time."""
+        with Children() as children:
+            self._try_all(session, children)
+        return True
+
+    def _try_all(self, session: pytest.Session, children: Children) -> None:
         self.items = list(session.items)
         originals = {source: _compiled(ROOT, source) for source in CONTRACTS}
         self.items = self._seen_by_any()
-        baseline = self._in_child(lambda: self._baseline(session, originals))
+        children.start(lambda _: self._baseline(session, originals))
+        baseline = children.wait().result
         broken = baseline.get("failed", ["the baseline did not end"])
         if broken:
             self.problem = f"tests fail on the unmutated contracts in process: {broken}"
-            return True
+            return
         self.seconds = baseline["seconds"]
         self.items = [item for item in self.items if item.nodeid not in baseline["elsewhere"]]
         waiting = list(reversed(self.mutants))
-        running: dict[int, tuple[Mutant, Path, float]] = {}
+        running: dict[int, Mutant] = {}
         while waiting or running:
             while waiting and len(running) < self.jobs:
                 mutant = waiting.pop()
                 order = self._order(mutant)
-                pid, answer = _fork(lambda m=mutant, o=order: self._try(session, m, o, originals))
-                running[pid] = (mutant, answer, time.monotonic())
-            pid, status = os.wait()
-            mutant, answer, began = running.pop(pid)
-            result = _read(answer)
-            if not result:
-                out_of_time = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (9, 24)
-                result = {"status": SLOW if out_of_time else BROKEN, "by": ""}
-            result["seconds"] = round(time.monotonic() - began, 1)
+                pid = children.start(
+                    lambda folder, m=mutant, o=order: self._try(folder, session, m, o, originals)
+                )
+                running[pid] = mutant
+            ended = children.wait()
+            mutant = running.pop(ended.pid)
+            result = ended.result or {"status": SLOW if ended.out_of_time else BROKEN, "by": ""}
+            result["seconds"] = round(ended.seconds, 1)
             self.done[mutant.key] = result
             self.save(mutant, result)
-        return True
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -127,11 +130,6 @@ class Host:
             self.elsewhere = "NeedsAnvil" in str(report.longrepr)
 
     # --- in a child ---------------------------------------------------------------------------
-
-    def _in_child(self, work: Callable[[], Result]) -> Result:
-        pid, answer = _fork(work)
-        os.waitpid(pid, 0)
-        return _read(answer)
 
     def _baseline(self, session: pytest.Session, originals: dict[str, Any]) -> Result:
         """All tests on the contracts as they are; those that need anvil are left out after."""
@@ -147,25 +145,26 @@ class Host:
 
     def _try(
         self,
+        folder: Path,
         session: pytest.Session,
         mutant: Mutant,
         order: list[pytest.Item],
         originals: dict[str, Any],
     ) -> Result:
-        with _overlay(mutant) as root:
-            try:
-                changed = {
-                    source: _compiled(root, source)
-                    for source in CONTRACTS
-                    if mutant.file in _closure(source)
-                }
-            except Exception as error:
-                return {"status": UNCOMPILABLE, "by": type(error).__name__}
-            if all(_code(changed[one]) == _code(originals[one]) for one in changed):
-                return {"status": EQUIVALENT, "by": ""}
-            _use(root, originals | changed)
-            session.items, self.failed = order, ""
-            _run(session)
+        root = _overlay(mutant, folder)
+        try:
+            changed = {
+                source: _compiled(root, source)
+                for source in CONTRACTS
+                if mutant.file in _closure(source)
+            }
+        except Exception as error:
+            return {"status": UNCOMPILABLE, "by": type(error).__name__}
+        if all(_code(changed[one]) == _code(originals[one]) for one in changed):
+            return {"status": EQUIVALENT, "by": ""}
+        _use(root, originals | changed)
+        session.items, self.failed = order, ""
+        _run(session)
         return {"status": KILLED if self.failed else SURVIVED, "by": self.failed}
 
     def _seen_by_any(self) -> list[pytest.Item]:
@@ -222,41 +221,14 @@ def _run(session: pytest.Session) -> None:
         pytest_runtestloop(session)
 
 
-def _fork(work: Callable[[], Result]) -> tuple[int, Path]:
-    handle, name = tempfile.mkstemp(prefix="sealrun-mutant-")
-    os.close(handle)
-    pid = os.fork()
-    if pid:
-        return pid, Path(name)
-    code = 1
-    try:
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 1)
-        os.dup2(nothing, 2)
-        Path(name).write_text(json.dumps(work()))
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def _read(answer: Path) -> Result:
-    text = answer.read_text()
-    answer.unlink()
-    return dict(json.loads(text)) if text else {}
-
-
-@contextlib.contextmanager
-def _overlay(mutant: Mutant) -> Iterator[Path]:
-    """A copy of all Vyper sources with the mutated one in its place."""
-    with tempfile.TemporaryDirectory(prefix="sealrun-mutant-") as folder:
-        root = Path(folder)
-        shutil.copytree(ROOT / "contracts", root / "contracts")
-        (root / "tests" / "contracts").mkdir(parents=True)
-        for source in (ROOT / "tests" / "contracts").glob("*.vy"):
-            shutil.copy(source, root / "tests" / "contracts")
-        (root / mutant.file).write_text(mutant.apply((ROOT / mutant.file).read_text()))
-        yield root
+def _overlay(mutant: Mutant, root: Path) -> Path:
+    """Put a copy of all Vyper sources, with the mutated one in its place, into an empty folder."""
+    shutil.copytree(ROOT / "contracts", root / "contracts")
+    (root / "tests" / "contracts").mkdir(parents=True)
+    for source in (ROOT / "tests" / "contracts").glob("*.vy"):
+        shutil.copy(source, root / "tests" / "contracts")
+    (root / mutant.file).write_text(mutant.apply((ROOT / mutant.file).read_text()))
+    return root
 
 
 def _compiled(root: Path, source: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import IncompleteRead
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,23 @@ def test_blocks__reader_stays_behind__stops_nobody_else_for_long(
     monkeypatch.setattr(module, "KEEP_UP_SECONDS", 0.1)
     with running(tmp_path, lambda _: False) as chain:
         chain.wait_for(3)
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("error", [IncompleteRead(b"{"), ValueError("no JSON"), OSError()])
+def test_blocks__question_gets_half_an_answer__the_chain_goes_on(
+    tmp_path: Path, error: Exception
+) -> None:
+    failures = [error]
+
+    def kept_up(_: int) -> bool:
+        if failures:
+            raise failures.pop()
+        return True
+
+    with running(tmp_path, kept_up) as chain:
+        chain.wait_for(2, seconds=30)
+        assert not failures
 
 
 @pytest.mark.chain

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -77,7 +78,9 @@ def _load() -> dict[str, dict[str, dict[str, float]]]:
 def _keep(key: str, number: int, result: dict[str, float]) -> None:
     results = _load()
     results.setdefault(key, {})[str(number)] = result
-    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True))
+    draft = RESULTS.with_suffix(f".{os.getpid()}")  # other runs read it, and Ctrl-C may come
+    draft.write_text(json.dumps(results, indent=1, sort_keys=True))
+    draft.replace(RESULTS)
 
 
 if __name__ == "__main__":
