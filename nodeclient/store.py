@@ -338,7 +338,8 @@ class Store:
             return self._db.execute(sql, args).fetchall()
 
 
-# A Task that is over needs none of these any more; keys, warnings and power-off still go out.
+# A Task that is over needs none of these any more; keys, warnings and power-off still go out, and a
+# judgement that has begun is ended: it may be a dissent, which must not count as silence.
 ENDS_WITH_TASK: tuple[type[Action], ...] = (
     actions.EvaluateTicket,
     actions.VetTask,
@@ -356,10 +357,8 @@ ENDS_WITH_TASK: tuple[type[Action], ...] = (
     actions.DeliverKey,
     actions.WatchMachine,
     actions.CleanMachine,
-    actions.AppraiseEvidence,
     actions.LearnBefore,
     actions.AskDuring,
-    actions.SignDissent,
     actions.ShareVote,
     actions.QueryMachine,
     actions.SealKeys,

@@ -773,6 +773,38 @@ def test_member__settled_and_never_voted__has_nothing_to_show() -> None:
     assert "SubmitExcuse" not in kinds(actions)
 
 
+@pytest.mark.parametrize("phase", [Phase.AFTER, Phase.DURING])
+def test_member__settled_while_it_judged__casts_its_vote_and_shows_it_once(phase: Phase) -> None:
+    """An Executor that keeps its results from one member must not turn dissent into silence."""
+    who, events = seated_member()
+    cast = replace(vote(Verdict.CONTRAINDICATED), phase=phase)
+    case, _ = walk(who, *events, accepted(), admitted(), settled(0b110))
+    judged = judged_late(cast)
+    assert step(case, replace(judged, vote=replace(cast, phase=Phase.BEFORE)), who)[1] == ()
+    case, actions = step(case, judged, who)
+    assert [(one.seat, one.vote) for one in actions if isinstance(one, do.SubmitExcuse)] == [
+        (0, cast)
+    ]
+    assert case.member is not None
+    assert case.member.votes == (cast,)
+    assert step(case, judged, who)[1] == ()
+    assert step(case, judged_late(replace(cast, attempt=cast.attempt + 1)), who)[1] == ()
+
+
+def judged_late(cast: Vote) -> ev.EvidenceAppraised | ev.DissentSigned:
+    if cast.phase is Phase.DURING:
+        return ev.DissentSigned(commitment=COMMITMENT, vote=cast)
+    return replace(appraised(cast.verdict), phase=cast.phase, vote=cast)
+
+
+def test_member__task_ended_otherwise_while_it_judged__shows_nothing() -> None:
+    who, events = seated_member()
+    cast = replace(vote(Verdict.CONTRAINDICATED), phase=Phase.AFTER)
+    for end in (settled(0b111), ev.TaskExpired(**at(60))):  # type: ignore[arg-type]
+        case, _ = walk(who, *events, accepted(), admitted(), end)
+        assert step(case, judged_late(cast), who)[1] == ()
+
+
 def test_receiver__run_left_no_result__is_done_and_fetches_nothing() -> None:
     case, actions = walk(owner(), consent_asked(), posted(), drawn(OTHER), settled())
     assert kinds(actions) == ["LearnOutcome"]

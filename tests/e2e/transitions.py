@@ -69,6 +69,7 @@ RACES: dict[Row, str] = {
     (executor.State.DRAWN, ev.TaskVetted): LATE,
     (executor.State.ACCEPTING, ev.TaskAccepted): LATE,
     (member.State.SEATED, ev.TaskAdmitted): "only if the TaskSpec never came",
+    (member.State.CLOSED, ev.EvidenceAppraised): "only if the ballot was full before it had judged",
     (member.State.QUESTIONING, ev.BeforeLearned): "only if the member was late for BEFORE",
     (member.State.QUESTIONING, ev.BriefReceived): "only if the member was late for BEFORE",
     (requester.State.CONSENTING, ev.TaskPosted): "only if its account posts by other means",

@@ -12,23 +12,29 @@ import pytest
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case, Role
-from nodeclient.core.types import Commitment, TaskId, TaskState
+from nodeclient.core.types import Commitment, Phase, TaskId, TaskState, Verdict
 from nodeclient.errors import ChainUnavailable
 from nodeclient.freezing import row_key
 from nodeclient.runner import RefusedByPeer, Runner
 from nodeclient.store import Store
 from tests.core.test_roles import (
+    ASKER,
     COMMITMENT,
     ME,
     OTHER,
     OWNER,
+    SPEC,
+    STATEMENT,
     accepted,
+    admitted,
     block,
     claimed,
     consent_asked,
     drawn,
     me,
     posted,
+    settled,
+    vote,
 )
 
 SECOND = Commitment(b"2" * 32)
@@ -84,6 +90,59 @@ async def test_restart__row_whose_worker_runs_already__is_not_done_twice(store: 
     await asyncio.sleep(0)
     assert len(begun) == 1
     await runner.stop()
+
+
+@pytest.mark.parametrize("kind", [do.AppraiseEvidence, do.SignDissent])
+async def test_settled_while_a_member_judges__its_vote_is_shown_all_the_same(
+    store: Store, kind: type[do.Action]
+) -> None:
+    cast = replace(vote(Verdict.CONTRAINDICATED), phase=Phase.AFTER)
+    judged, shown = asyncio.Event(), asyncio.Queue[do.SubmitExcuse]()
+
+    async def effect(action: do.Action) -> ev.OutcomeEvent | None:
+        if isinstance(action, do.SubmitExcuse):
+            shown.put_nowait(action)
+        if isinstance(action, kind):
+            await judged.wait()
+            return ev.DissentSigned(commitment=COMMITMENT, vote=cast)
+        return await nothing(action)
+
+    runner = runner_of(store, effect, Role.MEMBER)
+    members = (ME, OWNER, ASKER)
+    on_chain(runner, posted(), claimed(OTHER), drawn(OTHER, members), accepted(), admitted())
+    task = known(store).on_chain()
+    order: do.Action = do.SignDissent(
+        commitment=COMMITMENT, task=task, phase=Phase.AFTER, attempt=1, header=bytes(32)
+    )
+    if kind is do.AppraiseEvidence:
+        order = do.AppraiseEvidence(
+            commitment=COMMITMENT,
+            task=task,
+            spec=SPEC,
+            members=members,
+            phase=Phase.AFTER,
+            statement=STATEMENT,
+            evidence=b"e",
+            nonces=(),
+            own_nonce=b"n",
+            asked=(),
+            answers=(),
+            before=b"",
+            findings=(),
+        )
+    store.apply(None, [order])
+    runner.resume()
+    await asyncio.sleep(0)
+    on_chain(runner, settled(0b110))
+    judged.set()
+    assert (await asyncio.wait_for(shown.get(), 30)).vote == cast
+    await runner.stop()
+
+
+def known(store: Store) -> Case:
+    case = store.case(COMMITMENT)
+    assert case is not None
+    return case
 
 
 async def test_done_order__keeps_its_key_and_not_its_body(store: Store) -> None:

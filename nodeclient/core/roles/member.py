@@ -52,7 +52,8 @@ READY = (State.BRIEFED, State.QUESTIONING)
 @dataclass(frozen=True, slots=True)
 class Member:
     """Data of the role. ``before`` is what later phases need of the BEFORE Evidence whose root is
-    ``before_root``; ``appraising`` the (phase, attempt) that is being judged just now.
+    ``before_root``; ``appraising`` the (phase, attempt) that is being judged just now; ``unheard``:
+    the settlement counted this member as silent, and it has shown no vote.
     """
 
     state: State = State.SEATED
@@ -70,6 +71,7 @@ class Member:
     refused: bool = False
     expiring: bool = False
     expire_tried_at: int = 0
+    unheard: bool = False
 
     def nonce_of(self, phase: Phase, attempt: int) -> bytes:
         """The nonce given for a (phase, attempt); empty when none was."""
@@ -341,16 +343,34 @@ def on_over(role: Member, event: ev.TaskEvent, case: Case, me: Me) -> Step:
 def on_settled(role: Member, event: ev.TaskSettled, case: Case, me: Me) -> Step:
     """A dissent, or a vote that the Executor left out, is no silence: show it while it counts."""
     closed = replace(role, state=State.CLOSED)
+    if me.address not in case.members or event.voters >> case.members.index(me.address) & 1:
+        return closed, ()
     cast = [vote for vote in role.votes if vote.phase is not Phase.BEFORE]
-    if not cast or me.address not in case.members:
-        return closed, ()
-    seat = case.members.index(me.address)
-    if event.voters >> seat & 1:
-        return closed, ()
+    unheard = replace(closed, unheard=True)
+    return show(unheard, cast[-1], case, me) if cast else (unheard, ())
+
+
+def show(role: Member, vote: Vote, case: Case, me: Me) -> Step:
+    """The order to bring this member's vote on chain."""
     order = do.SubmitExcuse(
-        commitment=case.commitment, members=case.members, seat=seat, vote=cast[-1]
+        commitment=case.commitment,
+        members=case.members,
+        seat=case.members.index(me.address),
+        vote=vote,
     )
-    return closed, (order,)
+    return replace(role, unheard=False), (order,)
+
+
+def on_late_vote(
+    role: Member, event: ev.EvidenceAppraised | ev.DissentSigned, case: Case, me: Me
+) -> Step:
+    """The Executor's ballot was full before this member had judged, say because it kept its results
+    back from it: the vote is cast all the same, and shown."""
+    vote = event.vote
+    late = role.unheard and vote.phase is not Phase.BEFORE
+    if not late or role.vote_of(vote.phase, vote.attempt) is not None:
+        return role, ()
+    return show(replace(role, votes=(*role.votes, vote)), vote, case, me)
 
 
 def on_late_question(role: Member, event: ev.PeerEvent, case: Case, me: Me) -> Step:
@@ -379,6 +399,8 @@ TABLE = build_table(
         (State.CLOSED, ev.AppraisalAsked): on_late_appraisal,
         (State.CLOSED, ev.VoteReceived): on_late_question,
         (State.CLOSED, ev.BriefReceived): on_brief_again,
+        (State.CLOSED, ev.EvidenceAppraised): on_late_vote,
+        (State.CLOSED, ev.DissentSigned): on_late_vote,
     },
     everywhere={
         ev.CommitteeDrawn: (State, on_drawn_again),
@@ -401,12 +423,10 @@ TABLE = build_table(
         ev.TransactionMined: tuple(State),
         ev.TransactionRejected: (State.CLOSED,),
         ev.ActionDone: tuple(State),
-        # An answer or an appraisal may come in after the Task has ended.
-        ev.EvidenceAppraised: (State.CLOSED,),
+        # An answer may come in after the Task has ended.
         ev.BeforeLearned: (State.CLOSED,),
         ev.QuestionDrawn: (State.CLOSED,),
         ev.QuestionAnswered: (State.CLOSED,),
-        ev.DissentSigned: (State.CLOSED,),
         # What a reorganised chain tells again.
         ev.TaskAdmitted: (State.QUESTIONING, State.CLOSED),
         ev.TaskSettled: (State.CLOSED,),
