@@ -10,7 +10,7 @@ from ape.cli import ConnectedProviderCommand, account_option
 
 from agent.formats.cbor import FormatError
 from agent.formats.hashes import keccak256
-from agent.formats.taskspec import MAX_TASKSPEC, TaskSpec
+from agent.formats.taskspec import MAX_NUMBER, MAX_TASKSPEC, TaskSpec
 from nodeclient.chain import market
 from nodeclient.chain.decode import Decoder
 from nodeclient.chain.deployment import Deployment
@@ -41,7 +41,9 @@ from scripts._signer import node_option, signer_for
 @account_option()
 @node_option
 @click.option("--spec-hash", "given", type=HexBytes(32), help="keccak256 of the TaskSpec.")
-@click.option("--number", type=click.IntRange(0), help="The one in the TaskSpec of --spec-hash.")
+@click.option(
+    "--number", type=click.IntRange(0, MAX_NUMBER), help="The one in the TaskSpec of --spec-hash."
+)
 @click.option(
     "--spec",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from scripts.embedded.node import free_port
 from tests.contracts.anvil import _address_of, find_anvil
 
 # The first accounts of anvil's public mnemonic "test test … junk": worthless outside of tests.
@@ -29,7 +30,8 @@ class AnvilNode:
     def __init__(self, folder: Path, *options: str) -> None:
         self._state = folder / "anvil-state.json"
         self._options = options
-        self._port = "0"
+        # Not the kernel's choice: while it restarts, tests in other processes connect and listen.
+        self._port = str(free_port())
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
         self.height_when_stopped = 0
@@ -44,9 +46,7 @@ class AnvilNode:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        address = _address_of(self._process)
-        self._port = address.rpartition(":")[2]
-        self.url = f"http://{address}"
+        self.url = f"http://{_address_of(self._process)}"
 
     def stop(self) -> None:
         """SIGTERM: the state is written in full."""
