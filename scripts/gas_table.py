@@ -67,7 +67,11 @@ GOALS: Final = (
     ),
 )
 # Where a goal does not hold yet: what must not be exceeded any more.
-CEILINGS: Final[Mapping[str, int]] = {}
+CEILINGS: Final[Mapping[str, int]] = {
+    "deposit.change.n10000": 58_600,
+    "task.k3.total": 400_000,
+    "task.k7.total": 492_000,
+}
 
 
 def limit_of(goal: Goal) -> int:
