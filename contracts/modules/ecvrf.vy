@@ -29,6 +29,10 @@
           a given 160-bit address with Keccak: each try has its own c, since c hashes the points,
           so tries cannot be pooled into a birthday search. 2^160 is beyond the 2^128 that the
           RFC's own 128-bit challenge leaves.
+        - U on the curve. c hashes of U its x and one bit of its y. Were the rest of y free, one
+          table of 2^80 hashes of one x would serve every c: a birthday search after all, of 2^81
+          work for any Gamma. The curve leaves one y for that bit. For the points of the line the
+          y follow from x(V), which c hashes, and from cG or sH, which c changes: no table.
         - ecrecover also does the decompression: for an x that is on no curve point, for x = 0
           and for a zero scalar it returns the zero address, which no supplied point hashes to
           (again 160 bits). So Y, G and H are on the curve, and no y of theirs is needed:
@@ -167,19 +171,25 @@ def verify(
         >> 128
     )
 
-    # -U = c*Y - s*B; prefix + 25 is the v of Y
+    # -U = c*Y - s*B, and on the curve; prefix + 25 is the v of Y
     assert (
-        convert(
-            ecrecover(
-                convert(uint256_mulmod(proof.s, public_x, N), bytes32),
-                unsafe_add(public_prefix, 25),
-                public_x,
-                uint256_mulmod(c, public_x, N),
-            ),
-            uint256,
+        (
+            convert(
+                ecrecover(
+                    convert(uint256_mulmod(proof.s, public_x, N), bytes32),
+                    unsafe_add(public_prefix, 25),
+                    public_x,
+                    uint256_mulmod(c, public_x, N),
+                ),
+                uint256,
+            )
+            ^ convert(keccak256(abi_encode(proof.u_x, proof.u_y)), uint256)
         )
-        ^ convert(keccak256(abi_encode(proof.u_x, proof.u_y)), uint256)
-    ) << 96 == 0, "ecvrf: U"
+        << 96
+    ) | (
+        unsafe_sub(uint256_mulmod(proof.u_y, proof.u_y, P), 7)
+        ^ uint256_mulmod(uint256_mulmod(proof.u_x, proof.u_x, P), proof.u_x, P)
+    ) == 0, "ecvrf: U"
     # s*H, whose y is that of -s*H negated; the suite's H always has an even y
     assert (
         convert(

@@ -47,8 +47,8 @@ C_GAMMA: Final = removal(
 U_POINT: Final = removal(
     "ecvrf-u",
     "U by ecrecover from the registered key",
-    '<< 96 == 0, "ecvrf: U"',
-    '<< 256 == 0, "ecvrf: U"',
+    "<< 96\n    ) | (",
+    "<< 256\n    ) | (",
 )
 S_H: Final = removal(
     "ecvrf-s-h",
