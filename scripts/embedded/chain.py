@@ -14,9 +14,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 ROOT = Path(__file__).resolve().parents[2]
+# Of so many blocks anvil keeps the state, in memory; else it leaves gigabytes in the home folder.
+KEPT_STATES: Final = "256"
 START_SECONDS = 60
 KEEP_UP_SECONDS = 10  # somebody who is behind for longer costs so much per block, and no more
 LISTENING = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
@@ -64,6 +66,7 @@ class AnvilChain:
             [
                 *(find_anvil(), "--hardfork", "osaka", "--host", "127.0.0.1", "--port", "0"),
                 *("--state", str(self._state), "--state-interval", "5", "--no-mining"),
+                *("--prune-history", KEPT_STATES),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.embedded.node import free_port
-from tests.contracts.anvil import _address_of, find_anvil
+from tests.contracts.anvil import PRUNED, _address_of, find_anvil
 
 # The first accounts of anvil's public mnemonic "test test … junk": worthless outside of tests.
 KEYS = tuple(
@@ -40,7 +40,7 @@ class AnvilNode:
         """Start, from the state file if there is one."""
         options = ["--state", str(self._state), "--state-interval", "1", *self._options]
         self._process = subprocess.Popen(
-            [find_anvil(), "--hardfork", "osaka", "--port", self._port, *options],
+            [find_anvil(), *PRUNED, "--hardfork", "osaka", "--port", self._port, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

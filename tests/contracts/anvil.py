@@ -31,6 +31,8 @@ from web3.utils.address import get_create_address
 ROOT: Final = Path(__file__).resolve().parents[2]
 _NPM: Final = "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
 _LISTENING: Final = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
+# Else anvil writes the state of every block into the home folder, and leaves it there.
+PRUNED: Final = ("--prune-history", "256")
 # Intrinsic gas of a transaction without its calldata.
 TRANSACTION_GAS: Final = 21_000
 _START_SECONDS: Final = 120  # 0.1 s when idle; generous for a busy machine
@@ -53,6 +55,7 @@ def running(*options: str, hardfork: str = "osaka") -> Iterator[str]:
     process = subprocess.Popen(
         [
             find_anvil(),
+            *PRUNED,
             f"--hardfork={hardfork}",
             "--host=127.0.0.1",
             "--port=0",

@@ -100,6 +100,7 @@ def effects(services: Services, honest: Mapping[type, Effect]) -> dict[Key, Effe
         (do.TakeEvidence, Rogue.OLD_NONCE): old_nonce,
         (do.SubmitDraw, Rogue.HALT_LEADING): halt,
         (do.SubmitDraw, Rogue.HALT_DRAWN): draw_and_halt,
+        (do.SubmitAccept, Rogue.HALT_DRAWN): halt,  # ordered while the draw awaits its receipt
         (do.BootMachine, Rogue.HALT_ACCEPTED): halt,
         (do.WatchMachine, Rogue.HALT_ADMITTED): halt,
     }
