@@ -80,9 +80,13 @@ def effects(services: Services, honest: Mapping[type, Effect]) -> dict[Key, Effe
         said = await honest[do.TakeEvidence](replace(action, nonces=old), emit)
         return signed_for(services, action, said)
 
+    halted: set[bytes] = set()  # a task hangs once: woken, the node goes on
+
     async def halt(action: do.Action, emit: Emit) -> ev.OutcomeEvent | None:
         """Silent from here on, as a process that hangs: connections stay open, nobody answers."""
-        if Role.EXECUTOR in services.me.roles:  # the requester may draw, too
+        # the requester may draw, too
+        if Role.EXECUTOR in services.me.roles and action.commitment not in halted:
+            halted.add(action.commitment)
             os.kill(os.getpid(), signal.SIGSTOP)
             await asyncio.sleep(0)
         return await honest[type(action)](action, emit)
