@@ -23,12 +23,12 @@ class Tools:
             subprocess.run(["dpkg-deb", "--extract", str(package), str(folder)], check=True)
 
     def run(
-        self, program: str, arguments: Sequence[str], source: BinaryIO | None = None
+        self, program: str, arguments: Sequence[str], source: BinaryIO | None = None, name: str = ""
     ) -> bytes:
         """Run `program` (its path in the packages); its output. Raises ImageError."""
         paths = ":".join(str(self._folder / each) for each in _LIBRARIES)
         command = [str(self._folder / _LOADER), "--library-path", paths]
-        command += ["--argv0", program.rpartition("/")[2]]
+        command += ["--argv0", name or program.rpartition("/")[2]]
         done = subprocess.run(
             [*command, str(self._folder / program), *arguments],
             stdin=source or subprocess.DEVNULL,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent.formats.hashes import sha256
 from nodeclient.images.boot.pe import Pe, align
 from nodeclient.images.errors import ImageError
 
+_MEASURED = (".linux", ".osrel", ".cmdline", ".initrd")
 _PAGE = 4096  # a section begins a page of its own, as in every UKI that ukify makes
 _READ_DATA = 0x4000_0040  # IMAGE_SCN_MEM_READ | IMAGE_SCN_CNT_INITIALIZED_DATA
 _HEADER = 40  # bytes of a section header
@@ -37,3 +39,16 @@ def build_uki(stub: bytes, sections: Sequence[tuple[str, bytes]]) -> bytes:
         address = align(address + len(content), _PAGE)
     pe.set_sections(image, len(pe.sections) + len(sections), address)
     return bytes(image)
+
+
+def measured_sections(sections: Sequence[tuple[str, bytes]]) -> tuple[bytes, ...]:
+    """Digests (32 bytes each) of what systemd-stub measures in PCR 11, in its order.
+
+    Of each section its name with the NUL, then its content (systemd 252, stub.c and
+    fundamental/tpm-pcr.c: the order of `unified_sections`).
+    """
+    content = dict(sections)
+    measured = [name for name in _MEASURED if name in content]
+    return tuple(
+        sha256(part) for name in measured for part in (name.encode() + b"\0", content[name])
+    )
