@@ -47,7 +47,9 @@ from nodeclient.duties import (
     requester,
     transactions,
 )
+from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.services import Services, Settings
+from nodeclient.duties.vouching import ENDORSEMENT, Voucher
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
 from nodeclient.inbox import Inbox, owners_and_requester
@@ -191,6 +193,7 @@ def build_services(
         lambda: {peer: directory.contact(peer).hpke for peer in directory.peers()},
         lambda: runner_box[0].head,
     )
+    desk = MachineDesk(local, folder.root)
     services = Services(
         me=me,
         settings=Settings(
@@ -208,12 +211,18 @@ def build_services(
         sender=Sender(rpc, deployed, store, keys.account),
         peers=peers,
         directory=directory,
-        machine=MachineDesk(local, folder.root),
+        machine=desk,
         store=store,
         blocks=folder.store,
         vault=folder.vault,
         policies=policies,
         reference=reference,
+        endorser=Endorser(
+            lambda peer, method, message: services.ask(peer, method, message),
+            store,
+            config.path(config.machine.ek_roots),
+        ),
+        voucher=Voucher(config.folder / ENDORSEMENT, desk),
         head=lambda: runner_box[0].head,
         note=lambda commitment, what, private="": note(store, commitment, what, private),
         answer=lambda request, body: runner_box[0].answer(request, body),
