@@ -49,12 +49,13 @@ from nodeclient.duties import (
 )
 from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.services import Services, Settings
-from nodeclient.duties.vouching import ENDORSEMENT, Voucher
+from nodeclient.duties.vouching import Voucher
+from nodeclient.enrolment import ENDORSEMENT
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
 from nodeclient.inbox import Inbox, owners_and_requester
+from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
-from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.directory import Directory
 from nodeclient.p2p.errors import PeerError
@@ -180,12 +181,7 @@ def build_services(
                 found.update(owners_and_requester(TaskSpec.decode(case.executor.spec)))
         return tuple(sorted(found))
 
-    local = LocalMachine(
-        LocalSettings(folder=config.folder / "machine"),
-        get_block,
-        put_block,
-        find_image,
-    )
+    desk = MachineDesk(choose_machine(config, get_block, put_block, find_image), folder.root)
     policies = Policies(
         config.folder,
         me.address,
@@ -193,7 +189,6 @@ def build_services(
         lambda: {peer: directory.contact(peer).hpke for peer in directory.peers()},
         lambda: runner_box[0].head,
     )
-    desk = MachineDesk(local, folder.root)
     services = Services(
         me=me,
         settings=Settings(

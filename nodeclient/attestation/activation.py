@@ -4,10 +4,10 @@ Two facts are needed before a quote says anything about a TPM. The certificate c
 endorsement key (EK) ends at a maker whom the asker believes, so the EK lives in a real TPM. And that
 TPM opened a secret sealed to the EK *and* to the name of the attestation key (AK), which it does
 only for a key that it holds itself (TPM 2.0 Library, Part 1, §24). A key of another TPM, or one in
-software, has a good signature and fails here.
+software, signs just as well and fails here.
 
-The Pi that carries question and answer learns the secret's answer, never the secret before the TPM
-opened it, and can at most keep quiet.
+Whoever carries question and answer learns nothing before the TPM has spoken, and can at most keep
+quiet.
 """
 
 from __future__ import annotations
@@ -18,23 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.formats.endorsement import CREDENTIAL, Challenge, Endorsement
-from agent.formats.hashes import sha256
 from nodeclient.core.tpm.credential import make_credential
-from nodeclient.core.tpm.endorsement import endorsement_fault
+from nodeclient.core.tpm.endorsement import EndorsementError, check_endorsement
+from nodeclient.core.tpm.public import AttestationKey, EkKey, parse_attestation_key
 
-NO_KEY = bytes(32)  # what the registry holds of a Node whose Machine has no TPM
-
-
-def fault_of(endorsement: Endorsement, attestation_key: bytes, makers: Sequence[bytes]) -> str:
-    """Why this endorsement cannot stand for the registered key; empty: it can, once activated.
-
-    ``attestation_key``: digest in the registry. ``makers``: DER of the believed root certificates.
-    """
-    if attestation_key == NO_KEY:
-        return "the registry holds no attestation key of this node"
-    if sha256(endorsement.ak) != attestation_key:
-        return "the attestation key is not the one in the registry"
-    return endorsement_fault(endorsement, makers)
+_ENTROPY = 48  # bytes, as `make_credential` takes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +37,22 @@ class Activation:
         return hmac.compare_digest(self.answer, said)
 
 
-def new_activation(endorsement: Endorsement) -> Activation:
-    """A fresh secret for the TPM of ``endorsement``. Raises TpmError for keys out of shape."""
+def check(
+    endorsement: Endorsement, attestation_key: bytes, makers: Sequence[bytes]
+) -> tuple[EkKey, AttestationKey]:
+    """The two keys of an endorsement that can stand for a registered key, once it is activated.
+
+    ``attestation_key``: digest in the registry. ``makers``: DER of the believed root certificates.
+    Raises TpmError: another key, an unknown maker, keys or certificates out of shape.
+    """
+    key = parse_attestation_key(endorsement.ak)
+    if key.digest != attestation_key:
+        raise EndorsementError("endorsement: the attestation key is not the registered one")
+    return check_endorsement(endorsement.certificates, endorsement.ek, makers), key
+
+
+def new_activation(ek: EkKey, key: AttestationKey) -> Activation:
+    """A fresh secret that only the TPM of ``ek`` can open, and only if ``key`` lives there."""
     secret = secrets.token_bytes(CREDENTIAL)
-    return Activation(make_credential(endorsement, secret), secret)
+    entropy = secrets.token_bytes(_ENTROPY)
+    return Activation(make_credential(ek, key.name, secret, entropy), secret)

@@ -36,10 +36,11 @@ def load_makers(folder: Path) -> tuple[bytes, ...]:
     files = [path for path in names if not path.name.startswith(".")]
     if len(files) > MAX_FILES:
         raise MakersUnreadable(f"{folder} holds more than {MAX_FILES} files", "take some out")
-    return tuple(der for path in files for der in _certificates(path))
+    return tuple(der for path in files for der in load_certificates(path))
 
 
-def _certificates(path: Path) -> list[bytes]:
+def load_certificates(path: Path) -> tuple[bytes, ...]:
+    """DER of the certificates in one file, in its order. Raises MakersUnreadable."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE + 1)
@@ -54,6 +55,6 @@ def _certificates(path: Path) -> list[bytes]:
             found = [x509.load_der_x509_certificate(content)]
     except ValueError as error:
         raise MakersUnreadable(
-            f"{path} is no certificate", "put only root certificates of TPM makers there"
+            f"{path} holds no certificate", "write DER or PEM, and nothing else"
         ) from error
-    return [certificate.public_bytes(Encoding.DER) for certificate in found]
+    return tuple(certificate.public_bytes(Encoding.DER) for certificate in found)

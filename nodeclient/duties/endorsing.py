@@ -19,7 +19,7 @@ from pathlib import Path
 from agent.formats.cbor import FormatError
 from agent.formats.endorsement import Endorsement
 from agent.formats.evidence import Evidence
-from nodeclient.attestation.activation import NO_KEY, fault_of, new_activation
+from nodeclient.attestation.activation import check, new_activation
 from nodeclient.attestation.makers import MakersUnreadable, load_makers
 from nodeclient.core import claims
 from nodeclient.core.evidence_policy import Endorsements
@@ -27,6 +27,7 @@ from nodeclient.core.policy import TPM_QUOTED
 from nodeclient.core.types import Address, NodeRecord
 from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import ActivationRequest, EndorsementRequest
+from nodeclient.registration import NO_MACHINE_KEY
 from nodeclient.store import Store
 
 PROOF_SECONDS = 30 * 86_400  # what leaves a TPM's maker's hands stays in it; this bounds a mistake
@@ -58,7 +59,7 @@ class Endorser:
 
     async def _fault(self, commitment: bytes, record: NodeRecord, patience: float) -> str:
         """Why the key is not believed; empty: it is."""
-        if record.attestation_key == NO_KEY:
+        if record.attestation_key == NO_MACHINE_KEY:
             return "the registry holds no attestation key of this node"
         clock = asyncio.get_running_loop()
         end = clock.time() + patience
@@ -66,13 +67,14 @@ class Endorser:
             try:
                 makers = await asyncio.to_thread(load_makers, self._makers)
                 known = self._known(record)
-                if known is not None:
-                    return fault_of(known, record.attestation_key, makers)
-                return await self._prove(commitment, record, makers)
+                if known is None:
+                    return await self._prove(commitment, record, makers)
+                check(known, record.attestation_key, makers)
+                return ""
             except MakersUnreadable as error:
                 return error.message
             except FormatError as error:
-                return f"malformed: {error}"
+                return str(error).removeprefix("endorsement: ")
             except PeerError as error:
                 if clock.time() >= end:
                     return f"the machine does not prove its TPM: {error.message}"
@@ -90,10 +92,7 @@ class Endorser:
         endorsement = Endorsement.decode(
             await self._ask(record.address, "endorsement", EndorsementRequest(commitment))
         )
-        fault = fault_of(endorsement, record.attestation_key, makers)
-        if fault:
-            return fault
-        activation = new_activation(endorsement)
+        activation = new_activation(*check(endorsement, record.attestation_key, makers))
         challenge = activation.challenge
         request = ActivationRequest(commitment, challenge.blob, challenge.secret)
         if not activation.is_answered_by(await self._ask(record.address, "activate", request)):

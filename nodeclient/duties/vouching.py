@@ -15,7 +15,6 @@ from nodeclient.machine.desk import MachineDesk
 from nodeclient.p2p.errors import PeerRefused
 from nodeclient.p2p.messages import ActivationRequest
 
-ENDORSEMENT = "endorsement.cbor"  # in the Node's folder, written by `sealrun node enrol`
 TPM_REFUSED = "tpm"  # the Agent's code: its TPM did not do what was asked
 
 
