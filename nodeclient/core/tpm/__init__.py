@@ -1,0 +1,1 @@
+"""What a Machine's TPM, its firmware and its kernel say of themselves: parsed, bounded, replayed."""
