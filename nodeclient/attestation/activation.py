@@ -1,10 +1,10 @@
 """Credential activation, the asker's side: does an attestation key live in the TPM of an EK?
 
 Two facts are needed before a quote says anything about a TPM. The certificate chain of the
-endorsement key (EK) ends at a maker whom the asker believes, so the EK lives in a real TPM. And that
-TPM opened a secret sealed to the EK *and* to the name of the attestation key (AK), which it does
-only for a key that it holds itself (TPM 2.0 Library, Part 1, §24). A key of another TPM, or one in
-software, signs just as well and fails here.
+endorsement key (EK) ends at a maker whom the asker believes, so the EK lives in a real TPM. And
+that TPM opened a secret sealed to the EK *and* to the name of the attestation key (AK), which it
+does only for a key that it holds itself (TPM 2.0 Library, Part 1, §24). A key of another TPM, or
+one in software, signs just as well and fails here.
 
 Whoever carries question and answer learns nothing before the TPM has spoken, and can at most keep
 quiet.
