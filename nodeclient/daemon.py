@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import serialization
 
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import TaskSpec
+from nodeclient.bootimages import BootImages
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
@@ -56,6 +57,7 @@ from nodeclient.folder import NodeFolder, open_folder
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
+from nodeclient.machine.supply import Supply
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.directory import Directory
 from nodeclient.p2p.errors import PeerError
@@ -158,7 +160,8 @@ def build_services(
     """The adapters of the embedded profile. ``runner_box`` holds the runner once it exists."""
     keys = folder.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
-    reference = Reference(chain, config.path(config.machine.images))
+    boot_images = BootImages(config.path(config.machine.boot_images), load_boot_files)
+    reference = Reference(chain, config.path(config.machine.images), boot_images)
 
     async def get_block(cid: str) -> bytes:
         try:
@@ -181,7 +184,8 @@ def build_services(
                 found.update(owners_and_requester(TaskSpec.decode(case.executor.spec)))
         return tuple(sorted(found))
 
-    desk = MachineDesk(choose_machine(config, get_block, put_block, find_image), folder.root)
+    supply = Supply(get_block, put_block, find_image)
+    desk = MachineDesk(choose_machine(config, supply, chain.is_approved), folder.root)
     policies = Policies(
         config.folder,
         me.address,

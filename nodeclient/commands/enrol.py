@@ -74,13 +74,15 @@ async def _enrol(
 ) -> Endorsement:
     """Prove the Machine's key and write both files; the registration only while it can be sent."""
     from nodeclient.machine.choose import choose_machine
+    from nodeclient.machine.supply import Supply
 
     config, keys = opened.config, opened.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
     rpc = Rpc(config.chain.rpc)
     try:
         await deployments.check_chain(deployed, rpc)
-        registered = _live(await Reader(rpc, deployed).node(Address(keys.address)))
+        reader = Reader(rpc, deployed)
+        registered = _live(await reader.node(Address(keys.address)))
         if registered is not None and registered.attestation_key == NO_MACHINE_KEY:
             raise AlreadyRegistered
         store = Store(config.folder / "node.db", opened.load_store_key())
@@ -88,7 +90,8 @@ async def _enrol(
             boot_count = store.next_boot()
         finally:
             store.close()
-        machine = choose_machine(config, _refuse, _refuse, _no_image)
+        supply = Supply(_refuse, _refuse, _no_image)
+        machine = choose_machine(config, supply, reader.is_approved)
         endorsement = await enrol_machine(machine, boot_count, issuers, makers)
     finally:
         await rpc.close()

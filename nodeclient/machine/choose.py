@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from nodeclient.config import Config
-from nodeclient.machine.local import ImageFinder, LocalMachine, LocalSettings
-from nodeclient.ports import BlockGetter, BlockPutter, Machine
+from nodeclient.machine.local import LocalMachine, LocalSettings
+from nodeclient.machine.supply import Supply
+from nodeclient.ports import Machine
 
 
 def choose_machine(
-    config: Config, get_block: BlockGetter, put_block: BlockPutter, find_image: ImageFinder
+    config: Config,
+    supply: Supply,
+    is_approved: Callable[[bytes], Awaitable[bool]],  # noqa: ARG001 (of a boot image)
 ) -> Machine:
     """The adapter of `[machine] kind`. Nothing is started yet."""
-    settings = LocalSettings(folder=config.folder / "machine")
-    return LocalMachine(settings, get_block, put_block, find_image)
+    return LocalMachine(LocalSettings(folder=config.folder / "machine"), supply)

@@ -37,9 +37,13 @@ def make_credential(ek: EkKey, name: bytes, secret: bytes, entropy: bytes) -> tu
     as_bytes(name, 34, "name of the attestation key")
     as_bytes(secret, 32, "secret")
     as_bytes(entropy, _ENTROPY, "entropy")
-    seed, shared = _share_ecc(ek, entropy) if not isinstance(ek, rsa.RSAPublicKey) else (
-        entropy[:_SEED],
-        _encrypt_rsa(ek, entropy[:_SEED]),
+    seed, shared = (
+        _share_ecc(ek, entropy)
+        if not isinstance(ek, rsa.RSAPublicKey)
+        else (
+            entropy[:_SEED],
+            _encrypt_rsa(ek, entropy[:_SEED]),
+        )
     )
     encryptor = Cipher(
         algorithms.AES128(_kdfa(seed, b"STORAGE", name, _SYMMETRIC)), CFB(bytes(16))
