@@ -1,1 +1,1 @@
-"""What a Machine's TPM, its firmware and its kernel say of themselves: parsed, bounded, replayed."""
+"""What a Machine's TPM, firmware and kernel say of themselves: bounded, parsed, replayed."""

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 
+from agent.formats.endorsement import Challenge
 from agent.formats.p256 import ORDER, public_bytes
 from agent.formats.shape import as_bytes
 from nodeclient.core.tpm.public import EkKey
@@ -27,31 +28,26 @@ _ENTROPY = 48  # bytes: reduced to a scalar of P-256 without a bias that anybody
 _SEED, _SYMMETRIC, _MAC = 32, 16, 32
 
 
-def make_credential(ek: EkKey, name: bytes, secret: bytes, entropy: bytes) -> tuple[bytes, bytes]:
-    """(TPM2B_ID_OBJECT, TPM2B_ENCRYPTED_SECRET), with their sizes, as TPM2_ActivateCredential
-    takes them.
+def make_credential(ek: EkKey, name: bytes, secret: bytes, entropy: bytes) -> Challenge:
+    """What TPM2_ActivateCredential takes, to give ``secret`` back.
 
-    ``name`` of the AK (34 bytes), ``secret`` (32 bytes) to be returned, ``entropy`` 48 fresh random
-    bytes, never used twice. Raises FormatError for other lengths.
+    ``name`` of the AK (34 bytes), ``secret`` (32 bytes), ``entropy`` 48 fresh random bytes, never
+    used twice. Raises FormatError for other lengths.
     """
     as_bytes(name, 34, "name of the attestation key")
     as_bytes(secret, 32, "secret")
     as_bytes(entropy, _ENTROPY, "entropy")
-    seed, shared = (
-        _share_ecc(ek, entropy)
-        if not isinstance(ek, rsa.RSAPublicKey)
-        else (
-            entropy[:_SEED],
-            _encrypt_rsa(ek, entropy[:_SEED]),
-        )
-    )
-    encryptor = Cipher(
-        algorithms.AES128(_kdfa(seed, b"STORAGE", name, _SYMMETRIC)), CFB(bytes(16))
-    ).encryptor()
+    if isinstance(ek, rsa.RSAPublicKey):
+        seed = entropy[:_SEED]
+        shared = _encrypt_rsa(ek, seed)
+    else:
+        seed, shared = _share_ecc(ek, entropy)
+    cipher = Cipher(algorithms.AES128(_kdfa(seed, b"STORAGE", name, _SYMMETRIC)), CFB(bytes(16)))
+    encryptor = cipher.encryptor()
     identity = encryptor.update(_sized(secret)) + encryptor.finalize()
     mac = hmac.HMAC(_kdfa(seed, b"INTEGRITY", b"", _MAC), hashes.SHA256())
     mac.update(identity + name)
-    return _sized(_sized(mac.finalize()) + identity), _sized(shared)
+    return Challenge(_sized(_sized(mac.finalize()) + identity), _sized(shared))
 
 
 def _encrypt_rsa(ek: rsa.RSAPublicKey, seed: bytes) -> bytes:

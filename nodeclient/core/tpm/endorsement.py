@@ -8,21 +8,22 @@ from its list of roots. Without roots nobody is trusted.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from agent.formats.endorsement import MAX_CERTIFICATE, MAX_CERTIFICATES
 from nodeclient.core.tpm.public import EkKey, parse_endorsement_key
 from nodeclient.core.tpm.reader import TpmError
 
-MAX_CHAIN = 4  # EK certificate and intermediates; makers use one or two
-MAX_CERTIFICATE = 8192  # bytes of DER
 MAX_ROOTS = 256
 _EK_USAGE = x509.ObjectIdentifier("2.23.133.8.1")  # tcg-kp-EKCertificate
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _LEAST_RSA = 2048  # bits
+E = TypeVar("E", bound=x509.ExtensionType)
 
 
 class EndorsementError(TpmError):
@@ -37,15 +38,17 @@ def check_endorsement(chain: Sequence[bytes], public: bytes, roots: Collection[b
     EndorsementError, or TpmError for a public area out of shape.
     """
     key = parse_endorsement_key(public)
-    if not 1 <= len(chain) <= MAX_CHAIN:
-        raise EndorsementError(f"endorsement: 1 to {MAX_CHAIN} certificates, not {len(chain)}")
+    if not 1 <= len(chain) <= MAX_CERTIFICATES:
+        raise EndorsementError(
+            f"endorsement: 1 to {MAX_CERTIFICATES} certificates, not {len(chain)}"
+        )
     if len(roots) > MAX_ROOTS:
         raise EndorsementError(f"endorsement: {len(roots)} roots exceed {MAX_ROOTS}; trust fewer")
     certificates = [_load(der) for der in chain]
     trusted = {der: _load(der) for der in roots}
     _check_leaf(certificates[0], key)
     for depth, (der, certificate) in enumerate(zip(chain, certificates, strict=True)):
-        if depth and der in trusted:
+        if der in trusted:  # also the EK's own: no trust is more explicit
             return key
         if any(_issued(certificate, root, depth) for root in trusted.values()):
             return key
@@ -83,7 +86,7 @@ def _check_leaf(certificate: x509.Certificate, key: EkKey) -> None:
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate, depth: int) -> bool:
-    """Whether ``issuer`` is an authority that signed it. ``depth``: authorities below the issuer."""
+    """Whether ``issuer`` is an authority that signed it; ``depth`` authorities are below itself."""
     constraints = _extension(issuer, x509.BasicConstraints)
     usage = _extension(issuer, x509.KeyUsage)
     if constraints is None or not constraints.ca:
@@ -106,7 +109,7 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate, depth: int)
     return True
 
 
-def _extension(certificate: x509.Certificate, kind: type[x509.ExtensionType]) -> ...:
+def _extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:

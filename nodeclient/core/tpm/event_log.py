@@ -12,6 +12,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
+from types import MappingProxyType
 
 from agent.formats.hashes import sha256
 from agent.formats.quote import MAX_EVENT_LOG
@@ -33,9 +35,10 @@ class Kind(IntEnum):
     NO_ACTION = 0x3
     SEPARATOR = 0x4
     EVENT_TAG = 0x6
-    IPL = 0xD
     OMIT_BOOT_DEVICE_EVENTS = 0x12
     EFI_BOOT_SERVICES_APPLICATION = 0x80000003
+    EFI_BOOT_SERVICES_DRIVER = 0x80000004
+    EFI_RUNTIME_SERVICES_DRIVER = 0x80000005
     EFI_ACTION = 0x80000007
 
 
@@ -54,7 +57,7 @@ class Event:
         return self.digest == sha256(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EventLog:
     """All events in their order; ``locality`` is what PCR 0 starts from."""
 
@@ -65,13 +68,14 @@ class EventLog:
         """What was measured into one PCR."""
         return tuple(event for event in self.events if event.pcr == pcr)
 
-    def replay(self) -> Mapping[int, bytes]:
+    @cached_property
+    def values(self) -> Mapping[int, bytes]:
         """PCR number → value (32 bytes) of the SHA-256 bank after all events."""
         values = {n: (b"\xff" if n in _RESETTABLE else b"\0") * 32 for n in range(PCRS)}
         values[0] = self.locality.to_bytes(32, "big")
         for event in self.events:
             values[event.pcr] = sha256(values[event.pcr] + event.digest)
-        return values
+        return MappingProxyType(values)
 
 
 def parse_event_log(data: bytes) -> EventLog:

@@ -54,9 +54,9 @@ def parse_ima(data: bytes) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def replay(entries: Sequence[Entry]) -> tuple[bytes, ...]:
-    """Values of PCR 10 after 0, 1, … all entries."""
-    values = [bytes(32)]
+def replay(entries: Sequence[Entry], start: bytes) -> tuple[bytes, ...]:
+    """Values of PCR 10 after 0, 1, … all entries; ``start`` is what the firmware left there."""
+    values = [start]
     for entry in entries:
         values.append(sha256(values[-1] + entry.extended))
     return tuple(values)

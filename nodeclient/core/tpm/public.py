@@ -1,4 +1,4 @@
-"""Public areas of a TPM's keys: the attestation key that signs, the endorsement key it lives beside.
+"""Public areas of a TPM's keys: the attestation key signs, the endorsement key has a certificate.
 
 Sources: TPM 2.0 Library, Part 2: TPMT_PUBLIC (§12.2.4), TPMA_OBJECT (§8.3); Part 1: Names (§16);
 TCG EK Credential Profile 2.x: templates L-1 (RSA 2048) and L-2 (ECC P-256).
