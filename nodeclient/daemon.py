@@ -157,7 +157,7 @@ def build_services(
     peers: PeerClient,
     runner_box: list[Runner],
 ) -> Services:
-    """The adapters of the embedded profile. ``runner_box`` holds the runner once it exists."""
+    """The adapters that the configuration names. ``runner_box`` holds the runner once it exists."""
     keys = folder.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
     boot_images = BootImages(config.path(config.machine.boot_images), load_boot_files)

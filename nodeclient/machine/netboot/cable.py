@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from agent.formats.netboot import PI_ADDRESS, PREFIX
 from nodeclient.errors import BadInput
 from nodeclient.machine.commands import run
-
-# What is written into rulesets and configuration files must not be able to end a word there.
-INTERFACE = r"^[A-Za-z][A-Za-z0-9_-]{0,14}$"  # IFNAMSIZ is 16, with its NUL
-MAC = r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$"
+from nodeclient.names import INTERFACE, MAC
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class Cable:
     def __post_init__(self) -> None:
         if not re.fullmatch(INTERFACE, self.interface):
             raise BadInput(f"{self.interface!r} is no interface", "see: ip link")
-        if not re.fullmatch(MAC, self.mac) or int(self.mac[:2], 16) & 1:
+        if not re.fullmatch(MAC, self.mac):
             raise BadInput(f"{self.mac!r} is no MAC of one machine", "write aa:bb:cc:dd:ee:ff")
 
     async def attach(self) -> None:
