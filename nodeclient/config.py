@@ -68,7 +68,7 @@ class MachineConfig(_Part):
     ``accept_simulated``: parts of *others'* Machines that may be simulated, as their Evidence names
     them; none by default. ``question_rate``: questions per second to a Machine that it watches.
     ``silence_seconds`` without an answer are a finding: longer than an honest Pi takes to restart.
-    ``boot_images``: copies of the boot images that others' Machines run, by ID. ``ek_roots``: folder of the root certificates of TPM makers that are believed; empty: none.
+    ``ek_roots``: folder of the root certificates of TPM makers that are believed; empty: none.
     """
 
     images: Path = Path("images")
@@ -76,7 +76,6 @@ class MachineConfig(_Part):
     accept_simulated: frozenset[str] = frozenset()
     question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
     silence_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0
-    boot_images: Path = Path("images/boot")
     ek_roots: Path = Path("ek-roots")
 
 

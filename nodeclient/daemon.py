@@ -54,6 +54,7 @@ from nodeclient.duties.vouching import Voucher
 from nodeclient.enrolment import ENDORSEMENT
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
+from nodeclient.images.boot.reference import open_boot_files
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
@@ -160,7 +161,7 @@ def build_services(
     """The adapters that the configuration names. ``runner_box`` holds the runner once it exists."""
     keys = folder.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
-    boot_images = BootImages(config.path(config.machine.boot_images), load_boot_files)
+    boot_images = BootImages(config.path(config.machine.boot_images), open_boot_files)
     reference = Reference(chain, config.path(config.machine.images), boot_images)
 
     async def get_block(cid: str) -> bytes:
