@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -21,7 +22,7 @@ class Maker:
         default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
     )
 
-    @property
+    @cached_property
     def certificate(self) -> x509.Certificate:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)])
         begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)

@@ -11,9 +11,10 @@ import pytest
 from agent.formats.bootimage import BootManifest
 from nodeclient.bootimages import KEPT, Answers, BootImages
 from nodeclient.core.evidence_policy import ReferenceValues
+from nodeclient.core.types import Phase
 from nodeclient.images.errors import ImageError
 from nodeclient.reference import Reference
-from tests.core.evidence_kit import before
+from tests.core.evidence_kit import make_kit
 
 RUNTIME = b"\x24" * 32
 NONCE = b"\x01" * 32
@@ -117,7 +118,7 @@ async def values(
     folder: Path, shelf: Shelf, *, here: bool = True, approved: bool = True
 ) -> tuple[bytes, ReferenceValues]:
     """(image that the Evidence names, reference values for it)."""
-    kit = before()
+    kit = make_kit(Phase.BEFORE)
     image: bytes = kit.claims["boot"]["image"]
     shelved = images(folder, shelf, *([image] if here else []))
     chain = Approvals({RUNTIME, *([image] if approved else [])})

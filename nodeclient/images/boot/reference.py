@@ -108,7 +108,7 @@ def _joined(kernel: Kernel, known: KernelMap) -> bytes:
         address = known.base + offset
         for each in kernel.sections.values():
             begin = address - each.address
-            if each.address and 0 <= begin and begin + length <= each.size:
+            if each.address and begin >= 0 and begin + length <= each.size:
                 parts.append(kernel.data[each.offset + begin : each.offset + begin + length])
                 break
         else:
