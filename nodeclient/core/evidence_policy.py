@@ -162,9 +162,10 @@ class ReferenceValues:
     """Approved measurements. ``ranges`` are the asker's own answers for the Evidence's nonce.
 
     An empty set approves nothing. ``boot`` is of the one image that the Evidence names; without it
-    no TPM's quote is believed. ``drivers`` are Authenticode digests of what cards bring with them,
-    ``firmware`` digests of ``tpm.facts.firmware_digest``, ``files`` those of the IMA list. What
-    is None is not known for this kind of Machine: the result then names the check as not made.
+    no TPM's quote is believed. ``drivers`` are the digests that may stand in PCR 2 (what
+    cards bring), ``firmware`` those of ``tpm.facts.firmware_digest``, ``files`` those of the IMA
+    list. What is None is not known for this kind of Machine: the result then names the check as
+    not made.
     """
 
     boot_images: frozenset[bytes] = frozenset()

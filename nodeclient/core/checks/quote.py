@@ -16,6 +16,7 @@ from nodeclient.core.reasons import Code, reason
 from nodeclient.core.tpm import ima
 from nodeclient.core.tpm.attest import verify_attest
 from nodeclient.core.tpm.material import SELECTION
+from nodeclient.core.tpm.reader import TpmError
 
 _NAMED = 8  # files named one by one
 _UNPROVEN = "the attestation key was never proven to live in the TPM of an EK certificate"
@@ -47,7 +48,13 @@ def signed(case: Case) -> Iterator[Finding]:
     material = case.material
     if material is None or material.key is None:
         return
-    if not verify_attest(material.key.point, material.quote.attest, material.quote.signature):
+    stated = material.quote
+    try:
+        genuine = verify_attest(material.key.point, stated.attest, stated.signature)
+    except TpmError as error:
+        yield reason(Code.QUOTE, str(error))
+        return
+    if not genuine:
         yield reason(Code.QUOTE, "not signed by the attestation key that it names")
 
 

@@ -1,7 +1,8 @@
 """The firmware's event log: what it says went into each PCR, replayed to the values of the PCRs.
 
 Nothing in the log is believed by itself: it counts once the replayed values are the quoted ones.
-The digest of an event is then certain, the text beside it only where the digest is its hash.
+Only digests are kept. The type of an event and the text beside it are measured nowhere: whoever
+hands out the log can write there what it likes, a program's hash under the name of an action too.
 Sources: TCG PC Client Platform Firmware Profile 1.06, §10.2.1 (TCG_PCR_EVENT), §10.2.2
 (TCG_PCR_EVENT2), §10.4.5 (Spec ID Event03, StartupLocality); algorithms: TCG Algorithm Registry.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property
 from types import MappingProxyType
 
@@ -26,20 +26,8 @@ _SIZES = {0x0004: 20, ALG_SHA256: 32, 0x000C: 48, 0x000D: 64, 0x0012: 32}
 _SIZES |= {0x0027: 32, 0x0028: 48, 0x0029: 64}  # SHA-1, SHA-2, SM3, SHA-3
 _SPEC_ID, _LOCALITY = b"Spec ID Event03\0", b"StartupLocality\0"
 _LOCALITIES = (0, 3, 4)
+_NO_ACTION = 0x3  # the one type that says something about extending: not extended
 _RESETTABLE = range(17, 23)  # PCRs that a power-on sets to ones (PC Client TPM Profile, §4.6)
-
-
-class Kind(IntEnum):
-    """The types of events that checks ask for (Firmware Profile, §10.4.1)."""
-
-    NO_ACTION = 0x3
-    SEPARATOR = 0x4
-    EVENT_TAG = 0x6
-    OMIT_BOOT_DEVICE_EVENTS = 0x12
-    EFI_BOOT_SERVICES_APPLICATION = 0x80000003
-    EFI_BOOT_SERVICES_DRIVER = 0x80000004
-    EFI_RUNTIME_SERVICES_DRIVER = 0x80000005
-    EFI_ACTION = 0x80000007
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +35,7 @@ class Event:
     """One measurement: ``digest`` (SHA-256 bank, 32 bytes) was extended into ``pcr``."""
 
     pcr: int
-    kind: int
     digest: bytes
-    data: bytes
-
-    @property
-    def text_is_measured(self) -> bool:
-        """Whether ``data`` is what was hashed, and not just a remark."""
-        return self.digest == sha256(self.data)
 
 
 @dataclass(frozen=True)
@@ -64,9 +45,9 @@ class EventLog:
     events: tuple[Event, ...]
     locality: int = 0
 
-    def of(self, pcr: int) -> tuple[Event, ...]:
-        """What was measured into one PCR."""
-        return tuple(event for event in self.events if event.pcr == pcr)
+    def of(self, pcr: int) -> tuple[bytes, ...]:
+        """Digests of what was measured into one PCR, in order."""
+        return tuple(event.digest for event in self.events if event.pcr == pcr)
 
     @cached_property
     def values(self) -> Mapping[int, bytes]:
@@ -87,7 +68,7 @@ def parse_event_log(data: bytes) -> EventLog:
         raise TpmError(f"event log: {len(data)} bytes exceed {MAX_EVENT_LOG}")
     reader = Reader(data, "little", "event log")
     reader.expect(4, 0, "PCR of the first event")
-    reader.expect(4, Kind.NO_ACTION, "type of the first event")
+    reader.expect(4, _NO_ACTION, "type of the first event")
     if any(reader.take(20)):
         raise TpmError("event log: the first event has a digest")
     bank, size = _find_bank(_parse_banks(reader.sized(4, 1024)))
@@ -135,16 +116,15 @@ def _parse_events(data: bytes, banks: Mapping[int, int], size: int) -> EventLog:
         offset = body + 4 + length
         if offset > end:
             raise TpmError("event log: an event is longer than the log; fetch it again")
-        content = data[body + 4 : offset]
-        if kind == Kind.NO_ACTION:  # informs and is not extended
-            if content.startswith(_LOCALITY):
+        if kind == _NO_ACTION:
+            if data.startswith(_LOCALITY, body + 4, offset):
                 if locality is not None or any(event.pcr == 0 for event in events):
                     raise TpmError("event log: the startup locality comes too late or twice")
-                locality = _parse_locality(content)
+                locality = _parse_locality(data[body + 4 : offset])
             continue
         if pcr >= PCRS:
             raise TpmError(f"event log: there is no PCR {pcr}")
-        events.append(Event(pcr, kind, digest, content))
+        events.append(Event(pcr, digest))
     return EventLog(tuple(events), locality or 0)
 
 
