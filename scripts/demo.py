@@ -9,10 +9,8 @@ chain and the receivers' folders and writes var/demo/summary.json.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,6 +22,7 @@ from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job, ask_for_common, order
 from scripts.embedded.network import Network
 from scripts.embedded.story import Story
+from scripts.embedded.verdict import verify
 
 FOLDER = ROOT / "var" / "demo"
 EXAMPLE = ROOT / "examples" / "common-names"
@@ -81,35 +80,13 @@ def run(network: Network, job: Job, story: Story) -> dict[str, Any]:
     story.follow(network, task, requester, (b, c), TASK_SECONDS)
     story.paid(earned, network.credits())
     story.memory({node.name: resident(node.pid) for node in network.nodes.values()})
-    return verify(network, task, {node.name: results(node, task) for node in (b, c)})
-
-
-def results(node: Any, task: int) -> Path:
-    """Where a receiver's result lies."""
-    found = node.get(f"/v1/tasks/{task}/results")["results"]
-    return Path(found[0]["path"])
+    return verify(network, task, (b, c), FOLDER / "summary.json")
 
 
 def resident(pid: int) -> int:
     """Resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
-
-
-def verify(network: Network, task: int, received: dict[str, Path]) -> dict[str, Any]:
-    """Run the script that shares no code with the nodes; its word is the demo's."""
-    out = FOLDER / "summary.json"
-    command = [
-        *(sys.executable, str(ROOT / "scripts" / "verify_demo.py"), "--rpc", network.chain.url),
-        *("--deployment", str(network.deployment_file), "--task", str(task), "--out", str(out)),
-    ]
-    for name, folder in received.items():
-        command += ["--result", f"{name}={folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    if done.returncode != 0:
-        raise RuntimeError(f"the independent script disagrees: {done.stderr.strip()}")
-    summary: dict[str, Any] = json.loads(out.read_text())
-    return summary
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -29,6 +27,7 @@ from nodeclient.core.case import Role
 from nodeclient.errors import DaemonUnreachable
 from nodeclient.folder import create_folder, open_folder
 from scripts.embedded.chain import ROOT
+from scripts.embedded.site import HERE, Site
 
 START_SECONDS = 180.0  # eight interpreters that start at once on two busy cores
 POLL_SECONDS = 0.2  # blocks come after half a second
@@ -57,9 +56,10 @@ class Progress:
 class NodeProcess:
     """A node. ``name`` is for people only and stands in no file of the node."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, site: Site = HERE) -> None:
         self.name = name
         self.folder = folder
+        self.site = site
         self.account = ""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -68,12 +68,12 @@ class NodeProcess:
     def create(
         self, rpc: str, deployment: Path, roles: Sequence[Role], machine: Mapping[str, object]
     ) -> None:
-        """Make the folder as ``sealrun node init`` does, with a free loopback port."""
+        """Make the folder as ``sealrun node init`` does, with an endpoint of its site."""
         made = create_folder(
             self.folder,
             rpc=rpc,
             deployment_file=deployment,
-            endpoint=f"127.0.0.1:{free_port()}",
+            endpoint=self.site.endpoint(),
             roles=frozenset(roles),
         )
         self.account = str(made["account"])
@@ -107,7 +107,7 @@ class NodeProcess:
         """Start the daemon; ``wait`` tells when it answers."""
         with (self.folder / "stderr.log").open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, *module, str(self.folder), *extra],
+                self.site.command([sys.executable, *module, str(self.folder), *extra]),
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -206,9 +206,9 @@ class NodeProcess:
         return answer
 
     def cli(self, *words: str) -> Any:
-        """Run the command line with --json and return what it prints."""
+        """Run the command line at the node's site, with --json; returns what it prints."""
         done = subprocess.run(
-            [sys.executable, "-m", "nodeclient.cli", *words, "--json"],
+            self.site.command([sys.executable, "-m", "nodeclient.cli", *words, "--json"]),
             capture_output=True,
             text=True,
             cwd=ROOT,
@@ -234,15 +234,3 @@ class NodeProcess:
         """The daemon's log."""
         path = self.folder / "node.log"
         return path.read_text() if path.exists() else ""
-
-
-def free_port() -> int:
-    """A loopback port that is free now, and stays so while a killed node is down.
-
-    Not one that the kernel gives to outgoing connections, hence below ip_local_port_range.
-    """
-    while True:
-        port = 10_000 + secrets.randbelow(10_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
