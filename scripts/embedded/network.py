@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -52,7 +52,7 @@ class Place:
 
     site: Site = HERE
     roles: tuple[Role, ...] = ()
-    machine: Mapping[str, object] = MappingProxyType({})
+    machine: Mapping[str, object] = field(default_factory=dict)
 
 
 class Network:
@@ -147,6 +147,13 @@ class Network:
                 if time.monotonic() > end:
                     raise RuntimeError(f"{node.name} does not see its peers")
                 time.sleep(0.1)
+
+    def join(self, url: str) -> None:
+        """Take part in what another process started in this folder, its chain at ``url``."""
+        self.chain.url = url
+        self.deployment = deployments.load(self.deployment_file)
+        for node in self.nodes.values():
+            node.join()
 
     def stop(self) -> None:
         """Daemons first, the chain last, so that its state is whole."""

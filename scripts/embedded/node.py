@@ -83,6 +83,10 @@ class NodeProcess:
         text = config.read_text().replace("[chain]\n", chain, 1)
         config.write_text(text + "\n[machine]\n" + "\n".join(lines) + "\n")
 
+    def join(self) -> None:
+        """Take part in what another process created."""
+        self.account = str(load_registration(self.folder / "registration.json")["account"])
+
     def register(self, rpc_url: str, deployment: Deployment, deposit: int, join: bool) -> None:
         """Send the registration from the node's own account."""
         asyncio.run(self._register(rpc_url, deployment, deposit, join))
