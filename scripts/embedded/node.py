@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eth_utils.address import to_checksum_address
+
 from nodeclient.chain import registry
 from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.journal import SqliteJournal
@@ -85,7 +87,8 @@ class NodeProcess:
 
     def join(self) -> None:
         """Take part in what another process created."""
-        self.account = str(load_registration(self.folder / "registration.json")["account"])
+        account = load_registration(self.folder / "registration.json").account
+        self.account = to_checksum_address(account)
 
     def register(self, rpc_url: str, deployment: Deployment, deposit: int, join: bool) -> None:
         """Send the registration from the node's own account."""

@@ -22,7 +22,7 @@ from scripts.embedded.story import Story
 from scripts.lab.host import check_host
 from scripts.lab.lab import FOLDER, down, joined, lab
 from scripts.lab.network import LabNetwork
-from scripts.lab.state import LabError, load
+from scripts.lab.state import TAKEN, LabError, load
 
 EXAMPLE: Final = ROOT / "examples" / "common-names"
 SUMMARY: Final = "summary.json"
@@ -70,6 +70,8 @@ def run_all(folder: Path, story: Story) -> int:
 def up(folder: Path, story: Story) -> int:
     """Start a process that holds the lab, and show what it says until all is ready."""
     check_host()
+    if load(folder) is not None:
+        raise LabError(TAKEN)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("wb") as log:
         words = [sys.executable, "-m", "scripts.lab", "keep", "--folder", str(folder)]
@@ -124,8 +126,12 @@ def _task(network: LabNetwork, folder: Path, story: Story) -> dict[str, Any]:
 
 
 def _close(summary: dict[str, Any], folder: Path, story: Story, began: float) -> int:
-    story.close(summary, time.monotonic() - began, folder / SUMMARY)
+    story.close(summary, time.monotonic() - began, _shown(folder / SUMMARY))
     return 0 if summary["state"] == "SETTLED" else 1
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def _is_ready(folder: Path, pid: int) -> bool:

@@ -12,6 +12,7 @@ from nodeclient.machine.power import started_at
 
 FILE: Final = "state.json"
 MAX_FILE: Final = 1 << 16
+TAKEN: Final = "a lab is up, or one crashed; run: sealrun lab down"
 
 
 class LabError(RuntimeError):
@@ -41,7 +42,7 @@ class LabState:
         try:
             descriptor = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            raise LabError("a lab is up, or one crashed; run: sealrun lab down") from None
+            raise LabError(TAKEN) from None
         with os.fdopen(descriptor, "w") as file:
             json.dump(asdict(self), file)
 

@@ -8,7 +8,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from scripts.lab.namespaces import (
     processes,
     remove,
 )
+from tests.lab.leftovers import alive
 
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
 
@@ -90,26 +90,12 @@ def test_remove__ends_every_process_there_and_no_other(spaces: Namespaces) -> No
         try:
             (pid,) = processes(site.namespace)
             spaces.remove()
-            assert not is_alive(pid)
+            assert alive({pid}) == []
             assert bystander.poll() is None
         finally:
             bystander.kill()
     assert [name for name in spaces.names if (NAMESPACES / name).exists()] == []
     remove(spaces.names)  # again: nothing to do
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that ended may be seen for a moment by its collector."""
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return False
-        if state in "ZX":
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def test_make__twice__says_what_is_wrong(spaces: Namespaces) -> None:
