@@ -51,8 +51,9 @@ from nodeclient.duties.services import Services, Settings
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
 from nodeclient.inbox import Inbox, owners_and_requester
+from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
-from nodeclient.machine.local import LocalMachine, LocalSettings
+from nodeclient.machine.supply import Supply
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.directory import Directory
 from nodeclient.p2p.errors import PeerError
@@ -152,7 +153,7 @@ def build_services(
     peers: PeerClient,
     runner_box: list[Runner],
 ) -> Services:
-    """The adapters of the embedded profile. ``runner_box`` holds the runner once it exists."""
+    """The adapters that the configuration names. ``runner_box`` holds the runner once it exists."""
     keys = folder.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
     reference = Reference(chain, config.path(config.machine.images))
@@ -178,12 +179,8 @@ def build_services(
                 found.update(owners_and_requester(TaskSpec.decode(case.executor.spec)))
         return tuple(sorted(found))
 
-    local = LocalMachine(
-        LocalSettings(folder=config.folder / "machine"),
-        get_block,
-        put_block,
-        find_image,
-    )
+    supply = Supply(get_block, put_block, find_image)
+    desk = MachineDesk(choose_machine(config, supply, chain.is_approved), folder.root)
     policies = Policies(
         config.folder,
         me.address,
@@ -208,7 +205,7 @@ def build_services(
         sender=Sender(rpc, deployed, store, keys.account),
         peers=peers,
         directory=directory,
-        machine=MachineDesk(local, folder.root),
+        machine=desk,
         store=store,
         blocks=folder.store,
         vault=folder.vault,

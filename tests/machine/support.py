@@ -26,6 +26,7 @@ from agent.formats.rpc import RpcError
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment_of
 from nodeclient.machine import LocalMachine, LocalSettings
 from nodeclient.machine.process import AgentProcess
+from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
 
 CHAIN, MARKET, TASK, NODE = 31337, b"\x11" * 20, 7, b"\x22" * 20
@@ -68,7 +69,7 @@ class Pi:
     def new_machine(self) -> LocalMachine:
         """Another daemon's LocalMachine over the same folder, as after a restart."""
         settings = LocalSettings(self.folder, lease_seconds=self.lease_seconds)
-        return LocalMachine(settings, self.get, self.put, self.find_image)
+        return LocalMachine(settings, Supply(self.get, self.put, self.find_image))
 
     def keep_blocks(self) -> None:
         """Write the store to the folder, for a daemon that takes over."""
