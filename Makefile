@@ -19,7 +19,8 @@ help: ## this list
 setup: ## everything that the other targets need
 	@$(SETUP)
 
-demo: setup ## the main job, end to end, on this machine
+demo: ## the main job, end to end, on this machine
+	@$(SETUP) python anvil machine
 	@sealrun demo
 
 lab: setup ## a PC that boots from its Pi, one task through it; takes everything down again

@@ -92,6 +92,7 @@ class AnvilChain:
         assert process is not None
         assert process.stdout is not None
         watchdog = threading.Timer(START_SECONDS, process.kill)
+        watchdog.daemon = True  # an interruption before `try` must not hold up our end
         watchdog.start()
         try:
             for line in process.stdout:

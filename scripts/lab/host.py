@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import Final
 
 from scripts.lab.state import LabError
 
-PROGRAMS: Final = ("ip", "nsenter")
+PROGRAMS: Final = (
+    "ip",
+    "nsenter",
+    "nft",
+    "dnsmasq",
+    "qemu-system-x86_64",
+    "swtpm",
+    "swtpm_setup",
+    "mmdebstrap",
+)
+FIRMWARE: Final = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 SYSTEM_PATH: Final = "/usr/sbin:/sbin:/usr/local/sbin"
 
 
@@ -24,4 +35,6 @@ def why_not() -> str:
         return "a lab makes network namespaces, which takes root; run as root: make lab"
     path = f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"
     missing = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
+    if not FIRMWARE.is_file():
+        missing.append(str(FIRMWARE))
     return f"{', '.join(missing)} missing; run as root: make setup" if missing else ""

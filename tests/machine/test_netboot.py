@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +9,12 @@ from pathlib import Path
 import docker
 import pytest
 
-from agent.formats.netboot import HTTP_PORT, LINK_PORT, PI_ADDRESS
-from agent.formats.bootimage import EFI, MANIFEST, ROOT
-from nodeclient.errors import MachineError
+from agent.formats.netboot import LINK_PORT
 from nodeclient.images.build import BuiltImage
-from nodeclient.machine.netboot import firewall
-from nodeclient.machine.netboot.firewall import Phase
-from nodeclient.machine.netboot.order import BootOrder
-from nodeclient.machine.netboot.server import BootServer, default_command
 from nodeclient.machine.power import forget_machine
-from tests.machine.boots import CABLE, FakePower, make_image, netboot
+from tests.machine.boots import FakePower, make_image, netboot
 from tests.machine.support import Pi
-from tests.machine.wire import STRANGER, Wire
+from tests.machine.wire import Wire
 
 DOCKER = Path("/var/run/docker.sock")
 
