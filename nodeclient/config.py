@@ -68,6 +68,7 @@ class MachineConfig(_Part):
     ``accept_simulated``: parts of *others'* Machines that may be simulated, as their Evidence names
     them; none by default. ``question_rate``: questions per second to a Machine that it watches.
     ``silence_seconds`` without an answer are a finding: longer than an honest Pi takes to restart.
+    ``ek_roots``: folder of the root certificates of TPM makers that are believed; empty: none.
     """
 
     images: Path = Path("images")
@@ -75,6 +76,7 @@ class MachineConfig(_Part):
     accept_simulated: frozenset[str] = frozenset()
     question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
     silence_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0
+    ek_roots: Path = Path("ek-roots")
 
 
 class LocalMachineConfig(MachineConfig):

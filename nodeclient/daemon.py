@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import serialization
 
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import TaskSpec
+from nodeclient.bootimages import BootImages
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
@@ -47,9 +48,13 @@ from nodeclient.duties import (
     requester,
     transactions,
 )
+from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.services import Services, Settings
+from nodeclient.duties.vouching import Voucher
+from nodeclient.enrolment import ENDORSEMENT
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
+from nodeclient.images.boot.reference import open_boot_files
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
@@ -156,7 +161,8 @@ def build_services(
     """The adapters that the configuration names. ``runner_box`` holds the runner once it exists."""
     keys = folder.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
-    reference = Reference(chain, config.path(config.machine.images))
+    boot_images = BootImages(config.path(config.machine.boot_images), open_boot_files)
+    reference = Reference(chain, config.path(config.machine.images), boot_images)
 
     async def get_block(cid: str) -> bytes:
         try:
@@ -211,6 +217,12 @@ def build_services(
         vault=folder.vault,
         policies=policies,
         reference=reference,
+        endorser=Endorser(
+            lambda peer, method, message: services.ask(peer, method, message),
+            store,
+            config.path(config.machine.ek_roots),
+        ),
+        voucher=Voucher(config.folder / ENDORSEMENT, desk),
         head=lambda: runner_box[0].head,
         note=lambda commitment, what, private="": note(store, commitment, what, private),
         answer=lambda request, body: runner_box[0].answer(request, body),
