@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -45,14 +45,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Place:
-    """What is particular about one node: where it runs, what it does, its Machine's configuration.
-
-    No roles: the usual ones of people or workers.
-    """
+    """Where one node runs and what it does; no roles: the usual ones of people or workers."""
 
     site: Site = HERE
     roles: tuple[Role, ...] = ()
-    machine: Mapping[str, object] = field(default_factory=dict)
 
 
 class Network:
@@ -88,6 +84,8 @@ class Network:
         self.say = say
         self._preset = preset
         self._machine = machine
+        # By a node's name: what is particular about its Machine's configuration.
+        self.machines: dict[str, Mapping[str, object]] = {}
         self.deployment: Deployment
         self.image: BuiltImage
 
@@ -217,7 +215,11 @@ class Network:
             self.chain.url,
             self.deployment_file,
             place.roles or (WORKER_ROLES if works else OWNER_ROLES),
-            {"accept_simulated": list(self.simulated), **self._machine, **place.machine},
+            {
+                "accept_simulated": list(self.simulated),
+                **self._machine,
+                **self.machines.get(node.name, {}),
+            },
         )
         self.chain.fund(node.account, 100 * ETHER)
         self.equip(node)

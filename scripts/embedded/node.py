@@ -79,7 +79,7 @@ class NodeProcess:
             roles=frozenset(roles),
         )
         self.account = str(made["account"])
-        lines = [f"{key} = {json.dumps(value)}" for key, value in machine.items()]
+        lines = [f"{key} = {toml(value)}" for key, value in machine.items()]
         config = self.folder / "config.toml"
         chain = f"[chain]\npoll_seconds = {POLL_SECONDS}\n"
         text = config.read_text().replace("[chain]\n", chain, 1)
@@ -241,3 +241,10 @@ class NodeProcess:
         """The daemon's log."""
         path = self.folder / "node.log"
         return path.read_text() if path.exists() else ""
+
+
+def toml(value: object) -> str:
+    """A value of a configuration file: what JSON has too, and tables."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {toml(entry)}" for key, entry in value.items()) + "}"
+    return json.dumps(value)

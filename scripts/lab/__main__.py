@@ -6,6 +6,7 @@ Usage: python -m scripts.lab all|up|task|down [--json]
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job
 from scripts.embedded.play import play
 from scripts.embedded.story import Story
+from scripts.lab.facts import facts_of, rows_of
 from scripts.lab.host import check_host
 from scripts.lab.lab import FOLDER, down, joined, lab
 from scripts.lab.network import LabNetwork
@@ -122,10 +124,14 @@ def take_down(folder: Path, story: Story) -> int:
 
 def _task(network: LabNetwork, folder: Path, story: Story) -> dict[str, Any]:
     job = Job(EXAMPLE / "function", tuple(sorted((EXAMPLE / "lists").glob("*.txt"))))
-    return play(network, job, story, folder / SUMMARY)
+    summary = play(network, job, story, folder / SUMMARY)
+    summary["machine"] = facts_of(network, summary["records"])
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
 
 
 def _close(summary: dict[str, Any], folder: Path, story: Story, began: float) -> int:
+    story.show("what the PC proved", rows_of(summary["machine"]), tuple(summary["machine"]))
     story.close(summary, time.monotonic() - began, _shown(folder / SUMMARY))
     return 0 if summary["state"] == "SETTLED" else 1
 

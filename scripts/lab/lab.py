@@ -14,11 +14,12 @@ from typing import Final
 from scripts.embedded.chain import ROOT
 from scripts.embedded.network import Say, cut_power
 from scripts.embedded.node import NodeProcess
-from scripts.lab.namespaces import Namespaces, entered, remove
-from scripts.lab.network import NODES, LabNetwork
+from scripts.lab.namespaces import SOCKET, Namespaces, entered, plug_in, remove
+from scripts.lab.network import NODES, PI, LabNetwork, pc_in
 from scripts.lab.state import LabError, LabState, load, me
 
 FOLDER: Final = ROOT / "var" / "lab"
+NETWORK: Final = "network"
 STOP_SECONDS: Final = 180.0  # a keeper stops eight daemons, a chain and a PC
 NONE: Final = "no lab is up; run: sealrun lab up"
 
@@ -31,13 +32,14 @@ def lab(folder: Path, say: Say) -> Iterator[LabNetwork]:
     """
     label = secrets.token_hex(3)
     spaces = Namespaces(label, NODES)
-    network = LabNetwork(folder / "network", spaces, say)
+    network = LabNetwork(folder / NETWORK, spaces, say)
     state = LabState(label, spaces.names, me())
     state.claim(folder)
     with contextlib.ExitStack() as stack:
         stack.callback(_clear, folder, state)
         network.build()  # before the hub is entered, from where no package can be had
         spaces.make()
+        plug_in(spaces.site(PI).namespace, SOCKET)
         say(f"{len(spaces.names)} network namespaces: {spaces.hub}, …")
         stack.enter_context(entered(spaces.hub))
         stack.callback(network.stop)
@@ -56,7 +58,7 @@ def joined(folder: Path, say: Say) -> Iterator[LabNetwork]:
     if not state.rpc:
         raise LabError("the lab is not ready yet; wait for: sealrun lab up")
     spaces = Namespaces(state.label, NODES)
-    network = LabNetwork(folder / "network", spaces, say)
+    network = LabNetwork(folder / NETWORK, spaces, say)
     network.build()
     with entered(spaces.hub):
         network.join(state.rpc)
@@ -85,7 +87,8 @@ def _clear(folder: Path, state: LabState) -> None:
     """Remove what may be left. Only then is the state forgotten: who fails can try again."""
     remove(state.namespaces)
     for name in NODES:
-        cut_power(NodeProcess(name, folder / "network" / "nodes" / name))
+        cut_power(NodeProcess(name, folder / NETWORK / "nodes" / name))
+    pc_in(folder / NETWORK).tpm.remove()
     state.drop(folder)
 
 

@@ -6,6 +6,8 @@
       chain                         ├─ wan0 10.88.0.3   second node's
                                     └─ …
 
+    a Pi's besides:  cable (bridge) ── pc0 (tap) ── its PC
+
 No address lies in the host's own namespace, nothing is forwarded, and there is no way out. Whatever
 runs for the lab lives in one of these namespaces: by that, and not by lists of process ids that a
 crash leaves incomplete, it is found again and ended.
@@ -29,6 +31,8 @@ PREFIX: Final = "sealrun-"
 HUB_ADDRESS: Final = "10.88.0.1"
 WAN: Final = "10.88.0.{}"
 FIRST_HOST: Final = 2
+CABLE: Final = "cable"  # the Pi's end; a bridge, so that somebody may plug in another machine
+SOCKET: Final = "pc0"  # where the PC is plugged in
 CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 END_SECONDS: Final = 30.0
 # Inherited from the host (where Docker may have switched forwarding on), or on by default.
@@ -87,6 +91,14 @@ class Namespaces:
     def remove(self) -> None:
         """End what runs in them and delete them; those that are gone are no fault."""
         remove(self.names)
+
+
+def plug_in(namespace: str, socket: str) -> None:
+    """A socket for one machine on the cable of a Pi, which is laid with the first one."""
+    if not _has(namespace, CABLE):
+        _ip("-n", namespace, "link", "add", CABLE, "type", "bridge", "forward_delay", "0")
+    _ip("-n", namespace, "tuntap", "add", "dev", socket, "mode", "tap")
+    _ip("-n", namespace, "link", "set", socket, "master", CABLE, "up")
 
 
 def remove(names: Iterable[str]) -> None:
@@ -152,6 +164,11 @@ def _add(name: str) -> None:
     with entered(name):
         for key, value in SETTINGS.items():
             Path("/proc/sys", key).write_text(value)
+
+
+def _has(namespace: str, interface: str) -> bool:
+    with entered(namespace):
+        return Path("/proc/sys/net/ipv4/conf", interface).exists()
 
 
 def _enter(descriptor: int) -> None:

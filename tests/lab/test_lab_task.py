@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,8 @@ def test_task__through_a_lab__settles_and_a_crash_leaves_nothing(folder: Path) -
     first, second = (summary["results"][name]["sha256"] for name in ("owner-b", "owner-c"))
     assert first == second
 
+    check_machine(summary["machine"])
+
     refused = command("up", folder)
     assert (refused.returncode, refused.stderr) == (1, f"sealrun lab: {TAKEN}\n")
 
@@ -107,6 +110,20 @@ def test_task__through_a_lab__settles_and_a_crash_leaves_nothing(folder: Path) -
     assert namespaces() == before
     assert leftovers(folder) == []
     assert alive(running) == []
+
+
+def check_machine(facts: dict[str, Any]) -> None:
+    """What was affirmed came from the PC's own TPM, of which the registry holds the key."""
+    before, after = facts["BEFORE"], facts["AFTER"]
+    for phase in (before, after):
+        assert phase["vouch"] == "TPM-QUOTED"
+        assert phase["attestation_key"] == phase["registered_key"]
+        assert "tpm" in phase["simulated"], "nobody takes a software TPM for a real one"
+    assert before["boot_image"] == after["boot_image"]
+    assert before["pcrs"] == after["pcrs"]
+    assert after["boot_count"] > before["boot_count"]
+    assert after["resets"] > before["resets"], "the PC was switched off in between"
+    assert after["clock_ms"] > before["clock_ms"]
 
 
 @pytest.mark.machine
