@@ -15,10 +15,25 @@ from agent.formats.cbor import FormatError
 from agent.formats.endorsement import Endorsement
 from agent.formats.hashes import sha256
 from nodeclient.attestation.activation import check, new_activation
-from nodeclient.errors import MachineRefused, SealrunError
+from nodeclient.chain.deployment import Deployment
+from nodeclient.errors import BadInput, MachineRefused, SealrunError
+from nodeclient.files import replace_file
+from nodeclient.folder import NodeFolder
 from nodeclient.ports import Machine
+from nodeclient.registration import prepare_registration, write_registration
 
 ENDORSEMENT = "endorsement.cbor"  # in the Node's folder: what its peers are told of its TPM
+
+
+class AlreadyRegistered(BadInput):
+    """The registry holds another key of this Node, for as long as it is registered."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this node is registered with another machine, or without one, and the registry does"
+            " not change that",
+            "ape run exit_node, withdraw the deposit, enrol, and register again",
+        )
 
 
 class EnrolmentFailed(SealrunError):
@@ -66,3 +81,28 @@ async def _prove(
             "find out what stands between this node and its machine",
         )
     return endorsement
+
+
+def keep(
+    opened: NodeFolder, deployed: Deployment, endorsement: Endorsement, registered: bytes | None
+) -> bytes:
+    """Write the endorsement, and the key's digest, which it returns, into the registration.
+
+    ``registered``: the digest that the registry holds of this Node, if it is registered already;
+    its registration stays as it is then. Raises AlreadyRegistered for another one; OSError.
+    """
+    config, key = opened.config, sha256(endorsement.ak)
+    if registered not in (None, key):
+        raise AlreadyRegistered
+    replace_file(config.folder / ENDORSEMENT, endorsement.encode(), 0o644)
+    if registered is None:
+        registration = prepare_registration(
+            opened.root,
+            opened.load_keys(),
+            chain_id=deployed.chain_id,
+            registry=deployed["NodeRegistry"].address,
+            endpoint=config.node.endpoint,
+            attestation_key=key,
+        )
+        write_registration(config.folder, registration)
+    return key

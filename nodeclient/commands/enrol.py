@@ -9,8 +9,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from agent.formats.endorsement import Endorsement
-from agent.formats.hashes import sha256
 from agent.formats.rpc import RpcError
 from nodeclient.attestation.makers import load_certificates, load_makers
 from nodeclient.chain import deployment as deployments
@@ -18,24 +16,13 @@ from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
 from nodeclient.commands.output import Json, NodeFolder, say, show, working
 from nodeclient.core.types import Address, NodeRecord, NodeStatus
-from nodeclient.enrolment import ENDORSEMENT, enrol_machine
-from nodeclient.errors import BadInput
-from nodeclient.files import replace_file
+from nodeclient.enrolment import ENDORSEMENT, AlreadyRegistered, enrol_machine, keep
 from nodeclient.folder import NodeFolder as OpenedFolder
 from nodeclient.folder import open_folder
-from nodeclient.registration import NO_MACHINE_KEY, prepare_registration, write_registration
+from nodeclient.machine.choose import choose_machine
+from nodeclient.machine.supply import Supply
+from nodeclient.registration import NO_MACHINE_KEY
 from nodeclient.store import Store
-
-
-class AlreadyRegistered(BadInput):
-    """The registry holds another key of this Node, for good."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this node is registered with another machine, or without one, and the registry does"
-            " not change that",
-            "ape run exit_node, withdraw the deposit, enrol, and register again",
-        )
 
 
 def enrol(
@@ -53,10 +40,8 @@ def enrol(
 
     opened = open_folder(node)
     issuers = load_certificates(chain) if chain else ()
-    makers = load_makers(opened.config.path(opened.config.machine.ek_roots))
     with only_one(opened.config.folder), working("booting the machine"):
-        endorsement = asyncio.run(_enrol(opened, issuers, makers))
-    key = sha256(endorsement.ak)
+        key = asyncio.run(_enrol(opened, issuers))
     show(
         {
             "node": str(node),
@@ -69,52 +54,38 @@ def enrol(
         say(f"next: ape run register_node --node {node} --deposit 1 --account ALIAS")
 
 
-async def _enrol(
-    opened: OpenedFolder, issuers: Sequence[bytes], makers: Sequence[bytes]
-) -> Endorsement:
-    """Prove the Machine's key and write both files; the registration only while it can be sent."""
-    from nodeclient.machine.choose import choose_machine
-    from nodeclient.machine.supply import Supply
-
-    config, keys = opened.config, opened.load_keys()
+async def _enrol(opened: OpenedFolder, issuers: Sequence[bytes]) -> bytes:
+    """The digest of the Machine's key, proven and written down."""
+    config = opened.config
+    makers = load_makers(config.path(config.machine.ek_roots))
     deployed = deployments.load(config.path(config.chain.deployment))
     rpc = Rpc(config.chain.rpc)
     try:
         await deployments.check_chain(deployed, rpc)
         reader = Reader(rpc, deployed)
-        registered = _live(await reader.node(Address(keys.address)))
-        if registered is not None and registered.attestation_key == NO_MACHINE_KEY:
-            raise AlreadyRegistered
-        store = Store(config.folder / "node.db", opened.load_store_key())
-        try:
-            boot_count = store.next_boot()
-        finally:
-            store.close()
-        supply = Supply(_refuse, _refuse, _no_image)
-        machine = choose_machine(config, supply, reader.is_approved)
-        endorsement = await enrol_machine(machine, boot_count, issuers, makers)
+        registered = _key_of(await reader.node(Address(opened.load_keys().address)))
+        if registered == NO_MACHINE_KEY:
+            raise AlreadyRegistered  # before the Machine is booted in vain
+        machine = choose_machine(config, Supply(_refuse, _refuse, _no_image), reader.is_approved)
+        endorsement = await enrol_machine(machine, _next_boot(opened), issuers, makers)
     finally:
         await rpc.close()
-    key = sha256(endorsement.ak)
-    if registered is not None and registered.attestation_key != key:
-        raise AlreadyRegistered
-    replace_file(config.folder / ENDORSEMENT, endorsement.encode(), 0o644)
-    if registered is None:
-        registration = prepare_registration(
-            opened.root,
-            keys,
-            chain_id=deployed.chain_id,
-            registry=deployed["NodeRegistry"].address,
-            endpoint=config.node.endpoint,
-            attestation_key=key,
-        )
-        write_registration(config.folder, registration)
-    return endorsement
+    return keep(opened, deployed, endorsement, registered)
 
 
-def _live(record: NodeRecord | None) -> NodeRecord | None:
-    """A registration that still stands: after its exit an account can register anew."""
-    return None if record is None or record.status is NodeStatus.EXITED else record
+def _next_boot(opened: OpenedFolder) -> int:
+    """The Machine's boots are counted over everything that it is booted for."""
+    store = Store(opened.config.folder / "node.db", opened.load_store_key())
+    try:
+        return store.next_boot()
+    finally:
+        store.close()
+
+
+def _key_of(record: NodeRecord | None) -> bytes | None:
+    """The key of a registration that still stands: after its exit an account may register anew."""
+    exited = record is None or record.status is NodeStatus.EXITED
+    return None if exited or record is None else record.attestation_key
 
 
 async def _refuse(*_: object) -> NoReturn:

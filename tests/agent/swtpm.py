@@ -49,7 +49,9 @@ def provision(folder: Path) -> Path:
     tool.write_text("".join(f"{name} = {authority}{file}\n" for name, file in lines))
     with tool.open("a") as more:
         more.write(f"certserial = {authority}/serial\n")
-    (folder / "options").write_text("--platform-manufacturer sealrun\n--platform-version 1\n--platform-model test\n")
+    (folder / "options").write_text(
+        "--platform-manufacturer sealrun\n--platform-version 1\n--platform-model test\n"
+    )
     setup = folder / "setup.conf"
     setup.write_text(
         f"create_certs_tool = {shutil.which('swtpm_localca')}\n"
@@ -58,8 +60,11 @@ def provision(folder: Path) -> Path:
         "active_pcr_banks = sha256\n"
     )
     subprocess.run(
-        ["swtpm_setup", "--tpm2", "--tpm-state", f"dir://{folder / 'state'}"]
-        + ["--create-ek-cert", "--lock-nvram", "--config", str(setup), "--logfile", f"{folder}/log"],
+        [
+            *("swtpm_setup", "--tpm2", "--tpm-state", f"dir://{folder / 'state'}"),
+            *("--create-ek-cert", "--lock-nvram"),
+            *("--config", str(setup), "--logfile", str(folder / "log")),
+        ],
         check=True,
         capture_output=True,
         timeout=120,
@@ -73,8 +78,10 @@ def running(folder: Path) -> Iterator[SocketTransport]:
     path = folder / "socket"
     path.unlink(missing_ok=True)
     process = subprocess.Popen(
-        ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder / 'state'}"]
-        + ["--server", f"type=unixio,path={path}", "--flags", "not-need-init"],
+        [
+            *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder / 'state'}"),
+            *("--server", f"type=unixio,path={path}", "--flags", "not-need-init"),
+        ],
         stdin=subprocess.DEVNULL,
     )
     try:
