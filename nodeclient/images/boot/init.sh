@@ -44,7 +44,7 @@ done
 [ ${#root} = 64 ] || off "no root on the command line"
 
 $B mount -t tmpfs -o size=80%,mode=0700 root /fetched || off "no memory"
-$B wget -q -T 60 -O /fetched/root.squashfs "http://@HOST@@PATH@" || off "no root"
+$B wget -q -O /fetched/root.squashfs "http://@HOST@:@PORT@@PATH@" || off "no root"
 echo "$root  /fetched/root.squashfs" | $B sha256sum -c -s || off "not the root that was measured"
 
 $B mount -t squashfs -o ro,loop /fetched/root.squashfs /lower || off "the root is no squashfs"

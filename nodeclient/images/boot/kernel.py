@@ -16,6 +16,7 @@ _LEAST_VERSION = 0x208  # the first with payload offset and length
 _SECTOR = 512
 _MAX_VMLINUX = 256 << 20
 _MAX_SECTIONS = 128
+_NOBITS = 8  # sh_type of a section without bytes in the file
 _MAX_RELOCATIONS = 1 << 21
 
 
@@ -42,6 +43,14 @@ class Kernel:
         """Bytes of a section; none if there is no such section."""
         found = self.sections.get(name)
         return b"" if found is None else self.data[found.offset : found.offset + found.size]
+
+    def at(self, address: int, size: int) -> bytes:
+        """`size` bytes as linked at `address`. Raises IndexError if no one section holds them."""
+        for each in self.sections.values():
+            if each.address <= address and address + size <= each.address + each.size:
+                start = each.offset + address - each.address
+                return self.data[start : start + size]
+        raise IndexError(f"nothing is linked at {address:#x}")
 
 
 def open_kernel(image: bytes) -> Kernel:
@@ -88,9 +97,6 @@ def _sections(data: bytes) -> tuple[dict[str, ElfSection], int]:
         label = text[name : text.index(b"\0", name)].decode("ascii")
         sections[label] = ElfSection(label, address, offset, size)
     return sections, table + 64 * count
-
-
-_NOBITS = 8
 
 
 def _relocations(data: bytes, end: int) -> list[tuple[int, int]]:

@@ -52,3 +52,12 @@ def measured_sections(sections: Sequence[tuple[str, bytes]]) -> tuple[bytes, ...
     return tuple(
         sha256(part) for name in measured for part in (name.encode() + b"\0", content[name])
     )
+
+
+def measured_by_kernel(command_line: str, initramfs: bytes) -> tuple[bytes, bytes]:
+    """Digests (32 bytes each) of what Linux' EFI stub measures in PCR 9, in its order.
+
+    The command line as systemd-stub hands it over (UTF-16 with its NUL), then the initramfs
+    (Linux 6.1, drivers/firmware/efi/libstub/efi-stub-helper.c).
+    """
+    return sha256((command_line + "\0").encode("utf-16-le")), sha256(initramfs)
