@@ -143,13 +143,14 @@ class Expected:
 class BootReference:
     """What a Machine must show that booted ``image``: all of it computed from the image's files.
 
-    ``pcr4`` and ``pcr11`` are digests of events (32 bytes), in order, as in
+    ``pcr4``, ``pcr9`` and ``pcr11`` are digests of events (32 bytes), in order, as in
     ``agent.formats.bootimage.BootManifest``; ``kernel`` and ``root`` the asker's own answers
     (offset, length, digest) for the Evidence's nonce, as ``agent.formats.ranges.answer``.
     """
 
     image: bytes
     pcr4: tuple[bytes, ...]
+    pcr9: tuple[bytes, ...]
     pcr11: tuple[bytes, ...]
     command_line: str
     agent: bytes

@@ -287,6 +287,13 @@ TPM_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
     ("modified initramfs", BEFORE, remeasure(11, pcs.IPL, digest=X32), {C.PCR}),
     ("part added", BEFORE, measure(11, pcs.IPL, digest=pcs.STUB[0]), {C.PCR}),
     ("part taken out", BEFORE, drop(11, pcs.IPL), {C.PCR}),
+    (
+        "other options for the kernel",
+        BEFORE,
+        remeasure(9, pcs.EVENT_TAG, digest=X32),
+        {C.PCR},
+    ),
+    ("no initrd", BEFORE, boot(lambda e: e.pop(-2)), {C.PCR}),
     ("second initrd", BEFORE, measure(9, pcs.EVENT_TAG, digest=X32), {C.PCR}),
     ("command line given from outside", BEFORE, measure(12, pcs.IPL), {C.PCR}),
     ("system extension", BEFORE, measure(13, pcs.IPL), {C.PCR}),
