@@ -71,7 +71,9 @@ def test_approve__window__not_before_and_not_after(images: Any) -> None:
     assert not images.is_approved(IMAGE)
     boa.env.time_travel(seconds=1)
     assert images.is_approved(IMAGE)
-    boa.env.time_travel(seconds=101)
+    boa.env.time_travel(seconds=100)
+    assert images.is_approved(IMAGE)  # the last second belongs to it
+    boa.env.time_travel(seconds=1)
     assert not images.is_approved(IMAGE)
 
 
@@ -148,3 +150,11 @@ def test_report_load__not_approved_or_runtime__reverts(images: Any, registry: An
     boa.env.time_travel(seconds=TIMELOCK)
     with boa.reverts("images: a runtime load is not reported"):
         images.report_load(IMAGE)
+
+
+def test_deploy__bounds__of_registry_and_timelock(images_code: Any, registry: Any) -> None:
+    assert images_code.deploy(registry.address, 2**32 - 1).timelock() == 2**32 - 1
+    with boa.reverts("images: timelock out of range"):
+        images_code.deploy(registry.address, 2**32)
+    with boa.reverts("images: registry is not a contract"):
+        images_code.deploy(boa.env.generate_address(), TIMELOCK)

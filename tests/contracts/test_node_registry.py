@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from eth_abi.abi import encode
 from web3 import Web3
 from web3.contract import Contract
 from web3.logs import DISCARD
@@ -18,7 +16,7 @@ from tests.contracts.network import (
     UNIT,
     Network,
 )
-from tests.contracts.signing import AFTER, BEFORE, CONTRAINDICATED, NodeKeys, Vote, tagged
+from tests.contracts.signing import AFTER, NodeKeys
 
 pytestmark = pytest.mark.chain  # starts anvil
 ACTIVE, PAUSED, EXITING, EXITED, BARRED = 2, 3, 4, 5, 6
@@ -38,15 +36,6 @@ def register_reason(
     signature = network.sign_registration(keys, row, contact)
     call = network.registry.functions.register(row, contact, join, *signature)
     return network.reason(keys.address, call, value)
-
-
-def sign_contact(network: Network, keys: NodeKeys, contact: bytes) -> tuple[int, int]:
-    values = [
-        tagged("sealrun/contact/v1"), network.chain.w3.eth.chain_id, network.registry.address,
-        keys.address, bytes(Web3.keccak(contact)),
-    ]  # fmt: skip
-    types = ["bytes32", "uint256", "address", "address", "bytes32"]
-    return keys.root_sign(hashlib.sha256(encode(types, values)).digest())
 
 
 def node_of(network: Network, account: str) -> dict[str, Any]:
@@ -158,12 +147,12 @@ def test_register__twice_or_same_hardware__reverts(network: Network) -> None:
 def test_set_contact__root_signed__published(network: Network) -> None:
     keys = network.free_node()
     set_contact = network.registry.functions.set_contact
-    call = set_contact(b"moved", *sign_contact(network, keys, b"moved"))
+    call = set_contact(b"moved", *network.sign_contact(keys, b"moved"))
     receipt = network.send(keys.address, call)
     published = network.registry.events.ContactPublished().process_receipt(receipt, DISCARD)
     assert published[0]["args"]["contact"] == b"moved"
     assert node_of(network, keys.address)["contact_digest"] == bytes(Web3.keccak(b"moved"))
-    forged = set_contact(b"elsewhere", *sign_contact(network, keys, b"moved"))
+    forged = set_contact(b"elsewhere", *network.sign_contact(keys, b"moved"))
     assert network.reason(keys.address, forged) == "registry: not signed by the root key"
     assert network.reason(network.outsider, call) == "registry: unknown node"
 
@@ -259,18 +248,6 @@ def test_withdraw_deposit__engaged__reverts(network: Network) -> None:
 # --- slashing -----------------------------------------------------------------------------------
 
 
-def equivocate(network: Network, keys: NodeKeys) -> None:
-    vote = Vote(77, BEFORE, b"\x01" * 32)
-    against = Vote(77, BEFORE, b"\x01" * 32, verdict=CONTRAINDICATED)
-    call = network.attestation.functions.prove_double_vote(
-        vote.as_tuple(),
-        network.sign_vote(vote, keys),
-        against.as_tuple(),
-        network.sign_vote(against, keys),
-    )
-    network.send(network.outsider, call)
-
-
 def test_slash__below_one_unit__barred_and_hardware_never_again(network: Network) -> None:
     task = network.reach("admitted")
     drawable = network.registry.functions.drawable().call()
@@ -298,7 +275,7 @@ def test_slash__while_the_draw_stands_still__goes_through_and_sync_follows(
     network.mine_to(network.entropy_block(task))
     victim = network.nodes[list(network.nodes)[3]]
     drawable = network.registry.functions.drawable().call()
-    equivocate(network, victim)
+    network.equivocate(victim)
     assert node_of(network, victim.address)["status"] == BARRED
     assert network.registry.functions.drawable().call() == drawable
     sync = network.registry.functions.sync(victim.address)
