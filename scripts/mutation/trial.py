@@ -40,7 +40,8 @@ SUITE: Final = (
     "test_task_market.py", "test_node_registry.py", "test_attestation_ledger.py",
     "test_life_cycle.py", "test_reputation_ledger.py", "test_image_registry.py",
     "test_class_grid.py", "test_sortition.py", "test_ecvrf.py", "test_entropy.py",
-    "test_p256.py", "test_ticket.py", "test_wiring.py", "withholding", "properties",
+    "test_p256.py", "test_ticket.py", "test_wiring.py", "test_events.py",
+    "test_freeze_pointer.py", "withholding", "properties",
 )  # fmt: skip
 # Arbitrary sequences of calls: as slow as all others together, and seldom the ones that kill. So
 # they try only what survives the others (--survivors), and the mutants of docs/invariants.md.

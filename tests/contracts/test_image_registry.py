@@ -77,6 +77,23 @@ def test_approve__window__not_before_and_not_after(images: Any) -> None:
     assert not images.is_approved(IMAGE)
 
 
+def test_approve_revoke__say_all_that_counts(images: Any) -> None:
+    start, end = now(), now()  # a window of one second is one
+    images.approve(IMAGE, RUNTIME, COMMIT, start, end)
+    (event,) = images.get_logs()
+    assert (event.image, event.kind, event.source_commit) == (IMAGE, RUNTIME, COMMIT)
+    assert (event.not_before, event.not_after) == (start, end)
+    assert event.effective_at == start + TIMELOCK
+    stored = images.image(IMAGE)
+    assert (stored.not_before, stored.not_after, stored.effective_at) == (
+        start, end, start + TIMELOCK
+    )  # fmt: skip
+    images.revoke(IMAGE)
+    (event,) = images.get_logs()
+    assert event.image == IMAGE
+    assert images.image(IMAGE).revoked
+
+
 def test_revoke__at_once_and_for_good(images: Any) -> None:
     approve(images)
     boa.env.time_travel(seconds=TIMELOCK)
