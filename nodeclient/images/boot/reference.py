@@ -27,8 +27,8 @@ from agent.formats.netboot import ROOT_OPTION
 from agent.formats.ranges import Area, Read, answer
 from nodeclient.images.boot.kernel import open_kernel
 from nodeclient.images.boot.kernel_map import interval_bytes, kernel_map
-from nodeclient.images.boot.pe import Pe, authenticode
-from nodeclient.images.boot.uki import measured_by_kernel, measured_sections
+from nodeclient.images.boot.pe import Pe
+from nodeclient.images.boot.uki import measured_by_kernel, measured_programs, measured_sections
 from nodeclient.images.errors import ImageError
 
 Answers = tuple[tuple[int, int, bytes], ...]
@@ -96,7 +96,7 @@ def _check_statements(efi: bytes, mapped: bytes, manifest: BootManifest) -> byte
     root = f"{ROOT_OPTION}={manifest.root_sha256.hex()}"
     _agree("command line", content[_COMMAND_LINE], command_line.encode() + b"\0")
     _agree("root file system", [root], [w for w in command_line.split() if ROOT_OPTION in w])
-    _agree("list of programs", (authenticode(efi), authenticode(linux)), manifest.pcr4)
+    _agree("list of programs", measured_programs(efi, linux), manifest.pcr4)
     _agree("PCR 9", measured_by_kernel(command_line, content[_INITRAMFS]), manifest.pcr9)
     _agree("PCR 11", measured_sections(list(content.items())), manifest.pcr11)
     kernel = open_kernel(linux)
