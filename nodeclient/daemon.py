@@ -51,6 +51,7 @@ from nodeclient.duties.services import Services, Settings
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
 from nodeclient.inbox import Inbox, owners_and_requester
+from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.p2p.client import PeerClient
@@ -179,7 +180,10 @@ def build_services(
         return tuple(sorted(found))
 
     local = LocalMachine(
-        LocalSettings(folder=config.folder / "machine"),
+        LocalSettings(
+            folder=config.folder / "machine", rotate_seconds=config.machine.rotate_seconds
+        ),
+        KeySlot(config.folder / "machine-channel.sealed", folder.root),
         get_block,
         put_block,
         find_image,

@@ -21,9 +21,11 @@ from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
 from agent.formats.shape import as_bytes, as_int, as_list, as_text
 from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.images.engine import DEFAULT_SOCKET
+from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.process import AgentProcess
 from nodeclient.machine.resume import ResumeRecord
+from nodeclient.machine.rotation import every, rotate_keys
 from nodeclient.ports import BlockGetter, BlockPutter, Session
 
 ImageFinder = Callable[[bytes], Awaitable[Path | None]]
@@ -38,6 +40,7 @@ class LocalSettings:
     """`folder`: private to this Machine. Times in seconds, sizes in bytes.
 
     lease_seconds: how long the Agent waits for a daemon that is gone before it cleans and ends.
+    rotate_seconds: how long the channel's keys are used.
     """
 
     folder: Path
@@ -45,6 +48,7 @@ class LocalSettings:
     lease_seconds: int = 300
     boot_seconds: float = 120.0
     call_seconds: float = 180.0
+    rotate_seconds: float = 600.0
     work_bytes: int = 4 << 30
     simulated: tuple[str, ...] = SIMULATED
 
@@ -52,21 +56,23 @@ class LocalSettings:
 class LocalMachine:
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
-    `find_image` gives the verified tar of a runtime image ID, or None. A `get_block` that has not
-    got the block raises `RpcError("missing", …)`.
+    `slot` keeps the channel's keys. `find_image` gives the verified tar of a runtime image ID, or
+    None. A `get_block` that has not got the block raises `RpcError("missing", …)`.
     """
 
     def __init__(
         self,
         settings: LocalSettings,
+        slot: KeySlot,
         get_block: BlockGetter,
         put_block: BlockPutter,
         find_image: ImageFinder,
     ) -> None:
-        self._settings = settings
+        self._settings, self._slot = settings, slot
         self._get_block, self._put_block, self._find_image = get_block, put_block, find_image
         self._process = AgentProcess(settings.folder, settings.docker)
         self._link: Link | None = None
+        self._rotating: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
@@ -84,15 +90,12 @@ class LocalMachine:
             boot = self._parameters(keys, port, boot_count)
             await asyncio.to_thread(self._process.start, boot)
             await self._connection(link)
+            hpke, signing = self._hold(link)
         except BaseException:
             await self.power_off()
             raise
-        if link.session is None:
-            raise MachineError("the Agent gave no session keys", "boot it again")
-        record = ResumeRecord(
-            self._process.pid, self._process.started, port, keys, image, *link.session
-        )
-        return record.session()
+        pid, started = self._process.pid, self._process.started
+        return ResumeRecord(pid, started, port, image, hpke, signing).session()
 
     async def resume(self, resume: bytes) -> Session:
         """Take over the Agent of an earlier life of this daemon. Raises MachineError if gone.
@@ -109,10 +112,17 @@ class LocalMachine:
             raise
         if not known:
             await self.let_go()
-            link = self._link = Link(record.keys, self._serve)
-            link.session = (record.hpke, record.signing)
+            session = (record.hpke, record.signing)
+            try:
+                keys = self._slot.load(session)
+            except MachineError:  # nobody can reach this Machine any more: it must not run on
+                await self.power_off()
+                raise
+            link = self._link = Link(keys, self._serve)
+            link.session = session
             link.listen(_HOST, record.port)
             await self._connection(link)
+            self._hold(link)
         return record.session()
 
     async def call(self, method: str, body: object) -> object:
@@ -139,12 +149,32 @@ class LocalMachine:
         """Cut the power: afterwards nothing of the Machine is left, whatever state it was in."""
         await self.let_go()
         await asyncio.to_thread(self._process.cut)
+        self._slot.drop()
 
     async def let_go(self) -> None:
         """Close this daemon's end only: the Machine runs on, for a later `resume`."""
+        rotating, self._rotating = self._rotating, None
+        if rotating is not None:
+            rotating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await rotating
         link, self._link = self._link, None
         if link is not None:
             await link.close()
+
+    def _hold(self, link: Link) -> tuple[bytes, bytes]:
+        """Keep the channel's keys, now and whenever they change; the session keys."""
+        session = link.session
+        if session is None:
+            raise MachineError("the Agent gave no session keys", "boot it again")
+
+        def keep(keys: LinkKeys) -> None:
+            self._slot.save(session, keys)
+
+        keep(link.keys)
+        pause = every(self._settings.rotate_seconds)
+        self._rotating = asyncio.create_task(rotate_keys(link, keep, pause))
+        return session
 
     async def _connection(self, link: Link) -> RpcConnection:
         """The Agent's connection, waited for while its process lives. Raises MachineError."""

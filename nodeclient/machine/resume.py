@@ -1,6 +1,6 @@
 """What a restarted daemon needs to find its running Machine again.
 
-These bytes hold the boot's secrets: the caller seals them with the root before keeping them.
+It names one boot and never changes. The channel's keys do, so they lie in a `KeySlot`.
 """
 
 from __future__ import annotations
@@ -11,35 +11,30 @@ from agent.formats import cbor
 from agent.formats.cbor import FormatError
 from agent.formats.shape import as_bytes, as_int, as_map
 from nodeclient.errors import MachineError
-from nodeclient.machine.link import LinkKeys
 from nodeclient.ports import Session
 
 _MAX_RECORD = 16 * 1024
-_NAMES = ("pid", "started", "port", "secret", "certificate", "key", "image", "hpke", "signing")
+_NAMES = ("pid", "started", "port", "image", "hpke", "signing")
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeRecord:
-    """One boot: its process (pid and start in clock ticks), channel, image and session keys."""
+    """One boot: its process (pid and start in clock ticks), port, image and session keys."""
 
     pid: int
     started: int
     port: int
-    keys: LinkKeys
     image: bytes
     hpke: bytes
     signing: bytes
 
     def encode(self) -> bytes:
-        """Bytes for `decode`. Secret."""
+        """Bytes for `decode`."""
         return cbor.encode(
             {
                 "pid": self.pid,
                 "started": self.started,
                 "port": self.port,
-                "secret": self.keys.boot_secret,
-                "certificate": self.keys.certificate,
-                "key": self.keys.key,
                 "image": self.image,
                 "hpke": self.hpke,
                 "signing": self.signing,
@@ -55,11 +50,6 @@ class ResumeRecord:
                 as_int(body["pid"], 1, 1 << 31, "pid"),
                 as_int(body["started"], 0, 1 << 62, "start"),
                 as_int(body["port"], 1, 65535, "port"),
-                LinkKeys(
-                    as_bytes(body["secret"], 32, "secret"),
-                    as_bytes(body["certificate"], 1, "certificate", 4096),
-                    as_bytes(body["key"], 1, "key", 4096),
-                ),
                 as_bytes(body["image"], 32, "image"),
                 as_bytes(body["hpke"], 32, "hpke"),
                 as_bytes(body["signing"], 64, "signing"),

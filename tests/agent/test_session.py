@@ -226,7 +226,7 @@ def test_transcript__one_check_failed__is_not_clean() -> None:
 
 
 async def test_session__secrets__in_no_file_argument_or_environment(pi: Pi) -> None:
-    """The boot secret is in the resume record, the one thing that the caller seals."""
+    """The boot secret is in the key slot, sealed, and nowhere else: not in the resume record."""
     job = pi.job("pass", {"one": b"a very secret name"})
     session = await pi.machine.boot(1)
     record = ResumeRecord.decode(session.resume)
@@ -234,11 +234,12 @@ async def test_session__secrets__in_no_file_argument_or_environment(pi: Pi) -> N
     await pi.release_all(job, session, (await pi.ask(job)).root)
     await pi.until_done()
     process = Path(f"/proc/{record.pid}")
-    seen = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+    channel = pi.slot.load((session.hpke, session.signing))
+    seen = session.resume + (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
     for file in pi.folder.rglob("*"):
         if file.is_file() and "scratch" not in file.parts and "source" not in file.parts:
             seen += file.read_bytes()
-    for secret in (record.keys.boot_secret, record.keys.key, *job.keys.values()):
+    for secret in (channel.boot_secret, channel.key, *job.keys.values()):
         assert secret not in seen
         assert secret.hex().encode() not in seen
     assert b"a very secret name" not in seen
