@@ -1,6 +1,7 @@
 """What the Pi gives the Agent at power-on, once, through standard input.
 
-A pipe leaves no trace: nothing of it stands in the process table, the environment or a file.
+A pipe leaves no trace: nothing of it stands in the process table, the environment or a file. A
+Machine that boots from the network fetches these bytes once and pipes them on (`agent.init`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 
 MAX_BOOT = 64 * 1024
 _KEYS = (
-    *("boot_nonce", "boot_secret", "host", "port", "pi_certificate", "boot_count"),
+    *("image", "boot_nonce", "boot_secret", "host", "port", "pi_certificate", "boot_count"),
     *("scratch", "docker", "machine", "lease_seconds", "work_bytes", "simulated"),
 )
 
@@ -22,11 +23,14 @@ _KEYS = (
 class BootParameters:
     """One boot. `boot_secret` proves to the Pi that the caller is the Agent it booted.
 
-    pi_certificate: SHA-256 of the Pi's certificate (DER). machine: label of this Machine's
-    containers. lease_seconds: without the Pi for so long, clean and end. work_bytes: upper bound of
-    the RAM disk that holds function and inputs in clear. simulated: parts that are not real.
+    image: ID of the boot image (32 bytes), or of the Agent itself where nothing else booted; what
+    the Pi says of it counts for nothing beside a quote. pi_certificate: SHA-256 of the Pi's
+    certificate (DER). machine: label of this Machine's containers. lease_seconds: without the Pi
+    for so long, clean and end. work_bytes: upper bound of the RAM disk that holds function and
+    inputs in clear. simulated: parts that are not real.
     """
 
+    image: bytes
     boot_nonce: bytes
     boot_secret: bytes
     host: str
@@ -57,6 +61,7 @@ class BootParameters:
         """Parse what arrived on standard input. Raises FormatError."""
         body = as_map(cbor.decode(data, MAX_BOOT), _KEYS, "boot parameters")
         return cls(
+            image=as_bytes(body["image"], 32, "boot image"),
             boot_nonce=as_bytes(body["boot_nonce"], 32, "boot nonce"),
             boot_secret=as_bytes(body["boot_secret"], 32, "boot secret"),
             host=as_text(body["host"], 1, 253, "host"),

@@ -49,7 +49,6 @@ class Witness:
     def __init__(self, boot: BootParameters, session: Session, engine: Engine) -> None:
         self._boot, self._session, self._engine = boot, session, engine
         self._programs = host.Programs()
-        self._digest = measure_tree(TREE)
         self._begun = time.monotonic()
         self._count = 0
 
@@ -68,7 +67,7 @@ class Witness:
         claims: dict[str, object] = {
             "chain": question.context.to_body(),
             "boot": {
-                "image": self._digest,
+                "image": self._boot.image,
                 "command_line": host.command_line(),
                 "count": self._boot.boot_count,
                 "nonce": self._boot.boot_nonce,

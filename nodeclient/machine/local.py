@@ -87,7 +87,7 @@ class LocalMachine:
         try:
             port = link.listen_anywhere(_HOST)
             image = await asyncio.to_thread(self._process.install)
-            boot = self._parameters(keys, port, boot_count)
+            boot = self._parameters(image, keys, port, boot_count)
             await asyncio.to_thread(self._process.start, boot)
             await self._connection(link)
             hpke, signing = self._hold(link)
@@ -188,8 +188,11 @@ class LocalMachine:
                 raise MachineError(f"the Machine went off ({words})", "boot it again")
         raise MachineError("the Machine is not heard", "cut its power and boot it again")
 
-    def _parameters(self, keys: LinkKeys, port: int, boot_count: int) -> BootParameters:
+    def _parameters(
+        self, image: bytes, keys: LinkKeys, port: int, boot_count: int
+    ) -> BootParameters:
         return BootParameters(
+            image=image,
             boot_nonce=secrets.token_bytes(32),
             boot_secret=keys.boot_secret,
             host=_HOST,

@@ -280,6 +280,6 @@ async def _nothing(method: str, body: object) -> object:
 
 def _parameters(folder: Path) -> BootParameters:
     return BootParameters(
-        *(b"\1" * 32, b"\2" * 32, "127.0.0.1", 1, b"\3" * 32, 1),
+        *(b"\4" * 32, b"\1" * 32, b"\2" * 32, "127.0.0.1", 1, b"\3" * 32, 1),
         *(folder / "scratch", Path("/var/run/docker.sock"), "test", 1, 1 << 20, ("machine",)),
     )
