@@ -15,7 +15,8 @@ from agent.boot import BootParameters
 from agent.channel import Channel
 from agent.engine import Engine
 from agent.erase import erase_task
-from agent.formats import hpke
+from agent.formats import cbor, hpke
+from agent.formats.cbor import FormatError
 from agent.formats.messages import DURING, Context, Prepare, Question, Release
 from agent.formats.outcome import State, Transcript
 from agent.formats.p256 import SigningKey
@@ -272,6 +273,14 @@ async def test_session__private_keys__never_reach_a_file(pi: Pi, tmp_path: Path)
 def test_boot_parameters__round_trip(tmp_path: Path) -> None:
     boot = _parameters(tmp_path)
     assert BootParameters.decode(boot.encode()) == boot
+
+
+@pytest.mark.parametrize("text", ["run/x", "/run//x", "/run/x/", "/run/./x", "."])
+def test_boot_parameters__path_that_is_not_plain__refused(tmp_path: Path, text: str) -> None:
+    body = cbor.decode(_parameters(tmp_path).encode(), 1 << 16)
+    assert isinstance(body, dict)
+    with pytest.raises(FormatError, match="plain absolute path"):
+        BootParameters.decode(cbor.encode(body | {"docker": text}))
 
 
 async def _nothing(method: str, body: object) -> object:
