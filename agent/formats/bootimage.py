@@ -24,9 +24,10 @@ MAX_COMMAND_LINE = 2048  # x86's COMMAND_LINE_SIZE, with its NUL
 MAX_INTERVALS = 1 << 17
 MAX_KERNEL = 256 << 20  # bytes from _text to the end of the kernel image
 _MAX_EVENTS = 32
+_EVENTS = ("pcr4", "pcr9", "pcr11")
 _KEYS = (
     *("version", "efi_sha256", "efi_size", "root_sha256", "root_size", "kernel_map_sha256"),
-    *("command_line", "agent", "pcr4", "pcr11", "packages"),
+    *("command_line", "agent", *_EVENTS, "packages"),
 )
 
 Interval = tuple[int, int]
@@ -37,8 +38,9 @@ class BootManifest:
     """Reference values of one boot image. Digests are 32 bytes of SHA-256, sizes bytes.
 
     agent: `measure_tree` of the Agent in the root. pcr4: Authenticode digests of the EFI
-    applications that firmware and stub load, in order. pcr11: digests of the events that
-    systemd-stub measures, in order. packages: of the lock that the image was built from.
+    applications that firmware and stub load, in order. pcr9: of command line and initramfs as
+    Linux' own EFI stub measures them. pcr11: of the events that systemd-stub measures, in order.
+    packages: of the lock that the image was built from.
     """
 
     efi_sha256: bytes
@@ -49,6 +51,7 @@ class BootManifest:
     command_line: str
     agent: bytes
     pcr4: tuple[bytes, ...]
+    pcr9: tuple[bytes, ...]
     pcr11: tuple[bytes, ...]
     packages: bytes
     version: int = VERSION
@@ -61,7 +64,7 @@ class BootManifest:
     def encode(self) -> bytes:
         """Bytes of `manifest.cbor`."""
         body: dict[str, object] = {name: getattr(self, name) for name in _KEYS}
-        return cbor.encode(body | {"pcr4": list(self.pcr4), "pcr11": list(self.pcr11)})
+        return cbor.encode(body | {name: list(getattr(self, name)) for name in _EVENTS})
 
     @classmethod
     def decode(cls, data: bytes) -> BootManifest:
@@ -77,6 +80,7 @@ class BootManifest:
             command_line=as_text(body["command_line"], 1, MAX_COMMAND_LINE - 1, "command line"),
             agent=as_bytes(body["agent"], 32, "agent digest"),
             pcr4=_digests(body["pcr4"], "PCR 4 digests"),
+            pcr9=_digests(body["pcr9"], "PCR 9 digests"),
             pcr11=_digests(body["pcr11"], "PCR 11 digests"),
             packages=as_bytes(body["packages"], 32, "lock digest"),
         )
@@ -87,7 +91,7 @@ class KernelMap:
     """Where a running kernel's memory must equal its file.
 
     base: virtual address of `_text` as linked; KASLR moves all of it by one distance.
-    intervals: (offset from `_text`, length) in bytes, sorted, disjoint, not touching.
+    intervals: (offset from `_text`, length) in bytes, sorted and disjoint.
     """
 
     base: int
@@ -117,12 +121,12 @@ def _digests(obj: object, what: str) -> tuple[bytes, ...]:
 
 
 def _intervals(pairs: Iterable[object]) -> Iterable[Interval]:
-    end = -1  # the first may start at 0; a later one may not touch the one before it
+    end = 0
     for pair in pairs:
         offset, length = as_list(pair, 2, 2, "kernel interval")
         begin = as_int(offset, 0, MAX_KERNEL, "interval offset")
         size = as_int(length, 1, MAX_KERNEL - begin, "interval length")
-        if begin <= end:
+        if begin < end:
             raise FormatError("kernel map: intervals are not sorted and apart; build it again")
         end = begin + size
         yield begin, size

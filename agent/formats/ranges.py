@@ -14,15 +14,13 @@ from enum import StrEnum
 
 from agent.formats.cbor import FormatError
 from agent.formats.hashes import sha256
-from agent.formats.shape import as_bytes, as_int, as_list
+from agent.formats.shape import as_bytes
 
 RANGE = 4096  # bytes: one page
 RANGES = (
     64  # 256 KiB per thing: a page changed in 16 MiB is met by 3 in 200 questions, a MiB by all
 )
-MAX_INTERVALS = 1 << 17
 _ASK = b"sealrun/ranges/v2/"
-_WORD = (1 << 64) - 1
 
 Range = tuple[int, int]  # (offset, length) in bytes
 Read = Callable[[int, int], bytes]
@@ -67,8 +65,6 @@ class Intervals:
 
     def __init__(self, intervals: Sequence[Range]) -> None:
         """Raises FormatError for intervals that overlap, are empty or out of order."""
-        if len(intervals) > MAX_INTERVALS:
-            raise FormatError(f"intervals: {len(intervals)} exceed {MAX_INTERVALS}")
         end = 0
         for offset, length in intervals:
             if offset < end or length < 1:
@@ -76,14 +72,6 @@ class Intervals:
             end = offset + length
         self._offsets = [offset for offset, _ in intervals]
         self._ends = list(itertools.accumulate(length for _, length in intervals))
-
-    @classmethod
-    def from_body(cls, obj: object) -> Intervals:
-        """Parse a list of [offset, length]. Raises FormatError."""
-        pairs = [as_list(each, 2, 2, "interval") for each in as_list(obj, 0, MAX_INTERVALS, "map")]
-        return cls(
-            [(as_int(a, 0, _WORD, "offset"), as_int(b, 1, _WORD, "length")) for a, b in pairs]
-        )
 
     @property
     def size(self) -> int:

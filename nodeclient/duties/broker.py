@@ -8,6 +8,7 @@ under the owner's policy.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 
 from agent.formats import hpke
@@ -23,7 +24,6 @@ from nodeclient.core import events as ev
 from nodeclient.core.appraisal import appraise
 from nodeclient.core.evidence_policy import (
     AppraisalPolicy,
-    Endorsements,
     Expected,
     Nonce,
     owner_appraisal,
@@ -117,6 +117,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             s=0,
         )
         before = remember(recorded)
+        # As long as it takes: a key is released late or not at all, never unproven.
+        endorsed = await services.endorser.endorse(action.commitment, record, recorded, math.inf)
         for evidence, own in ((recorded, recorded.nonce), (fresh, nonce)):
             is_recorded = evidence is recorded
             expected = Expected(
@@ -132,9 +134,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 statement=recorded_header if is_recorded else None,
                 before=None if is_recorded else before,
             )
-            reference = await services.reference.values(spec.runtime_image, evidence.nonce)
+            reference = await services.reference.values(spec.runtime_image, evidence)
             for policy in appraisal_policies(spec, cids):
-                endorsed = Endorsements(record.root_class)
                 result = await asyncio.to_thread(
                     appraise, evidence, expected, reference, endorsed, policy
                 )

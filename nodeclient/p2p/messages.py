@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from agent.formats import cbor
 from agent.formats.cbor import FormatError
+from agent.formats.endorsement import MAX_BLOB, MAX_SECRET
 from agent.formats.evidence import MAX_EVIDENCE
 from agent.formats.taskspec import MAX_TASKSPEC
 from nodeclient.core.types import Address, Phase, Statement, TaskId, Verdict, Vote
@@ -115,6 +116,26 @@ class EvidenceRequest:
     """To the Executor: the Evidence behind the BEFORE record."""
 
     commitment: Bytes32
+
+
+@dataclass(frozen=True, slots=True)
+class EndorsementRequest:
+    """To the Executor: whose TPM is it? Answered with ``agent.formats.endorsement.Endorsement``."""
+
+    commitment: Bytes32
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRequest:
+    """To the Executor's Machine: a secret that only the TPM of the endorsement can open.
+
+    ``blob`` and ``secret`` as in ``agent.formats.endorsement.Challenge``. The answer is the secret,
+    or no byte at all when the TPM refused.
+    """
+
+    commitment: Bytes32
+    blob: Annotated[bytes, Field(max_length=MAX_BLOB)]
+    secret: Annotated[bytes, Field(max_length=MAX_SECRET)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,7 +234,8 @@ async def test_session__secrets__in_no_file_argument_or_environment(pi: Pi) -> N
     await pi.prepare(job)
     await pi.release_all(job, session, (await pi.ask(job)).root)
     await pi.until_done()
-    process = Path(f"/proc/{record.pid}")
+    assert record.process is not None
+    process = Path(f"/proc/{record.process[0]}")
     channel = pi.slot.load((session.hpke, session.signing))
     seen = session.resume + (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
     for file in pi.folder.rglob("*"):

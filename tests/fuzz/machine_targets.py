@@ -26,7 +26,6 @@ from agent.formats.outcome import Outcome, State, Status, Transcript
 from agent.formats.p256 import SigningKey
 from agent.formats.protocol import Frame, FrameKind, read_frame
 from agent.formats.quote import Quote
-from agent.formats.ranges import Intervals
 from agent.formats.rotation import Half, Offer
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import TaskSpec, commitment_of, open_commitment
@@ -38,6 +37,8 @@ from nodeclient.core.types import Phase, Statement, Verdict
 from nodeclient.errors import MachineError
 from nodeclient.machine.handshake import read_preamble
 from nodeclient.machine.link import Link, LinkKeys
+from nodeclient.machine.netboot.cable import Cable
+from nodeclient.machine.netboot.order import LENGTH, BootOrder
 from nodeclient.machine.resume import ResumeRecord
 from tests.agent.test_session import _parameters
 from tests.core import evidence_kit as kits
@@ -239,7 +240,7 @@ def all_targets() -> Iterator[Target]:
         lambda data: cbor.decode(data, BIG),
         (FormatError,),
         same(cbor.encode),
-        ("agent.formats.cbor:decode", "agent.formats.cbor:count_items"),
+        ("agent.formats.cbor:decode", "agent.formats.cbor:decode_counted"),
     )
     frames = (
         Frame(1, FrameKind.REQUEST, "ask", {"a": b"x"}),
@@ -293,13 +294,7 @@ def all_targets() -> Iterator[Target]:
         ("agent.formats.taskspec:open_commitment",),
     )
     yield encoded(BootParameters, *_boots())
-    yield encoded(
-        BootManifest,
-        BootManifest(
-            *(b"\1" * 32, 5, b"\2" * 32, 6, b"\3" * 32, "quiet", b"\4" * 32),
-            *((b"\5" * 32, b"\6" * 32), (b"\7" * 32,), b"\x08" * 32),
-        ),
-    )
+    yield encoded(BootManifest, _manifest())
     yield encoded(KernelMap, KernelMap(1 << 40, ((0, 5), (10, 100), (4096, 1))))
     endorsement = Endorsement((b"der", b"der2"), b"ek", b"ak")
     yield encoded(Endorsement, endorsement)
@@ -318,14 +313,6 @@ def all_targets() -> Iterator[Target]:
         Question, Question(b"\1" * 32, context, ((b"\2" * 20, b"\3" * 32, b"\4" * 32),), b"t")
     )
     yield from_body(Release, Release(SPEC.function.cid, b"\1" * 80))
-    yield Target(
-        "intervals",
-        (cbor.encode([[0, 5], [9, 1], [100, 1 << 20]]),),
-        body(Intervals.from_body),
-        (FormatError,),
-        lambda data, value: value.size == sum(n for _, n in cbor.decode(data, BIG)),  # type: ignore[attr-defined]
-        ("agent.formats.ranges:Intervals.from_body",),
-    )
     yield Target(
         "transcript",
         (transcript,),
@@ -407,6 +394,15 @@ def all_targets() -> Iterator[Target]:
         codec="bytes",
     )
     record = ResumeRecord(**_resume_fields())
+    order = BootOrder(Cable("cable", "52:54:00:77:00:01"), Path("/x"), b"\1" * 32, b"parameters")
+    yield Target(
+        "BootOrder",
+        (order.encode()[LENGTH:],),
+        BootOrder.decode,
+        (FormatError,),
+        lambda data, value: value.encode()[LENGTH:] == data,  # type: ignore[attr-defined]
+        ("nodeclient.machine.netboot.order:BootOrder.decode",),
+    )
     yield encoded(ResumeRecord, record, errors=(MachineError,))
 
 
@@ -421,6 +417,19 @@ def _resume_fields() -> dict[str, Any]:
         "signing": b"\3" * 64,
     }
     return {name: given[name] for name in ResumeRecord.__dataclass_fields__}
+
+
+def _manifest() -> BootManifest:
+    """Every digest another, every size a small one."""
+    given: dict[str, Any] = {"command_line": "quiet"}
+    for number, name in enumerate(BootManifest.__dataclass_fields__, 1):
+        if name.startswith("pcr"):
+            given[name] = (bytes([number]) * 32, bytes([number, 0]) * 16)
+        elif name.endswith("_size"):
+            given[name] = number
+        elif name not in ("command_line", "version"):
+            given[name] = bytes([number]) * 32
+    return BootManifest(**given)
 
 
 def _boots() -> tuple[BootParameters, ...]:

@@ -27,7 +27,8 @@ from agent.formats.rpc import RpcError
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment_of
 from nodeclient.machine import KeySlot, LocalMachine, LocalSettings
 from nodeclient.machine.process import AgentProcess
-from nodeclient.ports import Session
+from nodeclient.machine.supply import Supply
+from nodeclient.ports import Machine, Session
 from nodeclient.roots.software import SoftwareRoot
 
 CHAIN, MARKET, TASK, NODE = 31337, b"\x11" * 20, 7, b"\x22" * 20
@@ -71,14 +72,14 @@ class Pi:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.machine = self.new_machine()
+        self.machine: Machine = self.new_machine()
 
     def new_machine(self) -> LocalMachine:
         """Another daemon's LocalMachine over the same folder, as after a restart."""
         settings = LocalSettings(
             self.folder, lease_seconds=self.lease_seconds, rotate_seconds=self.rotate_seconds
         )
-        return LocalMachine(settings, self.slot, self.get, self.put, self.find_image)
+        return LocalMachine(settings, Supply(self.get, self.put, self.find_image), self.slot)
 
     @property
     def slot(self) -> KeySlot:
