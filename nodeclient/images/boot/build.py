@@ -7,9 +7,7 @@ The same recipe gives the same bytes on every host. Built images are kept under
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent.formats.bootimage import EFI, KERNEL_MAP, MANIFEST, ROOT, BootManifest

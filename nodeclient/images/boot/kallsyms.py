@@ -39,9 +39,7 @@ def symbols(kernel: Kernel) -> dict[str, int]:
     raise ImageError("the kernel keeps no symbols; refresh the lock")
 
 
-def _table(
-    names: list[bytes], addresses: tuple[int, ...], tokens: list[bytes]
-) -> dict[str, int]:
+def _table(names: list[bytes], addresses: tuple[int, ...], tokens: list[bytes]) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, address in zip(names, addresses, strict=True):
         text = b"".join(tokens[each] for each in name)[1:]  # the first character is the type

@@ -21,7 +21,11 @@ from nodeclient.images.boot.kernel import Kernel
 from nodeclient.images.errors import ImageError
 
 _LEAST = 32  # bytes: shorter intervals cost more to list than a change could hide in them
-_CALL, _BRANCH, _SHORT = 5, 6, 2  # bytes of a near call or jump, of a conditional one, of a short one
+_CALL, _BRANCH, _SHORT = (
+    5,
+    6,
+    2,
+)  # bytes of a near call or jump, of a conditional one, of a short one
 _TRAMPOLINE = 8  # bytes of a static call's trampoline, behind which it is padded
 _SHORT_FORMS = (b"\xeb", b"\x66\x90")  # jmp rel8, and the two-byte NOP that replaces it
 
@@ -93,9 +97,7 @@ def _sites(kernel: Kernel, section: str) -> Iterator[int]:
         yield address + 4 * number + offset
 
 
-def _table(
-    kernel: Kernel, names: dict[str, int], name: str, row: str
-) -> Iterable[tuple[int, ...]]:
+def _table(kernel: Kernel, names: dict[str, int], name: str, row: str) -> Iterable[tuple[int, ...]]:
     start, stop = names[f"__start_{name}"], names[f"__stop_{name}"]
     return _rows(kernel, kernel.at(start, stop - start), row)
 
@@ -125,4 +127,3 @@ def _between(area: tuple[int, int], holes: Iterable[Hole]) -> Iterator[tuple[int
         begin = max(begin, address + size)
     if begin < end:
         yield begin, end
-

@@ -50,7 +50,13 @@ def fetch_wheels(requirements: Path, work: Path) -> list[Path]:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps"]
     command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={_PYTHON}"]
     command += [f"--platform={each}" for each in _PLATFORMS]
-    command += ["--abi=cp311", "--abi=abi3", "--abi=none", f"--dest={work}", f"--requirement={wanted}"]
+    command += [
+        "--abi=cp311",
+        "--abi=abi3",
+        "--abi=none",
+        f"--dest={work}",
+        f"--requirement={wanted}",
+    ]
     try:
         done = subprocess.run(
             command,
