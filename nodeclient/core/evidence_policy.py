@@ -143,13 +143,14 @@ class Expected:
 class BootReference:
     """What a Machine must show that booted ``image``: all of it computed from the image's files.
 
-    ``pcr4`` and ``pcr11`` are digests of events (32 bytes), in order, as in
+    ``pcr4``, ``pcr9`` and ``pcr11`` are digests of events (32 bytes), in order, as in
     ``agent.formats.bootimage.BootManifest``; ``kernel`` and ``root`` the asker's own answers
     (offset, length, digest) for the Evidence's nonce, as ``agent.formats.ranges.answer``.
     """
 
     image: bytes
     pcr4: tuple[bytes, ...]
+    pcr9: tuple[bytes, ...]
     pcr11: tuple[bytes, ...]
     command_line: str
     agent: bytes
@@ -190,12 +191,15 @@ class Endorsements:
     The registry: its root class, and ``attestation_key``, the digest in the Name of its Machine's
     key. ``ek_proven``: the asker itself saw that this key lives in the TPM of an EK certificate of
     a maker that it trusts (``tpm.endorsement``, ``tpm.credential``); ``ek_fault`` says why not.
+    ``last`` is what this key stated at the end of the latest task that the asker affirmed: a first
+    BEFORE has nothing else to be held against.
     """
 
     root_class: RootClass
     attestation_key: bytes = b""
     ek_proven: bool = False
     ek_fault: str = ""
+    last: TpmFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,7 +176,16 @@ def make_quoted(phase: Phase) -> Kit:
         "kernel": [list(entry) for entry in KERNEL],
         "root": [list(entry) for entry in ROOT],
     }
-    boot = BootReference(IMAGE, (pcs.UKI, pcs.INNER), pcs.STUB, "quiet", AGENT, KERNEL, ROOT)
+    boot = BootReference(
+        image=IMAGE,
+        pcr4=(pcs.UKI, pcs.INNER),
+        pcr9=(pcs.OPTIONS, pcs.INITRD),
+        pcr11=pcs.STUB,
+        command_line="quiet",
+        agent=AGENT,
+        kernel=KERNEL,
+        root=ROOT,
+    )
     kit.reference = replace(kit.reference, boot=boot)
     kit.endorsements = Endorsements(RootClass.TPM2, pcs.sha(kit.pc.tpm.public), ek_proven=True)
     kit.policy = AppraisalPolicy(frozenset({TPM_QUOTED}))

@@ -22,7 +22,7 @@ NO_ACTION, SEPARATOR, EVENT_TAG, IPL, S_CRTM, VARIABLE, APPLICATION, DRIVER, ACT
 )
 UKI, INNER = b"\x81" * 32, b"\x82" * 32
 STUB = tuple(bytes([n]) * 32 for n in range(0x91, 0x97))
-INITRD = STUB[-1]
+OPTIONS, INITRD = b"\x98" * 32, STUB[-1]
 CALLING = b"Calling EFI Application from Boot Option"
 
 
@@ -55,6 +55,7 @@ def honest_boot() -> list[Measurement]:
         Measurement(4, APPLICATION, b"\x01path", UKI),
         *(Measurement(11, IPL, b"part", digest) for digest in STUB),
         Measurement(4, APPLICATION, b"\x02path", INNER),
+        Measurement(9, EVENT_TAG, b"options", OPTIONS),
         Measurement(9, EVENT_TAG, b"initrd", INITRD),
         Measurement(5, ACTION, b"Exit Boot Services Invocation"),
     ]
