@@ -65,6 +65,7 @@ odds: ## a million draws of the deployed bytecode against the exact odds
 
 bench: setup ## speeds and memory, into var/bench.json
 	@python scripts/bench.py
+	@python scripts/bench_appraisal.py
 
 fmt: ## format and fix what can be fixed
 	@$(SETUP) python

@@ -58,6 +58,8 @@ def fetch(host: str = PI_ADDRESS, port: int = HTTP_PORT) -> tuple[bytes, str]:
         connection.close()
     if not 0 < len(parameters) <= MAX_BOOT:
         raise FetchFailed("the Pi's answer is empty or too large")
+    if answer.length:  # what Content-Length promised and did not come
+        raise FetchFailed("the Pi's answer ends early")
     return parameters, answer.getheader("Date") or ""
 
 

@@ -133,14 +133,15 @@ def execute(
     tag = _SESSIONS if authorise else _NO_SESSIONS
     command = u16(tag) + u32(_HEADER + len(body), code) + body
     for _ in range(_TRIES):
-        reader = Reader(transport.transmit(command))
-        answered, size, result = reader.integer(2), reader.integer(4), reader.integer(4)
+        response = transport.transmit(command)
+        content = Reader(response)
+        answered, size, result = content.integer(2), content.integer(4), content.integer(4)
         if result != _RETRY:
             break
+    if size != len(response):
+        raise TpmError("the TPM's response has another length than it says; boot again")
     if result != _SUCCESS:
         raise TpmError(f"the TPM refused command {code:#x} with {result:#x}", result)
-    content = Reader(reader.take(size - _HEADER) if size >= _HEADER else b"")
-    reader.end()
     if answered != tag:
         raise TpmError("the TPM's response is to another command; boot again")
     handle = content.integer(4) if answers_handle else 0

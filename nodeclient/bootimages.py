@@ -53,6 +53,7 @@ class BootImages:
         return BootReference(
             image=image,
             pcr4=manifest.pcr4,
+            pcr9=manifest.pcr9,
             pcr11=manifest.pcr11,
             command_line=manifest.command_line,
             agent=manifest.agent,

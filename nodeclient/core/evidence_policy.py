@@ -191,12 +191,14 @@ class Endorsements:
     The registry: its root class, and ``attestation_key``, the digest in the Name of its Machine's
     key. ``ek_proven``: the asker itself saw that this key lives in the TPM of an EK certificate of
     a maker that it trusts (``tpm.endorsement``, ``tpm.credential``); ``ek_fault`` says why not.
+    ``last`` is what this key stated in the latest Evidence that the asker affirmed, in any task.
     """
 
     root_class: RootClass
     attestation_key: bytes = b""
     ek_proven: bool = False
     ek_fault: str = ""
+    last: TpmFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,8 @@ async def test_session__secrets__in_no_file_argument_or_environment(pi: Pi) -> N
     await pi.prepare(job)
     await pi.release_all(job, session, (await pi.ask(job)).root)
     await pi.until_done()
-    process = Path(f"/proc/{record.pid}")
+    assert record.process is not None
+    process = Path(f"/proc/{record.process[0]}")
     seen = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
     for file in pi.folder.rglob("*"):
         if file.is_file() and "scratch" not in file.parts and "source" not in file.parts:

@@ -55,6 +55,9 @@ class FakePower:
 
     async def on(self) -> None:
         self.log.append("on")
+        self._start()
+
+    def _start(self) -> None:
         hashes = [
             hashlib.sha256((self._image / name).read_bytes()).hexdigest() for name in (EFI, ROOT)
         ]

@@ -27,7 +27,7 @@ from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpe
 from nodeclient.machine import LocalMachine, LocalSettings
 from nodeclient.machine.process import AgentProcess
 from nodeclient.machine.supply import Supply
-from nodeclient.ports import Session
+from nodeclient.ports import Machine, Session
 
 CHAIN, MARKET, TASK, NODE = 31337, b"\x11" * 20, 7, b"\x22" * 20
 LIMITS = Limits(seconds=300, memory_bytes=128 << 20, scratch_bytes=8 << 20, pids=32, cpu_milli=1000)
@@ -64,7 +64,7 @@ class Pi:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.machine = self.new_machine()
+        self.machine: Machine = self.new_machine()
 
     def new_machine(self) -> LocalMachine:
         """Another daemon's LocalMachine over the same folder, as after a restart."""

@@ -7,6 +7,7 @@ import ctypes
 import os
 import secrets
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,19 +49,38 @@ class Wire:
             _kill_all(name)
             ip("netns", "delete", name)
 
-    @contextlib.contextmanager
-    def at_pi(self) -> Iterator[None]:
+    def at_pi(self) -> contextlib.AbstractContextManager[None]:
         """This thread, and what it starts, is on the Pi meanwhile."""
-        with open("/proc/thread-self/ns/net") as home, (_NETNS / self.pi).open() as there:
-            assert _LIBC.setns(there.fileno(), _CLONE_NEWNET) == 0
-            try:
-                yield
-            finally:
-                assert _LIBC.setns(home.fileno(), _CLONE_NEWNET) == 0
+        return _inside(self.pi)
+
+    def at_pc(self) -> contextlib.AbstractContextManager[None]:
+        """The same on the PC."""
+        return _inside(self.pc)
 
     def on_pc(self, *argv: str) -> list[str]:
         """The command that runs `argv` on the PC."""
         return ["ip", "netns", "exec", self.pc, *argv]
+
+    def address(self, *addresses: str) -> None:
+        """The PC takes addresses without asking anybody."""
+        for address in addresses:
+            ip("-n", self.pc, "address", "replace", address, "dev", "eth0")
+
+    def frames(self, ether_type: int, interface: str = "eth0") -> socket.socket:
+        """What arrives at the PC with an EtherType from now on."""
+        with self.at_pc():
+            plain = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        plain.bind((interface, ether_type))
+        plain.settimeout(2.0)
+        return plain
+
+    def reaches(self, address: str, port: int) -> bool:
+        """Whether the PC gets a TCP connection."""
+        with self.at_pc():
+            plain = socket.socket()
+        with plain:
+            plain.settimeout(1.0)
+            return plain.connect_ex((address, port)) == 0
 
     def listening(self) -> set[tuple[str, int]]:
         """(protocol, port) of everything that is bound on the Pi."""
@@ -79,3 +99,13 @@ def _kill_all(namespace: str) -> None:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _inside(namespace: str) -> Iterator[None]:
+    with open("/proc/thread-self/ns/net") as home, (_NETNS / namespace).open() as there:
+        assert _LIBC.setns(there.fileno(), _CLONE_NEWNET) == 0
+        try:
+            yield
+        finally:
+            assert _LIBC.setns(home.fileno(), _CLONE_NEWNET) == 0

@@ -30,6 +30,7 @@ def manifest(agent: bytes = b"\x05" * 32) -> BootManifest:
         command_line="quiet",
         agent=agent,
         pcr4=(b"\x06" * 32,),
+        pcr9=(b"\x0a" * 32, b"\x0b" * 32),
         pcr11=(b"\x07" * 32, b"\x08" * 32),
         packages=b"\x09" * 32,
     )

@@ -25,6 +25,11 @@ class TpmFacts:
     restarts: int
     time_ms: int
 
+    @property
+    def boot(self) -> tuple[int, int]:
+        """Names one boot of this TPM, and grows."""
+        return self.resets, self.restarts
+
     def to_body(self) -> dict[str, object]:
         """For the Node's own store."""
         return {name: getattr(self, name) for name in _KEYS}

@@ -15,6 +15,10 @@ from pathlib import Path
 from agent.formats.bootimage import EFI, KERNEL_MAP, MANIFEST, ROOT, BootManifest
 from agent.formats.hashes import sha256
 from agent.formats.measure import measure_tree
+from nodeclient.images.boot.bytecode import bytecode
+from nodeclient.images.boot.contents import BUSYBOX, KERNEL_PREFIX, STUB, TOOLS
+from nodeclient.images.boot.contents import ROOT as ROOT_PACKAGES
+from nodeclient.images.boot.elf import check_libraries
 from nodeclient.images.boot.initramfs import MODULES as EARLY_MODULES
 from nodeclient.images.boot.initramfs import initramfs_tree
 from nodeclient.images.boot.kernel import open_kernel
@@ -25,19 +29,14 @@ from nodeclient.images.boot.pe import authenticode
 from nodeclient.images.boot.recipe import EPOCH, BootRecipe
 from nodeclient.images.boot.root import MODULES, check_closed, root_tree, with_kernel_map
 from nodeclient.images.boot.tools import Tools
-from nodeclient.images.boot.tree import Tree, cpio, write_tar
-from nodeclient.images.boot.uki import build_uki, measured_sections
+from nodeclient.images.boot.tree import Tree, cpio, file, write_tar
+from nodeclient.images.boot.uki import build_uki, measured_by_kernel, measured_sections
 from nodeclient.images.boot.wheels import fetch_wheels, unpack
 from nodeclient.images.errors import ImageError
 from nodeclient.images.lock import read_lock
 
 Progress = Callable[[str], None]
 
-KERNEL_PREFIX = "linux-image-"
-BUSYBOX, STUB = "busybox-static", "systemd-boot-efi"
-TOOLS = ("libc6", "libgcc-s1", "liblz4-1", "liblzma5", "liblzo2-2", "libzstd1", "zlib1g",
-         "libkmod2", "libssl3", "kmod", "squashfs-tools", "zstd")  # fmt: skip
-ONLY_TOOLS = ("squashfs-tools", "zstd", "liblzo2-2")
 _STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 _OS_RELEASE = b"ID=sealrun\nNAME=sealrun\n"
 _ZSTD = "15"
@@ -47,27 +46,30 @@ def build_into(work: Path, target: Path, recipe: BootRecipe, progress: Progress)
     """Build in the empty folder `work`, write the image into the empty folder `target`."""
     progress("fetching packages")
     packages, wheels = _fetch(work, recipe)
-    tools = Tools(_folder(work / "tools"), [packages[name] for name in TOOLS])
+    tools = Tools(_folder(work / "tools"), [packages[name] for name in (*TOOLS, *ROOT_PACKAGES)])
     kernel_tree = dict(members(packages[_kernel_package(packages)]))
     image = _only(kernel_tree, "boot/vmlinuz-")
     progress("mapping the kernel")
     kernel_map_bytes = kernel_map(open_kernel(image)).encode()
     progress("packing the root")
     modules = _with_index(select(kernel_tree, MODULES), kernel_tree, tools, work)
-    rest = [file for name, file in packages.items() if _in_root(name)]
+    rest = [packages[name] for name in ROOT_PACKAGES]
     tree = with_kernel_map(root_tree(rest, wheels, modules, recipe.agent), kernel_map_bytes)
     tree |= recipe.root
+    tree |= bytecode(tree, tools, _folder(work / "python"))
     check_closed(tree)
+    check_libraries(tree)
     root = target / ROOT
     _squash(tree, root, tools, work)
     with root.open("rb") as source:
         root_sha256 = hashlib.file_digest(source, "sha256").digest()
     early = initramfs_tree(packages[BUSYBOX], select(kernel_tree, EARLY_MODULES))
     command_line = recipe.command_line(root_sha256)
+    initramfs = _compressed(early | recipe.initramfs, tools, work)
     sections = (
         (".osrel", _OS_RELEASE),
         (".cmdline", command_line.encode() + b"\0"),
-        (".initrd", _compressed(early | recipe.initramfs, tools, work)),
+        (".initrd", initramfs),
         (".linux", image),
     )
     efi = build_uki(dict(members(packages[STUB]))[_STUB].content, sections)
@@ -80,6 +82,7 @@ def build_into(work: Path, target: Path, recipe: BootRecipe, progress: Progress)
         command_line=command_line,
         agent=measure_tree(recipe.agent),
         pcr4=(authenticode(efi), authenticode(image)),
+        pcr9=measured_by_kernel(command_line, initramfs),
         pcr11=measured_sections(sections),
         packages=sha256(recipe.lock.read_bytes()),
     )
@@ -93,10 +96,6 @@ def _fetch(work: Path, recipe: BootRecipe) -> tuple[dict[str, Path], Tree]:
     packages = fetch(read_lock(recipe.lock), _folder(work / "debs"))
     wheels = fetch_wheels(recipe.requirements, _folder(work / "wheels"))
     return packages, unpack(wheels, "usr/lib/sealrun/python")
-
-
-def _in_root(name: str) -> bool:
-    return not name.startswith(KERNEL_PREFIX) and name not in (BUSYBOX, STUB, *ONLY_TOOLS)
 
 
 def _kernel_package(packages: dict[str, Path]) -> str:
@@ -125,8 +124,6 @@ def _with_index(modules: Tree, kernel: Tree, tools: Tools, work: Path) -> Tree:
         (base / path).parent.mkdir(parents=True, exist_ok=True)
         (base / path).write_bytes(node.content)
     tools.run("bin/kmod", ("-b", str(base), version), name="depmod")
-    from nodeclient.images.boot.tree import file
-
     return {
         each.relative_to(base).as_posix(): file(each.read_bytes())
         for each in sorted(base.rglob("*"))

@@ -11,7 +11,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nodeclient.images.bootstrap import SUITE, run, sources
@@ -27,24 +27,30 @@ _FETCH = (
 
 def fetch(locked: Mapping[str, str], target: Path) -> dict[str, Path]:
     """Download the packages into the empty folder `target`; name -> file. Raises ImageError."""
+    download([f"{name}={version}" for name, version in sorted(locked.items())], target)
+    files = sorted(target.glob("*.deb"))
+    check_versions(versions_of(each.name for each in files), locked)
+    return {each.name.split("_", 1)[0]: each for each in files}
+
+
+def download(wanted: Sequence[str], target: Path) -> None:
+    """Download packages, as ``name`` or ``name=version``, into `target`. Raises ImageError."""
     program = shutil.which("mmdebstrap")
     if program is None:
         raise ImageError("no mmdebstrap; install it: apt-get install mmdebstrap")
-    wanted = " ".join(f"{name}={version}" for name, version in sorted(locked.items()))
     command = [
         program,
         "--variant=custom",
         "--format=null",
+        "--architectures=amd64",
         f'--aptopt=APT::Default-Release "{SUITE}"',
         f"--customize-hook={_FETCH}",
         SUITE,
         "/dev/null",
         *sources(),
     ]
-    run(command, {"SEALRUN_DEBS": str(target), "SEALRUN_WANTED": wanted})
-    files = sorted(target.glob("*.deb"))
-    check_versions(versions_of(each.name for each in files), locked)
-    return {each.name.split("_", 1)[0]: each for each in files}
+    settings = {"SEALRUN_DEBS": str(target.absolute()), "SEALRUN_WANTED": " ".join(wanted)}
+    run(command, settings)
 
 
 def members(package: Path) -> Iterator[tuple[str, Node]]:

@@ -1,9 +1,9 @@
 """A boot image on this Node, as a verifier uses it: checked whole, then asked for ranges.
 
 Its ID is the hash of the manifest, and the manifest holds the hashes of the files, so nothing here
-needs to be believed. What the manifest says of the files beyond that (the loader's digest, command
-line, kernel map) is computed again: an approved image that states one thing and boots another would
-otherwise pass, because a Machine that lies would agree with it.
+needs to be believed. What the manifest says of the files beyond that (programs, events, command
+line, kernel map) is computed again: an image that states one thing and boots another was approved
+by somebody who did not look.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from agent.formats.bootimage import (
     MAX_MANIFEST,
     ROOT,
     BootManifest,
-    KernelMap,
 )
 from agent.formats.cbor import FormatError
 from agent.formats.hashes import sha256
 from agent.formats.netboot import ROOT_OPTION
 from agent.formats.ranges import Area, Read, answer
-from nodeclient.images.boot.kernel import Kernel, open_kernel
-from nodeclient.images.boot.kernel_map import kernel_map
+from nodeclient.images.boot.kernel import open_kernel
+from nodeclient.images.boot.kernel_map import interval_bytes, kernel_map
 from nodeclient.images.boot.pe import Pe, authenticode
+from nodeclient.images.boot.uki import measured_by_kernel, measured_sections
 from nodeclient.images.errors import ImageError
 
 Answers = tuple[tuple[int, int, bytes], ...]
-_LINUX, _COMMAND_LINE = ".linux", ".cmdline"
+_LINUX, _INITRAMFS, _COMMAND_LINE = ".linux", ".initrd", ".cmdline"
 
 
 @dataclass(frozen=True, slots=True)
 class BootFiles:
-    """A sound image. ``text``: the joined bytes of the kernel that its map names."""
+    """A sound image. ``text``: the joined bytes of the kernel's intervals."""
 
     manifest: BootManifest
     text: bytes
     root_path: Path
 
     def kernel(self, nonce: bytes) -> Answers:
-        """(offset, length, sha256(nonce ‖ bytes)) of each range of the kernel's fixed text."""
+        """(offset, length, sha256(nonce ‖ bytes)) of each range of the kernel's fixed part."""
         return _answers(nonce, Area.KERNEL, len(self.text), lambda at, n: self.text[at : at + n])
 
     def root(self, nonce: bytes) -> Answers:
@@ -73,47 +73,40 @@ def open_boot_files(folder: Path, image: bytes) -> BootFiles:
             _same(ROOT, hashlib.file_digest(source, "sha256").digest(), manifest.root_sha256)
             if source.tell() != manifest.root_size:
                 raise ImageError(f"{ROOT} has another size than its manifest says")
-        kernel = _check_statements(efi, mapped, manifest)
-        return BootFiles(manifest, _joined(kernel, KernelMap.decode(mapped)), folder / ROOT)
+        return BootFiles(manifest, _check_statements(efi, mapped, manifest), folder / ROOT)
     except FormatError as error:
         raise ImageError(str(error)) from error
     except OSError as error:
         raise ImageError(f"{error.filename}: {error.strerror}; copy the image again") from error
 
 
-def _check_statements(efi: bytes, mapped: bytes, manifest: BootManifest) -> Kernel:
-    """What the manifest says of `boot.efi` is what the file says itself."""
-    sections = {each.name: each for each in Pe.parse(efi).sections}
-    if _LINUX not in sections or _COMMAND_LINE not in sections:
-        raise ImageError(f"{EFI} holds no kernel or no command line")
-    found = {
-        name: efi[each.offset : each.offset + each.virtual_size] for name, each in sections.items()
+def _check_statements(efi: bytes, mapped: bytes, manifest: BootManifest) -> bytes:
+    """What the manifest says of `boot.efi` is what the file says itself; the kernel's mapped bytes.
+
+    Raises ImageError.
+    """
+    content = {
+        each.name: efi[each.offset : each.offset + each.virtual_size]
+        for each in Pe.parse(efi).sections
     }
-    if found[_COMMAND_LINE].rstrip(b"\0") != manifest.command_line.encode():
-        raise ImageError("the manifest's command line is not that of boot.efi")
-    if f"{ROOT_OPTION}={manifest.root_sha256.hex()}" not in manifest.command_line.split():
-        raise ImageError("the command line does not name the image's root file system")
-    if manifest.pcr4[0] != authenticode(efi):
-        raise ImageError("the manifest's first program is not boot.efi")
-    kernel = open_kernel(found[_LINUX])
-    if kernel_map(kernel).encode() != mapped:
-        raise ImageError("the kernel map is not that of the kernel in boot.efi")
-    return kernel
-
-
-def _joined(kernel: Kernel, known: KernelMap) -> bytes:
-    """The kernel's bytes in the map's intervals, one behind the other."""
-    parts = []
-    for offset, length in known.intervals:
-        address = known.base + offset
-        for each in kernel.sections.values():
-            begin = address - each.address
-            if each.address and begin >= 0 and begin + length <= each.size:
-                parts.append(kernel.data[each.offset + begin : each.offset + begin + length])
-                break
-        else:
-            raise ImageError("the kernel map reaches outside the kernel's sections")
-    return b"".join(parts)
+    missing = [name for name in (_LINUX, _INITRAMFS, _COMMAND_LINE) if name not in content]
+    if missing:
+        raise ImageError(f"{EFI} has no section {missing[0]}")
+    linux, initramfs, command_line = (content[name] for name in (_LINUX, _INITRAMFS, _COMMAND_LINE))
+    root = f"{ROOT_OPTION}={manifest.root_sha256.hex()}"
+    kernel = open_kernel(linux)
+    known = kernel_map(kernel)
+    for what, holds in (
+        ("command line", command_line == manifest.command_line.encode() + b"\0"),
+        ("root file system on the command line", root in manifest.command_line.split()),
+        ("list of programs", manifest.pcr4 == (authenticode(efi), authenticode(linux))),
+        ("PCR 9", manifest.pcr9 == measured_by_kernel(manifest.command_line, initramfs)),
+        ("PCR 11", manifest.pcr11 == measured_sections(list(content.items()))),
+        ("kernel map", mapped == known.encode()),
+    ):
+        if not holds:
+            raise ImageError(f"its manifest states another {what} than {EFI} has; do not use it")
+    return b"".join(interval_bytes(kernel, each) for each in known.intervals)
 
 
 def _answers(nonce: bytes, area: Area, size: int, read: Read) -> Answers:

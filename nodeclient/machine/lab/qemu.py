@@ -7,8 +7,11 @@ folder. No acceleration: the figures and the timing are the same wherever the la
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +25,8 @@ SIMULATED = ("machine", "cable", "power", "tpm")
 _FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 _VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 _DISK_BYTES = 64 << 20
+_START_SECONDS = 30.0
+_MAX_SOCKET = 107  # bytes of a socket's path (sun_path of unix(7), with its NUL)
 _FW_CFG = "name=opt/org.tianocore/{},string=no"
 
 
@@ -90,6 +95,9 @@ class Qemu:
 
     def prepare(self) -> None:
         """What a PC has before its first boot: a TPM and an empty disk. Raises MachineError."""
+        longest = max(len(os.fsencode(path)) for path in (self.monitor, self.tpm.socket))
+        if longest > _MAX_SOCKET:
+            raise MachineError(f"{self._folder} is too long for a socket", "use a shorter path")
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self.tpm.made:
             self.tpm.make()
@@ -100,6 +108,7 @@ class Qemu:
 
     def _start(self) -> None:
         self.prepare()
+        self.monitor.unlink(missing_ok=True)
         self.tpm.start()
         try:
             # Fresh variables: what an earlier boot left in them is no part of this one.
@@ -113,11 +122,24 @@ class Qemu:
                     start_new_session=True,  # a PC does not go off when its Pi's daemon does
                 )
             self._pid.note(child.pid)
+            self._await_monitor(child)
         except OSError as error:
             self.tpm.stop()
             raise MachineError(
                 f"QEMU does not start ({error.strerror})", "install qemu-system-x86 and ovmf"
             ) from error
+
+    def _await_monitor(self, child: subprocess.Popen[bytes]) -> None:
+        """QEMU has taken its settings, and runs. Raises MachineError."""
+        deadline = time.monotonic() + _START_SECONDS
+        while child.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(MachineError):  # its socket is there before its devices
+                command(self.monitor, "query-status")
+                return
+            time.sleep(0.02)
+        self._cut()
+        words = (self._folder / "qemu.log").read_text(errors="replace").strip()
+        raise MachineError(f"QEMU does not start ({words[:200]})", "correct its settings")
 
     def _cut(self) -> None:
         pid, started = self._pid.read()

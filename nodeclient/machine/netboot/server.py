@@ -90,6 +90,9 @@ class BootServer:
                 self._note(line.decode(errors="replace").strip())
         except ValueError:
             self._find("the boot server said more than it may")
+            process.kill()
+            while await process.stdout.read(MAX_LINE):  # unread, it would keep wait() from ending
+                pass
         if self._process is process:  # nobody stopped it
             self._find("the boot server ended in the middle of a boot")
         self._ready.set()
