@@ -138,6 +138,8 @@ async def node(
         await control.start()
         stack.push_async_callback(control.stop)
         stack.push_async_callback(runner.stop)
+        warming = asyncio.create_task(services.reference.warm())
+        stack.push_async_callback(cancel, warming)
         runner.resume()
         settings = WatchSettings(poll_seconds=config.chain.poll_seconds)
         watcher = Watcher(rpc, deployed, settings, store.blocks())

@@ -49,6 +49,7 @@ CHECKS: tuple[tuple[Check, frozenset[Phase]], ...] = (
     (quote.replayed, _ALL),
     (quote.files, _ALL),
     (quote.clock, _ALL),
+    (quote.same_machine, _ALL),
     (measured.image, _ALL),
     (measured.loader, _ALL),
     (measured.stub, _ALL),

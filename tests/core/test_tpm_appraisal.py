@@ -18,7 +18,16 @@ from tests.core import tpm_builder as pcs
 from tests.core.evidence_kit import before_quoted, make_kit, make_quoted
 from tests.core.mutations import AFTER, BEFORE, DURING, X32, C, Mutation, put, refer
 from tests.core.tpm_builder import Measurement
-from tests.core.tpm_mutations import TPM_MUTATIONS, endorse, measure, pc, pc_of, requote, tpm
+from tests.core.tpm_mutations import (
+    TPM_MUTATIONS,
+    endorse,
+    known_tpm,
+    measure,
+    pc,
+    pc_of,
+    requote,
+    tpm,
+)
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -115,6 +124,12 @@ def test_appraise__clock_behind_after_a_power_loss__told_and_not_held_against() 
     result = kit.appraise()
     assert result.verdict is Verdict.AFFIRMING
     assert "the TPM's clock is behind after a power loss" in result.notes
+
+
+def test_appraise__tpm_known_from_an_earlier_task__affirmed() -> None:
+    kit = make_quoted(BEFORE)
+    known_tpm(resets=6, restarts=3, time_ms=4000)(kit)
+    assert kit.appraise().reasons == ()
 
 
 def test_appraise__quote_beside_a_pi_that_vouches__not_checked() -> None:

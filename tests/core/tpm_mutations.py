@@ -86,6 +86,17 @@ def before_tpm(**changes: Any) -> Mutation:
     return mutate
 
 
+def known_tpm(**changes: Any) -> Mutation:
+    """The asker affirmed Evidence of this TPM in an earlier task."""
+
+    def mutate(kit: Kit) -> None:
+        facts = kits.before_quoted().tpm
+        assert facts is not None
+        endorse(last=replace(facts, **changes))(kit)
+
+    return mutate
+
+
 def last_tpm(**changes: Any) -> Mutation:
     def mutate(kit: Kit) -> None:
         before = kit.expected.before
@@ -244,6 +255,9 @@ TPM_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
     ("clock goes back while it runs", DURING, tpm(time_ms=4999), {C.RESET}),
     ("clock behind the last answer", DURING, last_tpm(time_ms=6000), {C.RESET}),
     ("clock goes back over a boot", AFTER, tpm(time_ms=4999), {C.RESET}),
+    ("reset count behind another task's", BEFORE, known_tpm(resets=8), {C.RESET}),
+    ("restart count behind another task's", BEFORE, known_tpm(restarts=1), {C.RESET}),
+    ("clock behind another task's", BEFORE, known_tpm(time_ms=5001), {C.RESET}),
     ("another TPM than in BEFORE", AFTER, before_tpm(key=X32), {C.ATTESTATION_KEY}),
     ("another firmware than in BEFORE", AFTER, before_tpm(firmware=X32), {C.PCR}),
     (

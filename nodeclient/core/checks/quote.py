@@ -15,6 +15,7 @@ from nodeclient.core.checks.case import Case, Finding, not_checked, note
 from nodeclient.core.reasons import Code, reason
 from nodeclient.core.tpm import ima
 from nodeclient.core.tpm.attest import verify_attest
+from nodeclient.core.tpm.facts import TpmFacts
 from nodeclient.core.tpm.material import SELECTION
 from nodeclient.core.tpm.reader import TpmError
 
@@ -112,28 +113,43 @@ def files(case: Case) -> Iterator[Finding]:
 
 
 def clock(case: Case) -> Iterator[Finding]:
-    """One TPM, one firmware; resets, restarts and time never go back, and AFTER is a fresh boot."""
-    material, expected = case.material, case.expected
-    before = expected.before
-    if before is None or (material is None) != (before.tpm is None):
-        if before is not None:
-            yield reason(Code.RESET, "a TPM vouches for only one of this evidence and BEFORE")
+    """Resets, restarts and time never go back; none within a run, a reset before AFTER."""
+    material, before = case.material, case.expected.before
+    if before is not None and (material is None) != (before.tpm is None):
+        yield reason(Code.RESET, "a TPM vouches for only one of this evidence and BEFORE")
+    if material is None or material.attested is None or material.faults:
         return
-    if material is None or material.attested is None or before.tpm is None or material.faults:
+    now, safe = material.facts(), material.attested.clock.safe
+    last = case.expected.last or before
+    then = case.endorsements.last if last is None else last.tpm
+    if then is not None:
+        yield from _went_back(now, then, safe)
+    if before is None or before.tpm is None:
         return
-    now, then = material.facts(), before.tpm
-    last = then if expected.last is None or expected.last.tpm is None else expected.last.tpm
-    if now.key != then.key:
-        yield reason(Code.ATTESTATION_KEY, "another TPM than in the BEFORE evidence")
-    if now.firmware != then.firmware:
-        yield reason(Code.PCR, "another firmware than in the BEFORE evidence")
-    if expected.in_session and (now.resets, now.restarts) != (then.resets, then.restarts):
+    if case.expected.in_session and now.boot != before.tpm.boot:
         yield reason(Code.RESET, "the TPM was reset or restarted since BEFORE")
-    if not expected.in_session and now.resets <= then.resets:
+    if not case.expected.in_session and now.resets <= before.tpm.resets:
         yield reason(Code.RESET, "the TPM's reset count did not grow: no fresh boot")
-    if now.time_ms >= last.time_ms:
+
+
+def same_machine(case: Case) -> Iterator[Finding]:
+    """One TPM and one firmware from BEFORE to AFTER."""
+    material, before = case.material, case.expected.before
+    if material is None or before is None or before.tpm is None or material.faults:
         return
-    if expected.in_session or material.attested.clock.safe:
+    now = material.facts()
+    if now.key != before.tpm.key:
+        yield reason(Code.ATTESTATION_KEY, "another TPM than in the BEFORE evidence")
+    if now.firmware != before.tpm.firmware:
+        yield reason(Code.PCR, "another firmware than in the BEFORE evidence")
+
+
+def _went_back(now: TpmFacts, then: TpmFacts, safe: bool) -> Iterator[Finding]:
+    if now.boot < then.boot:
+        yield reason(Code.RESET, "the TPM's reset count went back")
+    if now.time_ms >= then.time_ms:
+        return
+    if now.boot == then.boot or safe:
         yield reason(Code.RESET, "the TPM's clock went back")
     else:  # Part 1, §36.2.2: after an abrupt power loss it may be behind by minutes
         yield note("the TPM's clock is behind after a power loss")
