@@ -18,15 +18,10 @@ from agent.formats.evidence import Evidence, build
 from agent.formats.measure import answer_ranges, measure_tree
 from agent.formats.messages import AFTER, Question
 from agent.formats.outcome import Outcome, Transcript
+from agent.measured import NOT_CHECKED, PI_ONLY, Measured
 from agent.session import Session
 
-VOUCH = "PI-ONLY"
 TREE = Path(package.__file__).parent
-# What a process without a TPM under it cannot show, and what this release does not look at.
-NOT_CHECKED = (
-    *("firmware", "boot event log", "IMA list", "kernel text", "RAM outside the Agent"),
-    *("bus interposers", "CPU microcode", "drive and card firmware", "session keys left in RAM"),
-)
 
 
 @dataclass(slots=True)
@@ -46,10 +41,17 @@ class TaskFacts:
 class Witness:
     """Collects the claims of this boot."""
 
-    def __init__(self, boot: BootParameters, session: Session, engine: Engine) -> None:
+    def __init__(
+        self,
+        boot: BootParameters,
+        session: Session,
+        engine: Engine,
+        measured: Measured | None = None,
+    ) -> None:
         self._boot, self._session, self._engine = boot, session, engine
+        self._measured = measured
+        self._vouch = PI_ONLY if measured is None else measured.vouch
         self._programs = host.Programs()
-        self._digest = measure_tree(TREE)
         self._begun = time.monotonic()
         self._count = 0
 
@@ -58,7 +60,10 @@ class Witness:
         self._programs.running()
 
     def answer(self, question: Question, facts: TaskFacts) -> Evidence:
-        """Collect and sign. Blocks for some tens of milliseconds: call it from a thread."""
+        """Collect and sign. Blocks for some tens of milliseconds: call it from a thread.
+
+        Raises TpmError, KernelUnreadable or Unmeasured where a boot image runs.
+        """
         self._count += 1
         claims = self._claims(question, facts)
         return build(claims, question.nonce, self._session.signer.sign)
@@ -68,7 +73,7 @@ class Witness:
         claims: dict[str, object] = {
             "chain": question.context.to_body(),
             "boot": {
-                "image": self._digest,
+                "image": self._boot.image,
                 "command_line": host.command_line(),
                 "count": self._boot.boot_count,
                 "nonce": self._boot.boot_nonce,
@@ -94,14 +99,16 @@ class Witness:
                 "evidence": self._count,
                 "clock_ms": int((time.monotonic() - self._begun) * 1000),
             },
-            "vouch": VOUCH,
+            "vouch": self._vouch,
             "simulated": list(self._boot.simulated),
-            "not_checked": list(NOT_CHECKED),
+            "not_checked": list(NOT_CHECKED[self._vouch]),
         }
         if question.context.phase == AFTER:
             claims |= _after(question)
             kept = Transcript.open(question.transcript).outcome
             outcome = kept if outcome is None else outcome
+        if self._measured is not None:
+            claims |= self._measured.claims(question, self._session.key_hash)
         claims["outcome"] = None if outcome is None else outcome.to_body()
         return claims
 

@@ -18,9 +18,12 @@ from agent.engine import Engine, EngineFailed
 from agent.erase import erase_task
 from agent.evidence import Witness
 from agent.formats.cbor import FormatError
+from agent.kernel import KernelUnreadable
+from agent.measured import Unmeasured, find_measured
 from agent.scratch import Scratch, ScratchError
 from agent.serve import Service
 from agent.session import Session
+from agent.tpm_wire import TpmError
 from agent.work import Work
 
 _log = logging.getLogger("agent")
@@ -42,7 +45,7 @@ def main() -> int:
     _confine()
     try:
         asyncio.run(_live(boot))
-    except (EngineFailed, ScratchError) as error:
+    except (EngineFailed, ScratchError, TpmError, KernelUnreadable, Unmeasured) as error:
         _log.error("%s", error)
         return 1
     return 0
@@ -76,8 +79,10 @@ async def _live(boot: BootParameters) -> None:
         return asyncio.run_coroutine_threadsafe(channel.call(method, body), loop).result()
 
     work = Work(boot, session, engine, call_pi)
-    witness = await asyncio.to_thread(Witness, boot, session, engine)
-    channel = Channel(boot, session, Service(session, witness, work).handle)
+    measured = await asyncio.to_thread(find_measured)
+    witness = Witness(boot, session, engine, measured)
+    service = Service(session, witness, work, measured.tpm if measured else None)
+    channel = Channel(boot, session, service.handle)
     living = asyncio.create_task(channel.run())
     warming = asyncio.create_task(asyncio.to_thread(witness.warm))
     for number in (signal.SIGTERM, signal.SIGINT):

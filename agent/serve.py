@@ -1,4 +1,4 @@
-"""What the Pi can ask of the Agent, and nothing else: six calls, each checked for its moment."""
+"""What the Pi can ask of the Agent, and nothing else: nine calls, each checked for its moment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from agent.engine import EngineFailed
 from agent.evidence import Witness
 from agent.formats.cbor import FormatError
+from agent.formats.endorsement import Challenge
 from agent.formats.hpke import OpenError
 from agent.formats.messages import (
     AFTER,
@@ -22,18 +23,26 @@ from agent.formats.messages import (
 )
 from agent.formats.outcome import State, Status, Transcript
 from agent.formats.rpc import RpcError
+from agent.kernel import KernelUnreadable
+from agent.measured import Unmeasured
 from agent.scratch import ScratchError
 from agent.session import Session, SessionGone
+from agent.tpm import Tpm
+from agent.tpm_wire import TpmError
 from agent.work import Work
 
+# These must not wait behind a long step: a member proves the attestation key while keys come in.
+_AT_ONCE = frozenset({"status", "stop", "endorsement", "activate"})
 _KEPT = 32  # Evidence kept to answer a repeated question with the same bytes
 
 
 class Service:
     """The handler of the channel. One lock: a Pi that calls twice at once is served in turn."""
 
-    def __init__(self, session: Session, witness: Witness, work: Work) -> None:
-        self._session, self._witness, self._work = session, witness, work
+    def __init__(
+        self, session: Session, witness: Witness, work: Work, tpm: Tpm | None = None
+    ) -> None:
+        self._session, self._witness, self._work, self._tpm = session, witness, work, tpm
         self._lock = asyncio.Lock()
         self._answers: OrderedDict[bytes, bytes] = OrderedDict()  # DURING: nonce → root
         self._kept: OrderedDict[bytes, tuple[Context, bytes]] = OrderedDict()
@@ -46,6 +55,8 @@ class Service:
             "status": self._status,
             "clean": self._clean,
             "stop": self._stop,
+            "endorsement": self._endorsement,
+            "activate": self._activate,
         }
 
     async def handle(self, method: str, body: object) -> object:
@@ -54,7 +65,7 @@ class Service:
         if serve is None:
             raise RpcError("unknown_method", f"the Agent has no {method}")
         try:
-            if method in ("status", "stop"):  # must not wait behind a long step
+            if method in _AT_ONCE:
                 return await serve(body)
             async with self._lock:
                 return await serve(body)
@@ -62,7 +73,9 @@ class Service:
             raise RpcError("session_gone", str(error)) from error
         except OpenError as error:
             raise RpcError("bad_key", str(error)) from error
-        except (EngineFailed, ScratchError) as error:
+        except TpmError as error:
+            raise RpcError("tpm", str(error)) from error
+        except (EngineFailed, ScratchError, KernelUnreadable, Unmeasured) as error:
             raise RpcError("machine_failed", f"{error}; cut the power") from error
 
     async def _prepare(self, body: object) -> object:
@@ -145,6 +158,20 @@ class Service:
             if self._work.context is None:
                 raise RpcError("not_prepared", "this boot has no task; nothing to stop")
             return self._transcript or await self._erase()
+
+    async def _endorsement(self, _body: object) -> object:
+        """The TPM's keys and what its maker says of them."""
+        return (await asyncio.to_thread(self._vouching_tpm().endorsement)).to_body()
+
+    async def _activate(self, body: object) -> object:
+        """Open what somebody sealed to the TPM and its attestation key together."""
+        challenge = Challenge.from_body(body)
+        return await asyncio.to_thread(self._vouching_tpm().activate, challenge)
+
+    def _vouching_tpm(self) -> Tpm:
+        if self._tpm is None:
+            raise RpcError("no_tpm", "this Machine has no TPM; PI-ONLY is all it can be")
+        return self._tpm
 
     async def _erase(self) -> bytes:
         """Erase, sign what was done with the session's last signature, and forget its keys."""

@@ -10,13 +10,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from nodeclient.core.case import Role
 from nodeclient.errors import ConfigError
+from nodeclient.names import DIGEST, INTERFACE, MAC
 
 CONFIG = "config.toml"
 _MAX_FILE = 64 << 10  # bytes
+Command = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class _Part(BaseModel):
@@ -61,18 +63,78 @@ class StoreConfig(_Part):
 
 
 class MachineConfig(_Part):
-    """The Machine of this Node: in the embedded profile a local process with Docker here.
+    """What every Machine has. ``images``, ``boot_images``: folders of runtime and boot images.
 
     ``accept_simulated``: parts of *others'* Machines that may be simulated, as their Evidence names
     them; none by default. ``question_rate``: questions per second to a Machine that it watches.
     ``silence_seconds`` without an answer are a finding: longer than an honest Pi takes to restart.
+    ``rotate_seconds``: how long keys of the channel to the Machine are used.
+    ``ek_roots``: folder of the root certificates of TPM makers that are believed; empty: none.
     """
 
-    kind: Literal["local"] = "local"
     images: Path = Path("images")
+    boot_images: Path = Path("images/boot")
     accept_simulated: frozenset[str] = frozenset()
     question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
     silence_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0
+    rotate_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
+    ek_roots: Path = Path("ek-roots")
+
+
+class LocalMachineConfig(MachineConfig):
+    """The embedded profile: a process with Docker on this host."""
+
+    kind: Literal["local"] = "local"
+
+
+class HookPowerConfig(_Part):
+    """A PC's power switch: commands (argument lists, no shell). Without ``on``: wake-on-LAN;
+    without ``reset``: off and on. ``settle_seconds`` without power until its RAM has forgotten.
+    """
+
+    kind: Literal["hooks"] = "hooks"
+    off: Command
+    on: tuple[str, ...] = ()
+    reset: tuple[str, ...] = ()
+    settle_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+
+
+class QemuPowerConfig(_Part):
+    """The lab's PC: a virtual one on ``tap``, its TPM, disk and console in ``folder``."""
+
+    kind: Literal["qemu"]
+    tap: Annotated[str, Field(pattern=INTERFACE)]
+    folder: Path = Path("machine/pc")
+    memory_mib: Annotated[int, Field(ge=512, le=65536)] = 1536
+    cpus: Annotated[int, Field(ge=1, le=64)] = 2
+
+
+class NetbootMachineConfig(MachineConfig):
+    """A PC on this Pi's cable: ``interface`` is the Pi's end, ``mac`` the PC's.
+
+    ``boot_image``: ID of the image that it boots, hexadecimal. ``boot_server``: the command that
+    serves a boot, where that runs in a container. ``work_mib`` of the PC's RAM for a Task's files.
+    """
+
+    kind: Literal["netboot"]
+    interface: Annotated[str, Field(pattern=INTERFACE)]
+    mac: Annotated[str, Field(pattern=MAC)]
+    boot_image: Annotated[str, Field(pattern=DIGEST)]
+    power: Annotated[HookPowerConfig | QemuPowerConfig, Field(discriminator="kind")]
+    boot_server: Command | None = None
+    boot_seconds: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    work_mib: Annotated[int, Field(ge=1, le=1 << 20)] = 512
+
+
+def _machine_kind(value: object) -> object:
+    """A table without ``kind`` is the local Machine's."""
+    return value.get("kind", "local") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+AnyMachineConfig = Annotated[
+    Annotated[LocalMachineConfig, Tag("local")] | Annotated[NetbootMachineConfig, Tag("netboot")],
+    Discriminator(_machine_kind),
+]
 
 
 class Config(_Part):
@@ -83,7 +145,7 @@ class Config(_Part):
     node: NodeConfig
     root: RootConfig = RootConfig()
     store: StoreConfig = StoreConfig()
-    machine: MachineConfig = MachineConfig()
+    machine: AnyMachineConfig = LocalMachineConfig()
 
     def path(self, path: Path) -> Path:
         """A path of this configuration, absolute."""

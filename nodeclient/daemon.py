@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import serialization
 
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import TaskSpec
+from nodeclient.bootimages import BootImages
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
@@ -47,12 +48,17 @@ from nodeclient.duties import (
     requester,
     transactions,
 )
+from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.services import Services, Settings
+from nodeclient.duties.vouching import Voucher
+from nodeclient.enrolment import ENDORSEMENT
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
+from nodeclient.images.boot.reference import open_boot_files
 from nodeclient.inbox import Inbox, owners_and_requester
+from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
-from nodeclient.machine.local import LocalMachine, LocalSettings
+from nodeclient.machine.supply import Supply
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.directory import Directory
 from nodeclient.p2p.errors import PeerError
@@ -132,6 +138,8 @@ async def node(
         await control.start()
         stack.push_async_callback(control.stop)
         stack.push_async_callback(runner.stop)
+        warming = asyncio.create_task(services.reference.warm())
+        stack.push_async_callback(cancel, warming)
         runner.resume()
         settings = WatchSettings(poll_seconds=config.chain.poll_seconds)
         watcher = Watcher(rpc, deployed, settings, store.blocks())
@@ -152,10 +160,11 @@ def build_services(
     peers: PeerClient,
     runner_box: list[Runner],
 ) -> Services:
-    """The adapters of the embedded profile. ``runner_box`` holds the runner once it exists."""
+    """The adapters that the configuration names. ``runner_box`` holds the runner once it exists."""
     keys = folder.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
-    reference = Reference(chain, config.path(config.machine.images))
+    boot_images = BootImages(config.path(config.machine.boot_images), open_boot_files)
+    reference = Reference(chain, config.path(config.machine.images), boot_images)
 
     async def get_block(cid: str) -> bytes:
         try:
@@ -178,12 +187,9 @@ def build_services(
                 found.update(owners_and_requester(TaskSpec.decode(case.executor.spec)))
         return tuple(sorted(found))
 
-    local = LocalMachine(
-        LocalSettings(folder=config.folder / "machine"),
-        get_block,
-        put_block,
-        find_image,
-    )
+    supply = Supply(get_block, put_block, find_image)
+    machine = choose_machine(config, supply, folder.root, chain.is_approved)
+    desk = MachineDesk(machine, folder.root)
     policies = Policies(
         config.folder,
         me.address,
@@ -208,12 +214,18 @@ def build_services(
         sender=Sender(rpc, deployed, store, keys.account),
         peers=peers,
         directory=directory,
-        machine=MachineDesk(local, folder.root),
+        machine=desk,
         store=store,
         blocks=folder.store,
         vault=folder.vault,
         policies=policies,
         reference=reference,
+        endorser=Endorser(
+            lambda peer, method, message: services.ask(peer, method, message),
+            store,
+            config.path(config.machine.ek_roots),
+        ),
+        voucher=Voucher(config.folder / ENDORSEMENT, desk),
         head=lambda: runner_box[0].head,
         note=lambda commitment, what, private="": note(store, commitment, what, private),
         answer=lambda request, body: runner_box[0].answer(request, body),

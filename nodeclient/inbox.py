@@ -43,7 +43,8 @@ REPLY_SECONDS = 15.0  # the asker's own bound is longer, so it gets this side's 
 MAX_OWNERS = 17  # sixteen inputs and the function
 # Refusals that stand in the journal elsewhere, or that belong to the course of things: these are
 # asked again until the answer is yes.
-UNNOTED = frozenset({"consent", "nonce", "appraise", "result", "block", "question"})
+UNNOTED = frozenset({"consent", "nonce", "appraise", "result", "block", "question", "activate"})
+ACTIVATIONS = 16  # of each asker for one Task: one is needed, the others are tries
 
 
 class Inbox:
@@ -53,6 +54,7 @@ class Inbox:
         self._services = services
         self._runner = runner
         self._quota = Quota()
+        self._activations = Quota()
         self._methods: dict[str, Callable[[Address, bytes], Awaitable[bytes]]] = {
             "consent": self._consent,
             "brief": self._brief,
@@ -61,6 +63,8 @@ class Inbox:
             "vote": self._vote,
             "question": self._question,
             "evidence": self._evidence,
+            "endorsement": self._endorsement,
+            "activate": self._activate,
             "key": self._key,
             "notice": self._notice,
             "result": self._result,
@@ -271,14 +275,26 @@ class Inbox:
 
     async def _evidence(self, sender: Address, body: bytes) -> bytes:
         """The Evidence behind the BEFORE record, to those whose Capsules it would unlock."""
-        request = msg.unpack(msg.EvidenceRequest, body)
-        case = self._case(request.commitment)
-        if sender not in (*owners_and_requester(self._spec(case)), *case.members):
-            raise PeerRefused("the sender has no part in this task", "ask as member or owner")
+        case = self._case_with(sender, msg.unpack(msg.EvidenceRequest, body).commitment)
         evidence = self._services.store.blob(evidence_key(case.before_root))
         if evidence is None:
             raise PeerRefused("no such evidence here", "ask the executor")
         return evidence
+
+    async def _endorsement(self, sender: Address, body: bytes) -> bytes:
+        """Whose TPM this Node's Machine has, to those who must believe it."""
+        self._case_with(sender, msg.unpack(msg.EndorsementRequest, body).commitment)
+        return await self._services.voucher.endorsement()
+
+    async def _activate(self, sender: Address, body: bytes) -> bytes:
+        """The TPM's answer to a secret of the asker. A TPM takes a while, so each asker has few."""
+        request = msg.unpack(msg.ActivationRequest, body)
+        case = self._case_with(sender, request.commitment)
+        role = case.executor
+        if role is None or not role.resume or case.over:
+            raise PeerRefused("no machine runs this task here", "ask while it runs")
+        with self._activations.hold(case.commitment, sender, False, ACTIVATIONS):
+            return await self._services.voucher.activate(role.resume, request)
 
     async def _result(self, sender: Address, body: bytes) -> bytes:
         """As a member: how the run ended by the affirmed AFTER Evidence, to requester and
@@ -313,6 +329,13 @@ class Inbox:
         case = self._services.store.case(Commitment(committed))
         if case is None or case.task is None:
             raise RefusedByPeer("this node knows no such task", "wait until it is posted")
+        return case
+
+    def _case_with(self, sender: Address, committed: bytes) -> Case:
+        """The Case of a task that runs here, in which the sender has a part."""
+        case = self._case(committed)
+        if sender not in (*owners_and_requester(self._spec(case)), *case.members):
+            raise PeerRefused("the sender has no part in this task", "ask as member or owner")
         return case
 
     def _spec(self, case: Case) -> TaskSpec:

@@ -1,31 +1,36 @@
 """Reference values of this Node: what approved parts measure, taken from its own copies.
 
-A claim about a Machine is only checked against what the asker can compute itself: the digest of the
-Agent that this Node would boot, byte ranges of it chosen by the nonce, and what ``ImageRegistry``
-approves.
+A claim about a Machine is only checked against what the asker can compute itself: the boot image
+that the Evidence names, if this Node has a copy of it, byte ranges chosen by the nonce, and what
+``ImageRegistry`` approves. In the embedded profile the boot image is this Node's own Agent.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from agent.formats.cbor import FormatError
+from agent.formats.evidence import Evidence
 from agent.formats.measure import answer_ranges
-from nodeclient.core.evidence_policy import RangeAnswer, ReferenceValues
+from nodeclient.bootimages import BootImages
+from nodeclient.core import claims
+from nodeclient.core.evidence_policy import BootReference, RangeAnswer, ReferenceValues
 from nodeclient.machine.measure import agent_folder, measure_agent
 from nodeclient.ports import ChainReader
 
 
 class Reference:
-    """The Agent's tree, the runtime images on this Node, and the chain's approvals."""
+    """The Agent's tree, the images on this Node, and the chain's approvals."""
 
-    def __init__(self, chain: ChainReader, images: Path) -> None:
+    def __init__(self, chain: ChainReader, images: Path, boot_images: BootImages) -> None:
         self._chain = chain
         self._images = images
+        self._boot_images = boot_images
         self._agent = measure_agent()
 
     @property
     def agent(self) -> bytes:
-        """Digest of the Agent that this Node boots: the BOOT image of the embedded profile."""
+        """Digest of this Node's Agent: the BOOT image of the embedded profile."""
         return self._agent
 
     def image_path(self, image: bytes) -> Path | None:
@@ -38,10 +43,31 @@ class Reference:
         names = [path.stem for path in self._images.glob("*.tar") if len(path.stem) == 64]
         return bytes.fromhex(names[0]) if len(names) == 1 else None
 
-    async def values(self, runtime_image: bytes, nonce: bytes) -> ReferenceValues:
-        """What Evidence over ``nonce`` is held against. Approvals are asked for afresh."""
-        agent_ok = await self._chain.is_approved(self._agent)
+    async def warm(self) -> None:
+        """Ready the copies, so that a first question waits no longer than any other."""
+        await self._boot_images.warm()
+
+    async def values(self, runtime_image: bytes, evidence: Evidence) -> ReferenceValues:
+        """What ``evidence`` is held against. Approvals are asked for afresh."""
+        image = named_image(evidence)
+        boot: BootReference | None = None
+        if image and image != self._agent:
+            boot = await self._boot_images.reference(image, evidence.nonce)
+        # Without a copy nothing can be compared, so an image that is not here is not approved here.
+        known = image == self._agent or boot is not None
+        approved = known and await self._chain.is_approved(image)
         runtime_ok = await self._chain.is_approved(runtime_image)
+        agent = self._agent if boot is None else boot.agent
+        return ReferenceValues(
+            boot_images=frozenset({image} if approved else ()),
+            agents=frozenset({agent}),
+            runtime_images=frozenset({runtime_image} if runtime_ok else ()),
+            # Of another release's Agent there is no copy here: the appraisal says so and refuses.
+            ranges=self._ranges(evidence.nonce) if agent == self._agent else (),
+            boot=boot,
+        )
+
+    def _ranges(self, nonce: bytes) -> tuple[RangeAnswer, ...]:
         ranges: list[RangeAnswer] = []
         for answer in answer_ranges(nonce, agent_folder()):
             path, offset, length, digest = answer
@@ -50,9 +76,12 @@ class Reference:
             assert isinstance(length, int)
             assert isinstance(digest, bytes)
             ranges.append((path, offset, length, digest))
-        return ReferenceValues(
-            boot_images=frozenset({self._agent} if agent_ok else ()),
-            agents=frozenset({self._agent}),
-            runtime_images=frozenset({runtime_image} if runtime_ok else ()),
-            ranges=tuple(ranges),
-        )
+        return tuple(ranges)
+
+
+def named_image(evidence: Evidence) -> bytes:
+    """The boot image that Evidence names; no bytes where it names none, which nothing approves."""
+    try:
+        return claims.boot(evidence).image
+    except FormatError:
+        return b""

@@ -18,6 +18,7 @@ from eth_utils.address import to_checksum_address
 from nodeclient.core.digests import registration_digest
 from nodeclient.core.registration import RegistrationKeys
 from nodeclient.core.types import Address
+from nodeclient.files import replace_file
 from nodeclient.keys import NodeKeys
 from nodeclient.p2p.contact import Contact, build_record
 from nodeclient.ports import Root
@@ -25,10 +26,22 @@ from nodeclient.ports import Root
 REGISTRATION = "registration.json"
 
 
+NO_MACHINE_KEY = bytes(32)  # a Machine without a key of its own: its Node vouches for it (PI-ONLY)
+
+
 def prepare_registration(
-    root: Root, keys: NodeKeys, *, chain_id: int, registry: bytes, endpoint: str
+    root: Root,
+    keys: NodeKeys,
+    *,
+    chain_id: int,
+    registry: bytes,
+    endpoint: str,
+    attestation_key: bytes = NO_MACHINE_KEY,
 ) -> dict[str, Any]:
-    """The JSON object of ``registration.json``. Raises ContactInvalid for a malformed endpoint."""
+    """The JSON object of ``registration.json``. Raises ContactInvalid for a malformed endpoint.
+
+    ``attestation_key``: SHA-256 of the TPMT_PUBLIC of the Machine's attestation key.
+    """
     public, vrf = root.public_key(), keys.vrf_public
     fields = RegistrationKeys(
         root_x=int.from_bytes(public[:32], "big"),
@@ -37,8 +50,7 @@ def prepare_registration(
         vrf_x=int.from_bytes(vrf[1:], "big"),
         vrf_prefix=vrf[0],
         hardware_id=root.hardware_id(),
-        # The embedded Machine has no quoting key of its own: its Node vouches for it (PI-ONLY).
-        attestation_key=bytes(32),
+        attestation_key=attestation_key,
     )
     contact = build_record(
         Contact(
@@ -65,7 +77,7 @@ def prepare_registration(
 
 
 def write_registration(folder: Path, registration: dict[str, Any]) -> Path:
-    """Write ``registration.json``; return its path. Raises OSError."""
+    """Write ``registration.json``, or replace it; return its path. Raises OSError."""
     path = folder / REGISTRATION
-    path.write_text(json.dumps(registration, indent=2) + "\n")
+    replace_file(path, (json.dumps(registration, indent=2) + "\n").encode(), 0o644)
     return path

@@ -31,6 +31,7 @@ CASES, OUTBOX, BLOBS, JOURNAL = b"cases", b"outbox", b"blobs", b"journal"
 
 END_OF_BLOCK = 2**31 - 1  # beyond any log index: the whole block is applied
 KEPT_BLOCKS = 256  # hashes of heads: a reorganisation below the oldest is told from the deployment
+KEPT_PROOFS = 1_000  # endorsements of others' TPMs, some 3 KB each; an older one is asked for again
 KEPT_NOTES = 20_000  # lines of the journal: peers cause some, so there must be an end
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cases (
@@ -54,6 +55,10 @@ CREATE TABLE IF NOT EXISTS uses (policy TEXT NOT NULL, commitment BLOB NOT NULL,
     PRIMARY KEY (policy, commitment));
 CREATE TABLE IF NOT EXISTS numbers (
     one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS proofs (
+    node BLOB NOT NULL, attestation_key BLOB NOT NULL, endorsement BLOB NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (node, attestation_key));
+CREATE TABLE IF NOT EXISTS tpms (attestation_key BLOB PRIMARY KEY, facts BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS boots (id INTEGER PRIMARY KEY AUTOINCREMENT);
 CREATE TABLE IF NOT EXISTS journal (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, commitment BLOB, what BLOB NOT NULL);
@@ -281,6 +286,43 @@ class Store:
             "SELECT member, nonce, root FROM answers WHERE commitment = ? ORDER BY member, nonce",
             commitment,
         )
+
+    def put_proof(self, node: bytes, attestation_key: bytes, endorsement: bytes, at: float) -> None:
+        """A Node's TPM proved, at ``at`` seconds since 1970, that it holds the registered key."""
+        with self._lock, self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO proofs VALUES (?, ?, ?, ?)",
+                (node, attestation_key, endorsement, at),
+            )
+            self._db.execute(
+                "DELETE FROM proofs WHERE rowid NOT IN"
+                " (SELECT rowid FROM proofs ORDER BY rowid DESC LIMIT ?)",
+                (KEPT_PROOFS,),
+            )
+
+    def proof(self, node: bytes, attestation_key: bytes) -> tuple[bytes, float] | None:
+        """(endorsement, when) of what ``put_proof`` kept of this very key."""
+        row = self._one(
+            "SELECT endorsement, at FROM proofs WHERE node = ? AND attestation_key = ?",
+            node,
+            attestation_key,
+        )
+        return (row[0], row[1]) if row else None
+
+    def put_tpm(self, attestation_key: bytes, facts: bytes) -> None:
+        """What a TPM said of its own boots when this Node last affirmed it."""
+        with self._lock, self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO tpms VALUES (?, ?)", (attestation_key, facts))
+            self._db.execute(
+                "DELETE FROM tpms WHERE rowid NOT IN"
+                " (SELECT rowid FROM tpms ORDER BY rowid DESC LIMIT ?)",
+                (KEPT_PROOFS,),
+            )
+
+    def tpm(self, attestation_key: bytes) -> bytes | None:
+        """What ``put_tpm`` kept of this key."""
+        row = self._one("SELECT facts FROM tpms WHERE attestation_key = ?", attestation_key)
+        return row[0] if row else None
 
     def use_policy(self, policy: str, commitment: Commitment) -> None:
         """Count one use of a policy for a commitment; the same pair counts once."""

@@ -12,7 +12,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 # Of so many blocks anvil keeps the state, in memory; else it leaves gigabytes in the home folder.
 PRUNED: Final = ("--prune-history", "256")
-_LISTENING: Final = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
+_LISTENING: Final = re.compile(r"Listening on (\d+\.\d+\.\d+\.\d+:\d+)")
 _START_SECONDS: Final = 120  # 0.1 s when idle; generous for a busy machine
 _STOP_SECONDS: Final = 60  # it writes its state
 
@@ -29,7 +29,11 @@ def find_anvil() -> str:
 
 
 def start_anvil(
-    *options: str, port: int = 0, hardfork: str = "osaka", own_session: bool = False
+    *options: str,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    hardfork: str = "osaka",
+    own_session: bool = False,
 ) -> tuple[subprocess.Popen[str], str]:
     """Start it and wait until it listens; returns the process and its URL.
 
@@ -39,7 +43,7 @@ def start_anvil(
     process = subprocess.Popen(
         [
             *(find_anvil(), *PRUNED, "--hardfork", hardfork),
-            *("--host", "127.0.0.1", "--port", str(port), *options),
+            *("--host", host, "--port", str(port), *options),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -47,7 +51,11 @@ def start_anvil(
         text=True,
         start_new_session=own_session,
     )
-    return process, f"http://{_address_of(process)}"
+    try:
+        return process, f"http://{_address_of(process)}"
+    except BaseException:  # Ctrl-C too: nobody else knows of it yet
+        stop_anvil(process)
+        raise
 
 
 def stop_anvil(process: subprocess.Popen[str]) -> None:
@@ -64,6 +72,7 @@ def _address_of(process: subprocess.Popen[str]) -> str:
     """Wait for the line that names the port; afterwards keep draining the pipe."""
     assert process.stdout is not None
     watchdog = threading.Timer(_START_SECONDS, process.kill)
+    watchdog.daemon = True  # an interruption before `try` must not hold up our end
     watchdog.start()
     try:
         for line in process.stdout:

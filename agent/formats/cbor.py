@@ -46,9 +46,15 @@ def decode(data: bytes, limit: int, items: int = MAX_ITEMS) -> object:
     costs (about a microsecond each). Raises FormatError for anything that `encode` could not have
     produced.
     """
+    return decode_counted(data, limit, items)[0]
+
+
+def decode_counted(data: bytes, limit: int, items: int) -> tuple[object, int]:
+    """As `decode`, and how many items were nested in it: for parts that are bounded together."""
     if len(data) > limit:
         raise FormatError(f"cbor: {len(data)} bytes exceed the limit of {limit}; send less")
-    if _scan(data, items)[0] != len(data):
+    end, count = _scan(data, items)
+    if end != len(data):
         raise FormatError("cbor: bytes after the end of the item")
     try:
         obj: object = cbor2.loads(data)
@@ -57,15 +63,13 @@ def decode(data: bytes, limit: int, items: int = MAX_ITEMS) -> object:
         raise FormatError(f"cbor: malformed: {error}") from error
     if again != data:
         raise FormatError("cbor: not the deterministic encoding of its content")
+    return obj, count
+
+
+def decode_again(data: bytes) -> object:
+    """A fresh copy of what `decode` made of the same bytes before: only for those."""
+    obj: object = cbor2.loads(data)
     return obj
-
-
-def count_items(data: bytes, items: int = MAX_ITEMS) -> int:
-    """How many items are nested in the first one; for parts that must be bounded together.
-
-    Raises FormatError for malformed bytes and for more than `items`.
-    """
-    return _scan(data, items)[1]
 
 
 def _check_encodable(obj: object, depth: int) -> None:

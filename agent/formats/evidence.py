@@ -14,7 +14,6 @@ proves possession of the session key only; that the key was born in the attested
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -57,17 +56,27 @@ class Evidence:
 
     @cached_property
     def _index(self) -> dict[str, bytes]:
-        return {_parse_leaf(leaf)[0]: leaf for leaf in self.leaves}
+        """Name → leaf. Here, and only once, every leaf is checked: reading claims costs most of an
+        appraisal."""
+        index: dict[str, bytes] = {}
+        left, last = MAX_ITEMS, ""
+        for leaf in self.leaves:
+            name, _, count = _parse_leaf(leaf, left)
+            if name <= last:
+                raise FormatError("evidence: claims are not sorted by name, each once")
+            index[name] = leaf
+            left, last = left - count, name
+        return index
 
     def claim(self, name: str) -> object:
         """A fresh copy of one claim's value. Raises EvidenceError if it is not stated."""
         if name not in self._index:
             raise EvidenceError(f"evidence: claim {name!r} is missing; ask for the whole Evidence")
-        return _parse_leaf(self._index[name])[1]
+        return _value(self._index[name])
 
     def claims(self) -> dict[str, object]:
         """Every claim by name."""
-        return dict(_parse_leaf(leaf) for leaf in self.leaves)
+        return {name: _value(leaf) for name, leaf in self._index.items()}
 
     def disclose(self, name: str) -> tuple[bytes, tuple[bytes, ...]]:
         """(leaf, path): enough for `verify_claim` to check one claim against the root."""
@@ -110,13 +119,10 @@ class Evidence:
             as_bytes(leaf, _SALT + 1, "evidence leaf", MAX_EVIDENCE)
             for leaf in as_list(parts[1], 1, MAX_CLAIMS, "evidence leaves")
         )
-        left = MAX_ITEMS
-        for leaf in leaves:
-            left -= cbor.count_items(leaf[_SALT:], left)
-        names = [_parse_leaf(leaf)[0] for leaf in leaves]
-        if any(a >= b for a, b in itertools.pairwise(names)):
-            raise FormatError("evidence: claims are not sorted by name, each once")
-        return cls(leaves, as_bytes(parts[2], 32, "nonce"), as_bytes(parts[3], 64, "signature"))
+        nonce, signature = as_bytes(parts[2], 32, "nonce"), as_bytes(parts[3], 64, "signature")
+        evidence = cls(leaves, nonce, signature)
+        _ = evidence._index  # refuses a leaf that is malformed, out of order or too much
+        return evidence
 
 
 def build(claims: Mapping[str, object], nonce: bytes, sign: Callable[[bytes], bytes]) -> Evidence:
@@ -167,9 +173,19 @@ def verify_claim(leaf: bytes, path: tuple[bytes, ...], root: bytes) -> tuple[str
     """(name, value) of a disclosed claim. Raises EvidenceError if it is not under `root`."""
     if not verify_path(leaf, path, root):
         raise EvidenceError("evidence: the claim is not part of that root; refuse it")
-    return _parse_leaf(leaf)
+    name, value, _ = _parse_leaf(leaf, MAX_ITEMS)
+    return name, value
 
 
-def _parse_leaf(leaf: bytes) -> tuple[str, object]:
-    name, value = as_list(cbor.decode(leaf[_SALT:], MAX_EVIDENCE), 2, 2, "claim")
-    return as_text(name, 1, 64, "claim name"), value
+def _parse_leaf(leaf: bytes, items: int) -> tuple[str, object, int]:
+    """(name, value, CBOR items) of one leaf of at most so many items."""
+    claim, count = cbor.decode_counted(leaf[_SALT:], MAX_EVIDENCE, items)
+    name, value = as_list(claim, 2, 2, "claim")
+    return as_text(name, 1, 64, "claim name"), value, count
+
+
+def _value(leaf: bytes) -> object:
+    """A fresh copy of the value of a leaf that was parsed before."""
+    claim = cbor.decode_again(leaf[_SALT:])
+    assert isinstance(claim, list)
+    return claim[1]

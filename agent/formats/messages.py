@@ -2,7 +2,8 @@
 
 Pi → Agent: `prepare` (Prepare) → {"missing": CIDs}; `ask` (Question) → Evidence bytes;
 `release` (Release) → {"missing": CIDs}; `start` {} → Status; `status` {} → Status;
-`clean` {} → Transcript bytes; `stop` {} → Transcript bytes, whatever state the task is in.
+`clean` {} → Transcript bytes; `stop` {} → Transcript bytes, whatever state the task is in;
+`endorsement` {} → Endorsement; `activate` (Challenge) → 32 bytes, both at any moment of a boot.
 Agent → Pi: `get_block` CID → bytes; `put_block` [CID, bytes] → null;
 `image_block` [image ID, index] → bytes, empty behind the last.
 """

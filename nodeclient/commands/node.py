@@ -1,4 +1,4 @@
-"""``sealrun node``: make a node, run it, ask it how it is."""
+"""``sealrun node``: make a node, enrol its machine, run it, ask it how it is."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
+from nodeclient.commands.enrol import enrol
 from nodeclient.commands.output import Json, NodeFolder, say, show
 from nodeclient.config import load_config
 from nodeclient.control_client import ControlClient
 from nodeclient.core.case import Role
 from nodeclient.folder import create_folder
 
-app = typer.Typer(help="Make, run and question a node.", no_args_is_help=True)
+app = typer.Typer(help="Make, enrol, run and question a node.", no_args_is_help=True)
+app.command()(enrol)
 NEW = typer.Argument(help="Folder of the node.", file_okay=False)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from agent.formats.cbor import FormatError
 from agent.formats.evidence import Evidence
 from nodeclient.core import claims
-from nodeclient.core.checks import after, machine, origin, task
+from nodeclient.core.checks import after, machine, measured, origin, quote, task
 from nodeclient.core.checks.case import Case, Finding
 from nodeclient.core.evidence_policy import (
     AppraisalPolicy,
@@ -40,6 +40,25 @@ CHECKS: tuple[tuple[Check, frozenset[Phase]], ...] = (
     (origin.vouch, _ALL),
     (origin.simulated, _ALL),
     (origin.counters, _ALL),
+    (quote.readable, _ALL),
+    (quote.registered, _ALL),
+    (quote.endorsed, _ALL),
+    (quote.signed, _ALL),
+    (quote.bound, _ALL),
+    (quote.selection, _ALL),
+    (quote.replayed, _ALL),
+    (quote.files, _ALL),
+    (quote.clock, _ALL),
+    (quote.same_machine, _ALL),
+    (measured.image, _ALL),
+    (measured.loader, _ALL),
+    (measured.stub, _ALL),
+    (measured.unused, _ALL),
+    (measured.drivers, _ALL),
+    (measured.separators, _ALL),
+    (measured.firmware, _ALL),
+    (measured.kernel, _ALL),
+    (measured.root, _ALL),
     (machine.boot_image, _ALL),
     (machine.agent, _ALL),
     (machine.ranges, _ALL),

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.formats.cbor import FormatError
-from agent.formats.evidence import Evidence
+from agent.formats.evidence import MAX_EVIDENCE, Evidence
+from agent.formats.quote import Quote
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 
 MAX_ROWS = 1025  # of one list: 1,024 and the mark below
@@ -27,10 +28,15 @@ _KEYS: Mapping[str, frozenset[str]] = {
     "counters": frozenset({"boot", "evidence", "clock_ms"}),
 }
 _OPTIONAL = frozenset({"settings"})  # told for people; the flags of each container decide
-KNOWN = frozenset(_KEYS) | {
-    *("chain", "executable", "modules", "mounts", "sockets", "devices", "ranges", "outcome"),
-    *("erasure", "during", "vouch", "simulated", "not_checked"),
-}
+QUOTED = frozenset({"quote", "event_log", "ima", "kernel", "root"})  # stated where a TPM vouches
+KNOWN = (
+    frozenset(_KEYS)
+    | QUOTED
+    | {
+        *("chain", "executable", "modules", "mounts", "sockets", "devices", "ranges", "outcome"),
+        *("erasure", "during", "vouch", "simulated", "not_checked"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,8 @@ def read_inventory(obj: object) -> Mapping[str, tuple[Row, ...]]:
 
 
 def rows(evidence: Evidence, name: str) -> tuple[Row, ...]:
-    """Claims ``executable``, ``modules``, ``mounts``, ``sockets`` and ``ranges``."""
+    """Claims ``executable``, ``modules``, ``mounts``, ``sockets``; ``ranges``, ``kernel`` and
+    ``root``, whose rows end with a digest."""
     return _rows(evidence.claim(name), name)
 
 
@@ -174,6 +181,16 @@ def erasure(evidence: Evidence) -> bytes:
 def vouch(evidence: Evidence) -> str:
     """Claim ``vouch``: who stands for what the Machine says."""
     return as_text(evidence.claim("vouch"), 1, 32, "vouch")
+
+
+def quote(evidence: Evidence) -> Quote:
+    """Claim ``quote``: the TPM's own bytes."""
+    return Quote.from_body(evidence.claim("quote"))
+
+
+def log(evidence: Evidence, name: str) -> bytes:
+    """Claims ``event_log`` and ``ima``; whoever parses them bounds them."""
+    return as_bytes(evidence.claim(name), 0, name, MAX_EVIDENCE)
 
 
 def simulated(evidence: Evidence) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ from agent.formats.evidence import Evidence
 from agent.formats.shape import as_bytes, as_int, as_map
 from agent.formats.taskspec import TaskSpec
 from nodeclient.core import claims
-from nodeclient.core.policy import OwnerPolicy
+from nodeclient.core.policy import TPM_QUOTED, OwnerPolicy
+from nodeclient.core.tpm.facts import TpmFacts
+from nodeclient.core.tpm.material import read_material
 from nodeclient.core.types import Address, Phase, RootClass, Statement
 
 RangeAnswer = tuple[str, int, int, bytes]
@@ -37,7 +39,8 @@ class Nonce:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What an asker keeps of Evidence that it affirmed, to hold later Evidence against."""
+    """What an asker keeps of Evidence that it affirmed, to hold later Evidence against. ``tpm`` is
+    None where no TPM vouched."""
 
     hpke: bytes
     signing: bytes
@@ -45,6 +48,7 @@ class Remembered:
     boot_nonce: bytes
     counters: claims.Counters
     inventory: Mapping[str, tuple[claims.Row, ...]]
+    tpm: TpmFacts | None = None
 
     def encode(self) -> bytes:
         """Bytes for the Node's own store."""
@@ -58,6 +62,7 @@ class Remembered:
                 "evidence": self.counters.evidence,
                 "clock_ms": self.counters.clock_ms,
                 "inventory": {bus: list(rows) for bus, rows in self.inventory.items()},
+                "tpm": None if self.tpm is None else self.tpm.to_body(),
             }
         )
 
@@ -65,7 +70,9 @@ class Remembered:
     def decode(cls, data: bytes) -> Remembered:
         """Read ``encode``'s bytes. Raises FormatError."""
         names = ("hpke", "signing", "image", "boot_nonce", "boot", "evidence", "clock_ms")
-        body = as_map(cbor.decode(data, _MAX_REMEMBERED), (*names, "inventory"), "remembered")
+        body = as_map(
+            cbor.decode(data, _MAX_REMEMBERED), (*names, "inventory", "tpm"), "remembered"
+        )
         counts = (as_int(body[name], 0, 1 << 62, name) for name in names[4:])
         return cls(
             as_bytes(body["hpke"], 32, "hpke"),
@@ -74,6 +81,7 @@ class Remembered:
             as_bytes(body["boot_nonce"], 32, "boot nonce"),
             claims.Counters(*counts),
             claims.read_inventory(body["inventory"]),
+            None if body["tpm"] is None else TpmFacts.from_body(body["tpm"]),
         )
 
 
@@ -81,6 +89,7 @@ def remember(evidence: Evidence) -> Remembered:
     """Facts of Evidence that was affirmed. Raises FormatError, which affirmed Evidence does not."""
     hpke, signing = evidence.session()
     boot = claims.boot(evidence)
+    quoted = claims.vouch(evidence) == TPM_QUOTED
     return Remembered(
         hpke,
         signing,
@@ -88,6 +97,7 @@ def remember(evidence: Evidence) -> Remembered:
         boot.nonce,
         claims.counters(evidence),
         claims.inventory(evidence),
+        read_material(evidence).facts() if quoted else None,
     )
 
 
@@ -130,11 +140,33 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class BootReference:
+    """What a Machine must show that booted ``image``: all of it computed from the image's files.
+
+    ``pcr4``, ``pcr9`` and ``pcr11`` are digests of events (32 bytes), in order, as in
+    ``agent.formats.bootimage.BootManifest``; ``kernel`` and ``root`` the asker's own answers
+    (offset, length, digest) for the Evidence's nonce, as ``agent.formats.ranges.answer``.
+    """
+
+    image: bytes
+    pcr4: tuple[bytes, ...]
+    pcr9: tuple[bytes, ...]
+    pcr11: tuple[bytes, ...]
+    command_line: str
+    agent: bytes
+    kernel: tuple[tuple[int, int, bytes], ...]
+    root: tuple[tuple[int, int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReferenceValues:
     """Approved measurements. ``ranges`` are the asker's own answers for the Evidence's nonce.
 
-    An empty set approves nothing. The four that are None are not known for this kind of Machine:
-    the result then names the check as not made.
+    An empty set approves nothing. ``boot`` is of the one image that the Evidence names; without it
+    no TPM's quote is believed. ``drivers`` are the digests that may stand in PCR 2 (what
+    cards bring), ``firmware`` those of ``tpm.facts.firmware_digest``, ``files`` those of the IMA
+    list. What is None is not known for this kind of Machine: the result then names the check as
+    not made.
     """
 
     boot_images: frozenset[bytes] = frozenset()
@@ -146,18 +178,28 @@ class ReferenceValues:
     modules: frozenset[str] | None = None
     mounts: frozenset[tuple[str, str]] | None = None
     sockets: frozenset[tuple[str, str, int]] | None = None
+    boot: BootReference | None = None
+    drivers: frozenset[bytes] = frozenset()
+    firmware: frozenset[bytes] | None = None
+    files: frozenset[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Endorsements:
-    """What others vouch for: the registry its root class, a verified quote the Machine's TPM.
+    """What others vouch for, of the Node that is asked.
 
-    ``quote_verified``: the caller checked a quote by the registered attestation key over this
-    Evidence's session key hash and nonce.
+    The registry: its root class, and ``attestation_key``, the digest in the Name of its Machine's
+    key. ``ek_proven``: the asker itself saw that this key lives in the TPM of an EK certificate of
+    a maker that it trusts (``tpm.endorsement``, ``tpm.credential``); ``ek_fault`` says why not.
+    ``last`` is what this key stated at the end of the latest task that the asker affirmed: a first
+    BEFORE has nothing else to be held against.
     """
 
     root_class: RootClass
-    quote_verified: bool = False
+    attestation_key: bytes = b""
+    ek_proven: bool = False
+    ek_fault: str = ""
+    last: TpmFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from nodeclient.errors import BadInput
 
 T = TypeVar("T")
 MAX_ENTRIES = 256
+STRICTEST = frozenset({TPM_QUOTED})  # unless the owner writes otherwise: `vouch = []` is nobody
 
 
 class PolicyError(BadInput):
@@ -34,7 +35,7 @@ class PolicyError(BadInput):
 
 
 def policy_from_dict(source: Mapping[str, object]) -> OwnerPolicy:
-    """Read a policy. A field left out keeps its default, which permits nothing.
+    """Read a policy. A field left out keeps its default, which permits nothing; the TPM may vouch.
 
     Raises PolicyError for an unknown field or a value out of shape or range.
     """
@@ -42,7 +43,7 @@ def policy_from_dict(source: Mapping[str, object]) -> OwnerPolicy:
     if unknown:
         raise PolicyError(f"policy: unknown field {unknown[0]!r}; write one of {_names(_READERS)}")
     fields = {name: _READERS[name](name, value) for name, value in source.items()}
-    return OwnerPolicy(**fields)  # type: ignore[arg-type]  # each reader gives its field's type
+    return OwnerPolicy(**{"vouch": STRICTEST, **fields})  # type: ignore[arg-type]  # each reader gives its field's type
 
 
 def policy_to_dict(policy: OwnerPolicy) -> dict[str, object]:

@@ -62,6 +62,16 @@ class Code(StrEnum):
     ERASURE = "erasure"
     DURING = "during"
     RESIDUE = "residue"
+    # appraisal of a TPM's quote
+    QUOTE = "quote"
+    PCR = "pcr"
+    EVENT_LOG = "event-log"
+    IMA = "ima"
+    ATTESTATION_KEY = "attestation-key"
+    ENDORSEMENT = "endorsement"
+    KERNEL = "kernel"
+    ROOT_IMAGE = "root-image"
+    RESET = "reset"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.appraisal import AttestationResult, appraise
 from nodeclient.core.evidence_policy import (
-    Endorsements,
     Expected,
     Nonce,
     Remembered,
@@ -133,15 +132,23 @@ class Appraiser:
         if record is None:
             raise PeerError("the executor is not in the registry", "ask the chain again")
         image = TaskSpec.decode(spec).runtime_image
-        reference = await self._services.reference.values(image, evidence.nonce)
-        return await asyncio.to_thread(
+        reference = await self._services.reference.values(image, evidence)
+        # Before judging, because only now the Machine is up: a silent one is waited for, then a
+        # reason, as it is when it leaves a question unanswered.
+        endorsements = await self._services.endorser.endorse(
+            task.commitment, record, evidence, self._services.settings.silence_seconds
+        )
+        result = await asyncio.to_thread(
             appraise,
             evidence,
             expected,
             reference,
-            Endorsements(record.root_class),
+            endorsements,
             self._services.settings.appraisal,
         )
+        if expected.phase is Phase.AFTER and result.verdict is Verdict.AFFIRMING:
+            self._services.endorser.affirmed(record, evidence)
+        return result
 
     async def _header_signed(self, task: Task, phase: Phase, statement: Statement) -> bool:
         record = await self._services.chain.node(task.executor)

@@ -14,6 +14,8 @@ from nodeclient.capsules.keys import KeyVault
 from nodeclient.core.case import Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.types import Address
+from nodeclient.duties.endorsing import Endorser
+from nodeclient.duties.vouching import Voucher
 from nodeclient.holdings import faults
 from nodeclient.keys import NodeKeys
 from nodeclient.machine.desk import MachineDesk
@@ -71,6 +73,8 @@ class Services:
     vault: KeyVault
     policies: Policies
     reference: Reference
+    endorser: Endorser
+    voucher: Voucher
     head: Callable[[], int]
     note: Note
     answer: Callable[[int, object], None]

@@ -38,20 +38,14 @@ def bootstrap(packages: Sequence[str], target: Path, epoch: int) -> dict[str, st
         f"--extract-hook={_HOOK}",
         SUITE,
         str(target),
-        *_sources(),
+        *sources(),
     ]
-    environment = {
-        **{name: os.environ[name] for name in _passed_on() if name in os.environ},
-        "LC_ALL": "C.UTF-8",
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        "SOURCE_DATE_EPOCH": str(epoch),
-        "SEALRUN_PACKAGES": str(listing),
-    }
-    _run(command, environment)
+    settings = {"SOURCE_DATE_EPOCH": str(epoch), "SEALRUN_PACKAGES": str(listing)}
+    run(command, settings)
     return versions_of(listing.read_text().splitlines())
 
 
-def _sources() -> list[str]:
+def sources() -> list[str]:
     """Return the host's own apt sources, if it is of the same suite; else mmdebstrap's default."""
     folder = Path("/etc/apt")
     files = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]
@@ -67,7 +61,14 @@ def _passed_on() -> tuple[str, ...]:
     return ("http_proxy", "https_proxy", "no_proxy", "HOME", "TMPDIR")
 
 
-def _run(command: Sequence[str], environment: dict[str, str]) -> None:
+def run(command: Sequence[str], settings: dict[str, str]) -> None:
+    """Run mmdebstrap with ``settings`` in an otherwise clean environment. Raises `ImageError`."""
+    environment = {
+        **{name: os.environ[name] for name in _passed_on() if name in os.environ},
+        "LC_ALL": "C.UTF-8",
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        **settings,
+    }
     process = subprocess.Popen(
         command,
         env=environment,

@@ -8,29 +8,23 @@ it is named in its Evidence.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.boot import BootParameters
-from agent.formats.cid import check_block
-from agent.formats.messages import IMAGE_BLOCK
-from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
-from agent.formats.shape import as_bytes, as_int, as_list, as_text
-from nodeclient.errors import MachineError, MachineRefused
+from nodeclient.errors import MachineError
 from nodeclient.images.engine import DEFAULT_SOCKET
+from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.link import Link, LinkKeys
+from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.process import AgentProcess
 from nodeclient.machine.resume import ResumeRecord
-from nodeclient.ports import BlockGetter, BlockPutter, Session
-
-ImageFinder = Callable[[bytes], Awaitable[Path | None]]
+from nodeclient.machine.supply import Supply
+from nodeclient.ports import Session
 
 SIMULATED = ("machine", "boot", "cable", "power", "engine shared with the host")
 _HOST = "127.0.0.1"
-_TRIES = 3  # connections over which one call is repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +32,7 @@ class LocalSettings:
     """`folder`: private to this Machine. Times in seconds, sizes in bytes.
 
     lease_seconds: how long the Agent waits for a daemon that is gone before it cleans and ends.
+    rotate_seconds: how long the channel's keys are used.
     """
 
     folder: Path
@@ -45,28 +40,23 @@ class LocalSettings:
     lease_seconds: int = 300
     boot_seconds: float = 120.0
     call_seconds: float = 180.0
+    rotate_seconds: float = 600.0
     work_bytes: int = 4 << 30
     simulated: tuple[str, ...] = SIMULATED
 
 
-class LocalMachine:
+class LocalMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
-    `find_image` gives the verified tar of a runtime image ID, or None. A `get_block` that has not
-    got the block raises `RpcError("missing", …)`.
+    `slot` keeps the channel's keys.
     """
 
-    def __init__(
-        self,
-        settings: LocalSettings,
-        get_block: BlockGetter,
-        put_block: BlockPutter,
-        find_image: ImageFinder,
-    ) -> None:
-        self._settings = settings
-        self._get_block, self._put_block, self._find_image = get_block, put_block, find_image
+    def __init__(self, settings: LocalSettings, supply: Supply, slot: KeySlot) -> None:
+        super().__init__(
+            settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
+        )
+        self._settings, self._supply = settings, supply
         self._process = AgentProcess(settings.folder, settings.docker)
-        self._link: Link | None = None
 
     @property
     def alive(self) -> bool:
@@ -77,22 +67,19 @@ class LocalMachine:
         """Cut the power, then start a fresh, measured Agent and wait for its hello."""
         await self.power_off()
         keys = LinkKeys.fresh(secrets.token_bytes(32))
-        link = self._link = Link(keys, self._serve)
+        link = self._link = Link(keys, self._supply.serve)
         try:
             port = link.listen_anywhere(_HOST)
             image = await asyncio.to_thread(self._process.install)
-            boot = self._parameters(keys, port, boot_count)
+            boot = self._parameters(image, keys, port, boot_count)
             await asyncio.to_thread(self._process.start, boot)
             await self._connection(link)
+            hpke, signing = self._hold(link)
         except BaseException:
             await self.power_off()
             raise
-        if link.session is None:
-            raise MachineError("the Agent gave no session keys", "boot it again")
-        record = ResumeRecord(
-            self._process.pid, self._process.started, port, keys, image, *link.session
-        )
-        return record.session()
+        process = (self._process.pid, self._process.started)
+        return ResumeRecord(process, port, image, hpke, signing).session()
 
     async def resume(self, resume: bytes) -> Session:
         """Take over the Agent of an earlier life of this daemon. Raises MachineError if gone.
@@ -100,66 +87,46 @@ class LocalMachine:
         A PC that went off holds nothing any more; what this one left behind is removed then.
         """
         record = ResumeRecord.decode(resume)
-        known = self._link is not None and self._process.pid == record.pid
+        if record.process is None:
+            raise MachineError("the record is of a PC that booted from the network", "boot again")
+        known = self._link is not None and self._process.pid == record.process[0]
         try:
-            self._process.adopt(record.pid, record.started)
+            self._process.adopt(*record.process)
         except MachineError:
-            if self._process.is_newest(record.pid, record.started):
+            if self._process.is_newest(*record.process):
                 await self.power_off()
             raise
         if not known:
             await self.let_go()
-            link = self._link = Link(record.keys, self._serve)
-            link.session = (record.hpke, record.signing)
+            session = (record.hpke, record.signing)
+            try:
+                keys = self._slot.load(session)
+            except MachineError:  # nobody can reach this Machine any more: it must not run on
+                await self.power_off()
+                raise
+            link = self._link = Link(keys, self._supply.serve)
+            link.session = session
             link.listen(_HOST, record.port)
             await self._connection(link)
+            self._hold(link)
         return record.session()
-
-    async def call(self, method: str, body: object) -> object:
-        """Call the Agent. Raises MachineRefused for its no, MachineError if it is gone.
-
-        Every method may be repeated: a call whose connection breaks goes over the next one.
-        """
-        link = self._link
-        if link is None:
-            raise MachineError("the Machine is off", "boot it")
-        for _ in range(_TRIES):
-            connection = await self._connection(link)
-            try:
-                return await connection.call(method, body, self._settings.call_seconds)
-            except RpcClosed:
-                continue
-            except RpcTimeout as error:
-                raise MachineError(f"no answer to {method}", "cut the Machine's power") from error
-            except RpcError as error:
-                raise MachineRefused(error.code, error.message) from error
-        raise MachineError("the Machine's channel keeps breaking", "cut its power")
 
     async def power_off(self) -> None:
         """Cut the power: afterwards nothing of the Machine is left, whatever state it was in."""
         await self.let_go()
         await asyncio.to_thread(self._process.cut)
+        self._slot.drop()
 
-    async def let_go(self) -> None:
-        """Close this daemon's end only: the Machine runs on, for a later `resume`."""
-        link, self._link = self._link, None
-        if link is not None:
-            await link.close()
+    def _check_alive(self) -> None:
+        if not self.alive:
+            words = self._process.last_words()
+            raise MachineError(f"the Machine went off ({words})", "boot it again")
 
-    async def _connection(self, link: Link) -> RpcConnection:
-        """The Agent's connection, waited for while its process lives. Raises MachineError."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.boot_seconds
-        while loop.time() < deadline:
-            with contextlib.suppress(MachineError):
-                return await link.agent(0.5)
-            if not self.alive:
-                words = self._process.last_words()
-                raise MachineError(f"the Machine went off ({words})", "boot it again")
-        raise MachineError("the Machine is not heard", "cut its power and boot it again")
-
-    def _parameters(self, keys: LinkKeys, port: int, boot_count: int) -> BootParameters:
+    def _parameters(
+        self, image: bytes, keys: LinkKeys, port: int, boot_count: int
+    ) -> BootParameters:
         return BootParameters(
+            image=image,
             boot_nonce=secrets.token_bytes(32),
             boot_secret=keys.boot_secret,
             host=_HOST,
@@ -173,27 +140,3 @@ class LocalMachine:
             work_bytes=self._settings.work_bytes,
             simulated=self._settings.simulated,
         )
-
-    async def _serve(self, method: str, body: object) -> object:
-        """What the Agent may ask of its Pi."""
-        if method == "get_block":
-            return await self._get_block(as_text(body, 1, 128, "cid"))
-        if method == "put_block":
-            cid, block = as_list(body, 2, 2, "put_block")
-            name = as_text(cid, 1, 128, "cid")
-            content = as_bytes(block, 0, "block", IMAGE_BLOCK)
-            check_block(name, content)
-            await self._put_block(name, content)
-            return None
-        if method == "image_block":
-            image, index = as_list(body, 2, 2, "image_block")
-            path = await self._find_image(as_bytes(image, 32, "image"))
-            number = as_int(index, 0, 1 << 20, "index")
-            return b"" if path is None else await asyncio.to_thread(_read_block, path, number)
-        raise RpcError("unknown_method", f"the Pi has no {method}")
-
-
-def _read_block(path: Path, index: int) -> bytes:
-    with path.open("rb") as source:
-        source.seek(index * IMAGE_BLOCK)
-        return source.read(IMAGE_BLOCK)

@@ -12,6 +12,7 @@ from pathlib import Path
 from agent.boot import BootParameters
 from nodeclient.errors import MachineError
 from nodeclient.machine.measure import agent_folder, measure_agent
+from nodeclient.machine.pidfile import PidFile
 from nodeclient.machine.power import forget_machine, kill_process, started_at
 
 
@@ -21,6 +22,7 @@ class AgentProcess:
     def __init__(self, folder: Path, socket: Path) -> None:
         self._folder, self._socket = folder.absolute(), socket
         self._child: subprocess.Popen[bytes] | None = None
+        self._noted = PidFile(self._folder / "agent.pid")
         self.pid, self.started = 0, 0
 
     @property
@@ -61,9 +63,8 @@ class AgentProcess:
                 stderr=log,
                 start_new_session=True,  # a PC does not go off when its Pi's daemon does
             )
-        self._child, self.pid = child, child.pid
-        self.started = started_at(child.pid) or 0
-        self._pid_file.write_text(f"{self.pid} {self.started}\n")
+        self._child = child
+        self.pid, self.started = self._noted.note(child.pid)
         assert child.stdin is not None
         with contextlib.suppress(BrokenPipeError), child.stdin as pipe:
             pipe.write(boot.encode())
@@ -78,22 +79,22 @@ class AgentProcess:
 
     def is_newest(self, pid: int, started: int) -> bool:
         """Whether no boot came after that process's, as far as the pid file says."""
-        return (pid, started) == self._noted()
+        return (pid, started) == self._noted.read()
 
     def cut(self) -> None:
         """Cut the power: the process and all that a PC would have held in RAM are gone after it.
 
         Also of an earlier daemon's process that nobody remembers but the pid file.
         """
-        for pid, started in {(self.pid, self.started), self._noted()}:
+        for pid, started in {(self.pid, self.started), self._noted.read()}:
             if pid:
                 kill_process(pid, started)
         if self._child is not None:
             self._child.wait(timeout=60)
         self._child, self.pid, self.started = None, 0, 0
-        if self._pid_file.exists() or self.scratch.exists():
+        if self._noted.exists or self.scratch.exists():
             forget_machine(self.scratch, self._socket, self.label)
-            self._pid_file.unlink(missing_ok=True)
+            self._noted.forget()
 
     def last_words(self) -> str:
         """The last line of the Agent's log."""
@@ -102,14 +103,3 @@ class AgentProcess:
         except OSError:
             lines = []
         return lines[-1][:160] if lines else "it logged nothing"
-
-    @property
-    def _pid_file(self) -> Path:
-        return self._folder / "agent.pid"
-
-    def _noted(self) -> tuple[int, int]:
-        try:
-            pid, started = self._pid_file.read_text().split()
-            return int(pid), int(started)
-        except (OSError, ValueError):
-            return 0, 0

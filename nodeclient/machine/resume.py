@@ -1,6 +1,6 @@
 """What a restarted daemon needs to find its running Machine again.
 
-These bytes hold the boot's secrets: the caller seals them with the root before keeping them.
+It names one boot and never changes. The channel's keys do, so they lie in a `KeySlot`.
 """
 
 from __future__ import annotations
@@ -9,37 +9,33 @@ from dataclasses import dataclass
 
 from agent.formats import cbor
 from agent.formats.cbor import FormatError
-from agent.formats.shape import as_bytes, as_int, as_map
+from agent.formats.shape import as_bytes, as_int, as_list, as_map
 from nodeclient.errors import MachineError
-from nodeclient.machine.link import LinkKeys
 from nodeclient.ports import Session
 
 _MAX_RECORD = 16 * 1024
-_NAMES = ("pid", "started", "port", "secret", "certificate", "key", "image", "hpke", "signing")
+_NAMES = ("process", "port", "image", "hpke", "signing")
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeRecord:
-    """One boot: its process (pid and start in clock ticks), channel, image and session keys."""
+    """One boot: port, image and session keys.
 
-    pid: int
-    started: int
+    process: pid and start in clock ticks, where the Machine is a process of this host.
+    """
+
+    process: tuple[int, int] | None
     port: int
-    keys: LinkKeys
     image: bytes
     hpke: bytes
     signing: bytes
 
     def encode(self) -> bytes:
-        """Bytes for `decode`. Secret."""
+        """Bytes for `decode`."""
         return cbor.encode(
             {
-                "pid": self.pid,
-                "started": self.started,
+                "process": None if self.process is None else list(self.process),
                 "port": self.port,
-                "secret": self.keys.boot_secret,
-                "certificate": self.keys.certificate,
-                "key": self.keys.key,
                 "image": self.image,
                 "hpke": self.hpke,
                 "signing": self.signing,
@@ -52,14 +48,8 @@ class ResumeRecord:
         try:
             body = as_map(cbor.decode(data, _MAX_RECORD), _NAMES, "resume record")
             return cls(
-                as_int(body["pid"], 1, 1 << 31, "pid"),
-                as_int(body["started"], 0, 1 << 62, "start"),
+                _process(body["process"]),
                 as_int(body["port"], 1, 65535, "port"),
-                LinkKeys(
-                    as_bytes(body["secret"], 32, "secret"),
-                    as_bytes(body["certificate"], 1, "certificate", 4096),
-                    as_bytes(body["key"], 1, "key", 4096),
-                ),
                 as_bytes(body["image"], 32, "image"),
                 as_bytes(body["hpke"], 32, "hpke"),
                 as_bytes(body["signing"], 64, "signing"),
@@ -70,3 +60,10 @@ class ResumeRecord:
     def session(self) -> Session:
         """The session as the rest of the Node knows it."""
         return Session(self.hpke, self.signing, self.image, self.encode())
+
+
+def _process(body: object) -> tuple[int, int] | None:
+    if body is None:
+        return None
+    pid, started = as_list(body, 2, 2, "process")
+    return as_int(pid, 1, 1 << 31, "pid"), as_int(started, 0, 1 << 62, "start")

@@ -1,6 +1,8 @@
 """What Nodes say to each other: one frozen class per request, canonical CBOR on the wire.
 
 Every field is bounded here, so a handler can trust the shape and only has to judge the meaning.
+A message has one encoding: what comes out must pack to the bytes that came in. pydantic alone would
+skip fields that it does not know, and take text for bytes and booleans for integers.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from agent.formats import cbor
 from agent.formats.cbor import FormatError
+from agent.formats.endorsement import MAX_BLOB, MAX_SECRET
 from agent.formats.evidence import MAX_EVIDENCE
 from agent.formats.taskspec import MAX_TASKSPEC
 from nodeclient.core.types import Address, Phase, Statement, TaskId, Verdict, Vote
@@ -116,6 +119,26 @@ class EvidenceRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class EndorsementRequest:
+    """To the Executor: whose TPM is it? Answered with ``agent.formats.endorsement.Endorsement``."""
+
+    commitment: Bytes32
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRequest:
+    """To the Executor's Machine: a secret that only the TPM of the endorsement can open.
+
+    ``blob`` and ``secret`` as in ``agent.formats.endorsement.Challenge``. The answer is the secret,
+    or no byte at all when the TPM refused.
+    """
+
+    commitment: Bytes32
+    blob: Annotated[bytes, Field(max_length=MAX_BLOB)]
+    secret: Annotated[bytes, Field(max_length=MAX_SECRET)]
+
+
+@dataclass(frozen=True, slots=True)
 class KeyRelease:
     """To the Executor: a content key sealed to the session key."""
 
@@ -215,11 +238,14 @@ def unpack(kind: type[Message], body: bytes) -> Message:
     """
     try:
         message: Message = _adapter(kind).validate_python(cbor.decode(body, MAX_MESSAGE, MAX_ITEMS))
+        again = pack(message)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise FormatError(
             f"message {kind.__name__}: field {where or '(all)'} is malformed"
         ) from None
+    if again != body:
+        raise FormatError(f"message {kind.__name__}: holds more, or other types, than its fields")
     return message
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.anvil_process import start_anvil, stop_anvil
+from scripts.embedded.site import LOOPBACK
 
 ROOT = Path(__file__).resolve().parents[2]
 KEEP_UP_SECONDS = 10  # somebody who is behind for longer costs so much per block, and no more
@@ -32,9 +33,14 @@ class AnvilChain:
     """
 
     def __init__(
-        self, state: Path, block_seconds: float, kept_up: Callable[[int], bool] = lambda _: True
+        self,
+        state: Path,
+        block_seconds: float,
+        kept_up: Callable[[int], bool] = lambda _: True,
+        host: str = LOOPBACK,
     ) -> None:
         self._state = state
+        self._host = host
         self._block_seconds = block_seconds
         self._kept_up = kept_up
         self._process: subprocess.Popen[str] | None = None
@@ -48,7 +54,9 @@ class AnvilChain:
         self._state.parent.mkdir(parents=True, exist_ok=True)
         # Ctrl-C is for us: we stop it last, so that its state is whole
         self._process, self.url = start_anvil(
-            *("--state", str(self._state), "--state-interval", "5", "--no-mining"), own_session=True
+            *("--state", str(self._state), "--state-interval", "5", "--no-mining"),
+            host=self._host,
+            own_session=True,
         )
         self._clock = threading.Thread(target=self._tick, daemon=True)
         self._clock.start()

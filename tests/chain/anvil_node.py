@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.anvil_process import start_anvil, stop_anvil
-from scripts.embedded.node import free_port
+from scripts.embedded.site import free_port
 
 # The first accounts of anvil's public mnemonic "test test … junk": worthless outside of tests.
 KEYS = tuple(

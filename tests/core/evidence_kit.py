@@ -16,6 +16,7 @@ from nodeclient.core.appraisal import AttestationResult, appraise
 from nodeclient.core.evidence_policy import (
     ERASED,
     AppraisalPolicy,
+    BootReference,
     Endorsements,
     Expected,
     Nonce,
@@ -23,14 +24,19 @@ from nodeclient.core.evidence_policy import (
     Remembered,
     remember,
 )
-from nodeclient.core.policy import PI_ONLY
+from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
 from nodeclient.core.types import Address, Phase, RootClass, Statement
+from tests.core import tpm_builder as pcs
+from tests.core.tpm_builder import Pc, SoftTpm
 
 MEMBER, OTHER, NODE = (Address(bytes([n]) * 20) for n in (1, 2, 3))
 OWNER = Address(b"\x05" * 20)
 MARKET = Address(b"\x0a" * 20)
 IMAGE, AGENT, RUNTIME, FUNCTION = (bytes([n]) * 32 for n in (0x21, 0x22, 0x23, 0x24))
 FUNCTION_CID, INPUT_CID, RESULT_B, RESULT_C = (cid_of(bytes([n])) for n in range(4))
+KERNEL, ROOT = (
+    ((4096, 4096, bytes([n]) * 32), (0, 4096, bytes([n + 1]) * 32)) for n in (0x33, 0x35)
+)
 RANGES = (("runner.py", 10, 20, b"\x31" * 32), ("seal.py", 0, 7, b"\x32" * 32))
 
 SPEC = TaskSpec(
@@ -103,6 +109,7 @@ class Session:
         return session_key_hash(self.hpke, self.key.public)
 
 
+TPM = SigningKey.generate()
 RUN, FRESH = Session(b"\x51" * 32), Session(b"\x52" * 32)
 
 
@@ -123,6 +130,7 @@ class Kit:
     )
     endorsements: Endorsements = Endorsements(RootClass.TPM2)  # noqa: RUF009
     policy: AppraisalPolicy = AppraisalPolicy(frozenset({PI_ONLY}))  # noqa: RUF009
+    pc: Pc | None = None
     restate: Mapping[str, Any] = field(default_factory=dict)
 
     def expect(self, **changes: Any) -> None:
@@ -131,6 +139,10 @@ class Kit:
     def evidence(self) -> Evidence:
         if self.transcript is not None:
             self.claims["erasure"] = self.transcript.sign(self.transcript_signer)
+        if self.pc is not None:
+            said = self.claims.get("chain")
+            step = Context.from_body(said) if isinstance(said, dict) else context(self.phase)
+            self.pc.state(self.claims, self.nonce, self.session.hash, step)
         return build(self.claims, self.nonce, self.signer)
 
     def appraise(self) -> AttestationResult:
@@ -145,6 +157,41 @@ class Kit:
 
 def before_remembered() -> Remembered:
     return remember(build(base_claims(Phase.BEFORE, RUN), bytes(32), RUN.key.sign))
+
+
+def before_quoted() -> Remembered:
+    """What is remembered of the BEFORE Evidence of a PC with a TPM."""
+    kit = make_quoted(Phase.BEFORE)
+    return remember(kit.evidence())
+
+
+def make_quoted(phase: Phase) -> Kit:
+    """As ``make_kit``, of a PC whose TPM vouches: the second boot's clock runs on."""
+    kit = make_kit(phase)
+    late = {Phase.BEFORE: 0, Phase.DURING: 1, Phase.AFTER: 2}[phase]
+    resets = 8 if phase is Phase.AFTER else 7
+    kit.pc = Pc(SoftTpm(TPM, time_ms=5000 + late, resets=resets))
+    kit.claims |= {
+        "vouch": TPM_QUOTED,
+        "kernel": [list(entry) for entry in KERNEL],
+        "root": [list(entry) for entry in ROOT],
+    }
+    boot = BootReference(
+        image=IMAGE,
+        pcr4=(pcs.UKI, pcs.INNER),
+        pcr9=(pcs.OPTIONS, pcs.INITRD),
+        pcr11=pcs.STUB,
+        command_line="quiet",
+        agent=AGENT,
+        kernel=KERNEL,
+        root=ROOT,
+    )
+    kit.reference = replace(kit.reference, boot=boot)
+    kit.endorsements = Endorsements(RootClass.TPM2, pcs.sha(kit.pc.tpm.public), ek_proven=True)
+    kit.policy = AppraisalPolicy(frozenset({TPM_QUOTED}))
+    if phase is not Phase.BEFORE:
+        kit.expect(before=before_quoted())
+    return kit
 
 
 def base_claims(phase: Phase, session: Session) -> dict[str, Any]:

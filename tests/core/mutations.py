@@ -170,7 +170,7 @@ MUTATIONS: list[tuple[str, Phase, Mutation, set[Code]]] = [
         "TPM claimed, no quote",
         BEFORE,
         both(put("vouch", TPM_QUOTED), change("policy", AppraisalPolicy(frozenset({TPM_QUOTED})))),
-        {C.VOUCH_NOT_PERMITTED},
+        {C.CLAIM_MALFORMED},
     ),
     ("unknown voucher", DURING, put("vouch", "MYSELF"), {C.VOUCH_NOT_PERMITTED}),
     ("simulated part", BEFORE, put("simulated", ["power"]), {C.SIMULATED_NOT_PERMITTED}),

@@ -20,11 +20,11 @@ from nodeclient.core.evidence_policy import (
     ReferenceValues,
     Remembered,
 )
-from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
+from nodeclient.core.policy import PI_ONLY
 from nodeclient.core.reasons import Code, Reason, reason
 from nodeclient.core.types import Phase, RootClass, Verdict
 from tests.core import evidence_kit as kits
-from tests.core.evidence_kit import make_kit
+from tests.core.evidence_kit import make_kit, make_quoted
 from tests.core.mutations import (
     AFTER,
     BEFORE,
@@ -39,6 +39,7 @@ from tests.core.mutations import (
     outcome,
     put,
 )
+from tests.core.tpm_mutations import TPM_MUTATIONS
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -89,8 +90,9 @@ def test_appraise__any_claim_out_of_shape__never_raises(phase: Phase, value: obj
 def test_checks__each_removed__some_mutation_gets_through() -> None:
     """No check is there in vain: for each there is a row that it alone refuses."""
     alone = set()
-    for _, phase, mutate, _ in MUTATIONS:
-        kit = make_kit(phase)
+    rows = [(make_kit, row) for row in MUTATIONS] + [(make_quoted, row) for row in TPM_MUTATIONS]
+    for make, (_, phase, mutate, _) in rows:
+        kit = make(phase)
         mutate(kit)
         kit.appraise()  # states the header
         case = Case(kit.evidence(), kit.expected, kit.reference, kit.endorsements, kit.policy)
@@ -128,16 +130,6 @@ def test_appraise__brokers_own_question__affirmed_only_in_the_admitted_session()
     kit.claims["session"]["hpke"] = X32
     result = appraise(kit.evidence(), *arguments)
     assert {each.code for each in result.reasons} == {Code.SESSION}
-
-
-def test_appraise__verified_quote__tpm_accepted() -> None:
-    kit = make_kit(BEFORE)
-    kit.claims["vouch"] = TPM_QUOTED
-    kit.policy = AppraisalPolicy(frozenset({TPM_QUOTED}))
-    kit.endorsements = Endorsements(RootClass.TPM2, quote_verified=True)
-    result = kit.appraise()
-    assert result.verdict is Verdict.AFFIRMING
-    assert "boot measurements (no TPM quote)" not in result.not_checked
 
 
 def test_appraise__simulated_machine_permitted__affirmed_and_named() -> None:

@@ -14,6 +14,7 @@ from nodeclient.images import BuiltImage, build_runtime, ensure_engine, load_ima
 from nodeclient.images.load import has_image
 from nodeclient.machine.power import LABEL
 from tests.machine.support import Pi
+from tests.machine.wire import Wire
 
 _BUILD = Path(__file__).parents[2] / ".build"
 
@@ -44,6 +45,18 @@ async def pi(tmp_path: Path, runtime: BuiltImage, engine: docker.DockerClient) -
     yield pi
     await pi.machine.power_off()
     assert traces(engine, pi) == []
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """A cable between two namespaces; the test runs on the Pi."""
+    wire = Wire()
+    try:
+        wire.make()
+        with wire.at_pi():
+            yield wire
+    finally:
+        wire.remove()
 
 
 def traces(engine: docker.DockerClient, pi: Pi) -> list[str]:

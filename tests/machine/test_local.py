@@ -18,6 +18,8 @@ from agent.formats.taskspec import TaskSpec
 from nodeclient.machine import LocalMachine, LocalSettings, MachineError
 from nodeclient.machine.power import LABEL, kill_process, started_at
 from nodeclient.machine.resume import ResumeRecord
+from nodeclient.machine.supply import Supply
+from nodeclient.ports import Session
 from tests.machine.fixtures import traces
 from tests.machine.support import Job, Pi
 
@@ -33,6 +35,12 @@ class Daemon:
     process: asyncio.subprocess.Process
     resume: bytes
     spec: TaskSpec
+
+
+def pid_of(session: Session) -> int:
+    process = ResumeRecord.decode(session.resume).process
+    assert process is not None
+    return process[0]
 
 
 StartDaemon = Callable[[str, int], Awaitable[Daemon]]
@@ -142,7 +150,7 @@ async def test_call__agent_was_killed__error_and_power_off_cleans(
     await pi.release_all(job, session, (await pi.ask(job)).root)
     label = {"label": f"{LABEL}={pi.label}"}
     await until(lambda: bool(engine.containers.list(filters=label)))
-    os.kill(ResumeRecord.decode(session.resume).pid, signal.SIGKILL)
+    os.kill(pid_of(session), signal.SIGKILL)
     with pytest.raises(MachineError):
         await pi.machine.call("status", {})
     assert not pi.machine.alive
@@ -161,10 +169,41 @@ async def test_resume__agent_was_killed__refused_and_nothing_is_left(
     await pi.release_all(job, session, (await pi.ask(job)).root)
     label = {"label": f"{LABEL}={pi.label}"}
     await until(lambda: bool(engine.containers.list(filters=label)))
-    os.kill(ResumeRecord.decode(session.resume).pid, signal.SIGKILL)
+    os.kill(pid_of(session), signal.SIGKILL)
     await until(lambda: not pi.machine.alive)
     assert traces(engine, pi)
     with pytest.raises(MachineError, match="boot it again"):
+        await pi.new_machine().resume(session.resume)
+    assert traces(engine, pi) == []
+
+
+async def test_rotate__during_a_whole_job__nothing_is_lost(pi: Pi) -> None:
+    """Keys change twice a second, under image, keys, questions, results and cleaning."""
+    pi.rotate_seconds = 0.5
+    pi.machine = pi.new_machine()
+    job = pi.job(WRITE)
+    session = await pi.machine.boot(1)
+    first = pi.slot.load((session.hpke, session.signing))
+    await pi.prepare(job)
+    await pi.release_all(job, session, (await pi.ask(job)).root)
+    outcome = await pi.until_done()
+    assert pi.open_result(job, "first", outcome.results["first"]) == {"f": b"done"}
+    await pi.clean(job)
+    last = pi.slot.load((session.hpke, session.signing))
+    assert last.generation > first.generation
+    assert not {first.boot_secret, first.key, first.agent} & {
+        last.boot_secret,
+        last.key,
+        last.agent,
+    }
+
+
+async def test_resume__channel_keys_lost__power_is_cut(pi: Pi, engine: docker.DockerClient) -> None:
+    """A Machine that nobody can reach any more must not run on."""
+    session = await pi.machine.boot(1)
+    await pi.machine.let_go()
+    pi.slot.drop()
+    with pytest.raises(MachineError, match="boot the Machine again"):
         await pi.new_machine().resume(session.resume)
     assert traces(engine, pi) == []
 
@@ -174,13 +213,13 @@ async def test_terminate__agent_cleans_before_it_ends(pi: Pi, engine: docker.Doc
     session = await pi.machine.boot(1)
     await pi.prepare(job)
     await pi.release_all(job, session, (await pi.ask(job)).root)
-    os.kill(ResumeRecord.decode(session.resume).pid, signal.SIGTERM)
+    os.kill(pid_of(session), signal.SIGTERM)
     await until(lambda: not traces(engine, pi))
 
 
 async def test_boot__no_docker__fails_with_one_line(tmp_path: Path, pi: Pi) -> None:
     settings = LocalSettings(tmp_path / "other", docker=tmp_path / "no.sock", boot_seconds=180)
-    machine = LocalMachine(settings, pi.get, pi.put, pi.find_image)
+    machine = LocalMachine(settings, Supply(pi.get, pi.put, pi.find_image), pi.slot)
     with pytest.raises(MachineError, match="Docker"):
         await machine.boot(1)
     assert not machine.alive

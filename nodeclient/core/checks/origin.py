@@ -75,14 +75,14 @@ def session(case: Case) -> Iterator[Finding]:
 
 
 def vouch(case: Case) -> Iterator[Finding]:
-    """Who stands for it is accepted, and a TPM is believed only with a verified quote."""
+    """Who stands for it is accepted. What a TPM states is judged by ``quote`` and ``measured``."""
     who = claims.vouch(case.evidence)
     if who not in case.policy.vouch:
         yield reason(Code.VOUCH_NOT_PERMITTED, f"vouched for as {who!r}, which is not accepted")
-    if who == TPM_QUOTED and not case.endorsements.quote_verified:
-        yield reason(Code.VOUCH_NOT_PERMITTED, "says TPM-QUOTED without a verified quote")
     if who != TPM_QUOTED:
         yield not_checked("boot measurements (no TPM quote)")
+        for name in sorted(claims.QUOTED.intersection(case.evidence.names)):
+            yield not_checked(f"claim {name} (no TPM vouches)")
 
 
 def simulated(case: Case) -> Iterator[Finding]:

@@ -1,0 +1,1 @@
+"""The boot image: what a Machine boots, built reproducibly from locked packages."""

@@ -1,0 +1,85 @@
+"""What every Machine has that its Agent joins to this Pi: one Link, calls over it, its keys."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+
+from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
+from nodeclient.errors import MachineError, MachineRefused
+from nodeclient.machine.channel_keys import KeySlot, SessionKeys
+from nodeclient.machine.link import Link, LinkKeys
+from nodeclient.machine.rotation import every, rotate_keys
+
+_TRIES = 3  # connections over which one call is repeated
+
+
+class LinkedMachine(ABC):
+    """Base of the adapters of ``ports.Machine``. Times in seconds."""
+
+    def __init__(
+        self, boot_seconds: float, call_seconds: float, rotate_seconds: float, slot: KeySlot
+    ) -> None:
+        self._boot_seconds, self._call_seconds = boot_seconds, call_seconds
+        self._rotate_seconds, self._slot = rotate_seconds, slot
+        self._link: Link | None = None
+        self._rotating: asyncio.Task[None] | None = None
+
+    async def call(self, method: str, body: object) -> object:
+        """Call the Agent. Raises MachineRefused for its no, MachineError if it is gone.
+
+        Every method may be repeated: a call whose connection breaks goes over the next one.
+        """
+        link = self._link
+        if link is None:
+            raise MachineError("the Machine is off", "boot it")
+        for _ in range(_TRIES):
+            connection = await self._connection(link)
+            try:
+                return await connection.call(method, body, self._call_seconds)
+            except RpcClosed:
+                continue
+            except RpcTimeout as error:
+                raise MachineError(f"no answer to {method}", "cut the Machine's power") from error
+            except RpcError as error:
+                raise MachineRefused(error.code, error.message) from error
+        raise MachineError("the Machine's channel keeps breaking", "cut its power")
+
+    async def let_go(self) -> None:
+        """Close this daemon's end only: the Machine runs on, for a later `resume`."""
+        rotating, self._rotating = self._rotating, None
+        if rotating is not None:
+            rotating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await rotating
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+
+    def _hold(self, link: Link) -> SessionKeys:
+        """Keep the channel's keys, now and whenever they change. Raises MachineError."""
+        session = link.session
+        if session is None:
+            raise MachineError("the Agent gave no session keys", "boot it again")
+
+        def keep(keys: LinkKeys) -> None:
+            self._slot.save(session, keys)
+
+        keep(link.keys)
+        self._rotating = asyncio.create_task(rotate_keys(link, keep, every(self._rotate_seconds)))
+        return session
+
+    async def _connection(self, link: Link) -> RpcConnection:
+        """The Agent's connection, waited for while the Machine may live. Raises MachineError."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._boot_seconds
+        while loop.time() < deadline:
+            with contextlib.suppress(MachineError):
+                return await link.agent(0.5)
+            self._check_alive()
+        raise MachineError("the Machine is not heard", "cut its power and boot it again")
+
+    @abstractmethod
+    def _check_alive(self) -> None:
+        """Raises MachineError, with the reason, once waiting for the Agent is useless."""

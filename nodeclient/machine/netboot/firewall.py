@@ -1,0 +1,125 @@
+"""What may pass the cable, and in which phase: everything else is dropped and counted.
+
+The rules stand at the interface's ingress and egress, before ARP, bridging and routing see a frame,
+so they hold for every protocol, and nothing is forwarded whatever the Pi's other settings are. They
+stay when the daemon ends: a Machine whose Pi is gone must not find an open door.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+
+from agent.formats.netboot import HTTP_PORT, LINK_PORT, MACHINE_ADDRESS, PI_ADDRESS, PREFIX
+from nodeclient.errors import MachineError
+from nodeclient.machine.commands import run
+from nodeclient.machine.netboot.cable import Cable
+
+# stranger: another sender than the Machine. stray: the Machine, for what it may not reach. leak:
+# what something on this Pi tried to send. foreign: another interface's traffic for the cable.
+COUNTERS = ("stranger", "stray", "leak", "foreign")
+WAKE_ON_LAN = 0x0842  # EtherType of a magic packet
+
+
+class Phase(Enum):
+    """Where the Machine is in its life."""
+
+    OFF = "off"
+    BOOTING = "booting"
+    RUNNING = "running"
+
+
+def ruleset(cable: Cable, phase: Phase) -> str:
+    """Input of ``nft -f``: one transaction, so that there is no moment without rules.
+
+    Chains are flushed, not deleted: the counters go on from phase to phase.
+    """
+    cut, guard = tables(cable)
+    device = f'device "{cable.interface}"'
+    lines = [f"add table netdev {cut}", f"add table inet {guard}"]
+    lines += [f"add counter netdev {cut} {name}" for name in COUNTERS[:3]]
+    lines += [f"add counter inet {guard} foreign"]
+    for hook in ("ingress", "egress"):
+        base = f"type filter hook {hook} {device} priority -500; policy drop;"
+        lines += [f"add chain netdev {cut} {hook} {{ {base} }}", f"flush chain netdev {cut} {hook}"]
+    base = "type filter hook prerouting priority raw; policy accept;"
+    lines += [f"add chain inet {guard} pre {{ {base} }}", f"flush chain inet {guard} pre"]
+    lines += [f"add rule netdev {cut} ingress {rule}" for rule in _ingress(cable, phase)]
+    lines += [f"add rule netdev {cut} egress {rule}" for rule in _egress(cable, phase)]
+    # Linux answers for an address on every interface: the cable's is for the cable alone.
+    elsewhere = f'iifname != {{ "lo", "{cable.interface}" }} ip daddr {PI_ADDRESS}/{PREFIX}'
+    lines += [f"add rule inet {guard} pre {elsewhere} counter name foreign drop"]
+    return "\n".join(lines) + "\n"
+
+
+def tables(cable: Cable) -> tuple[str, str]:
+    """Names of the two tables of one cable."""
+    name = cable.interface.replace("-", "_")
+    return f"sealrun_{name}", f"sealrun_guard_{name}"
+
+
+async def apply(cable: Cable, phase: Phase) -> None:
+    """Put the rules of a phase in force. Raises MachineError."""
+    await run("nft", "-f", "-", text=ruleset(cable, phase))
+
+
+async def remove(cable: Cable) -> None:
+    """Take the rules away, for an interface that is no cable any more. Raises MachineError."""
+    cut, guard = tables(cable)
+    both = (f"netdev {cut}", f"inet {guard}")
+    # "add" first: to delete a table that is not there would fail the whole transaction.
+    await run("nft", "-f", "-", text="".join(f"add table {t}\ndelete table {t}\n" for t in both))
+
+
+async def count(cable: Cable) -> dict[str, int]:
+    """Frames dropped since the rules stand, by counter. Raises MachineError."""
+    found = dict.fromkeys(COUNTERS, 0)
+    for family, table in zip(("netdev", "inet"), tables(cable), strict=True):
+        listed = await run("nft", "-j", "list", "counters", "table", family, table)
+        try:
+            for entry in json.loads(listed)["nftables"]:
+                if "counter" in entry:
+                    found[entry["counter"]["name"]] = int(entry["counter"]["packets"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise MachineError("nft's counters are not readable", "see: nft list ruleset") from (
+                error
+            )
+    return found
+
+
+def _ingress(cable: Cable, phase: Phase) -> list[str]:
+    rules = [f"ether saddr != {cable.mac} counter name stranger drop"]
+    if phase is not Phase.OFF:
+        rules += [f"arp daddr ip {PI_ADDRESS} accept"]
+        rules += [f"{_FROM_MACHINE} tcp dport {port} accept" for port in _ports(phase)]
+    if phase is Phase.BOOTING:
+        rules += [
+            f"ip saddr {{ 0.0.0.0, {MACHINE_ADDRESS} }}"
+            f" ip daddr {{ 255.255.255.255, {PI_ADDRESS} }} udp sport 68 udp dport 67 accept"
+        ]
+    return [*rules, "counter name stray drop"]
+
+
+def _egress(cable: Cable, phase: Phase) -> list[str]:
+    if phase is Phase.OFF:
+        return [
+            f"ether daddr {cable.mac} ether type {WAKE_ON_LAN:#06x} accept",
+            "counter name leak drop",
+        ]
+    rules = [f"arp saddr ip {PI_ADDRESS} accept"]
+    rules += [f"{_TO_MACHINE} tcp sport {port} accept" for port in _ports(phase)]
+    if phase is Phase.BOOTING:
+        rules += [
+            f"ether type {WAKE_ON_LAN:#06x} ether daddr {cable.mac} accept",
+            f"ip saddr {PI_ADDRESS} ip daddr {{ 255.255.255.255, {MACHINE_ADDRESS} }}"
+            " udp sport 67 udp dport 68 accept",
+        ]
+    return [*rules, "counter name leak drop"]
+
+
+_FROM_MACHINE = f"ip saddr {MACHINE_ADDRESS} ip daddr {PI_ADDRESS}"
+_TO_MACHINE = f"ip saddr {PI_ADDRESS} ip daddr {MACHINE_ADDRESS}"
+
+
+def _ports(phase: Phase) -> tuple[int, ...]:
+    return (HTTP_PORT, LINK_PORT) if phase is Phase.BOOTING else (LINK_PORT,)

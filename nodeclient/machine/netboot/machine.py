@@ -1,0 +1,190 @@
+"""A PC on the Pi's cable: booted from the network, heard over the Link, switched off for good.
+
+The cable is open only as far as the phase needs: while it boots the Machine gets an address, its
+image and, once, its parameters; from the Agent's hello on it reaches one TCP port and nothing else.
+Whoever asks for the parameters a second time shows that two ask: that boot is given up.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.boot import BootParameters
+from agent.formats.netboot import LINK_PORT, PI_ADDRESS
+from nodeclient.errors import MachineError
+from nodeclient.machine.channel_keys import KeySlot
+from nodeclient.machine.link import Link, LinkKeys
+from nodeclient.machine.linked import LinkedMachine
+from nodeclient.machine.netboot import firewall
+from nodeclient.machine.netboot.cable import Cable
+from nodeclient.machine.netboot.firewall import Phase
+from nodeclient.machine.netboot.newest import NewestBoot
+from nodeclient.machine.netboot.order import BootOrder
+from nodeclient.machine.netboot.power import Power
+from nodeclient.machine.netboot.server import BootServer, default_command
+from nodeclient.machine.resume import ResumeRecord
+from nodeclient.machine.supply import Supply
+from nodeclient.ports import Session
+
+_log = logging.getLogger(__name__)
+IsApproved = Callable[[bytes], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class NetbootSettings:
+    """`folder`: private to this Machine. Times in seconds, sizes in bytes.
+
+    image: ID of the boot image (32 bytes). images: where `<ID in hex>/` lies. lease_seconds: how
+    long the Agent waits for a daemon that is gone before it cleans and ends. rotate_seconds: how
+    long the channel's keys are used. scratch, docker: paths
+    in the Machine. boot_server: the command that serves a boot.
+    """
+
+    folder: Path
+    cable: Cable
+    image: bytes
+    images: Path
+    lease_seconds: int = 300
+    boot_seconds: float = 300.0
+    call_seconds: float = 180.0
+    rotate_seconds: float = 600.0
+    work_bytes: int = 512 << 20
+    scratch: Path = Path("/run/sealrun/scratch")
+    docker: Path = Path("/run/docker.sock")
+    boot_server: tuple[str, ...] = field(default_factory=default_command)
+
+
+class NetbootMachine(LinkedMachine):
+    """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
+
+    `slot` keeps the channel's keys. `is_approved` asks the chain whether an image (ID, 32 bytes)
+    may be booted now.
+    """
+
+    def __init__(
+        self,
+        settings: NetbootSettings,
+        supply: Supply,
+        slot: KeySlot,
+        power: Power,
+        is_approved: IsApproved,
+    ) -> None:
+        super().__init__(
+            settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
+        )
+        self._settings, self._supply = settings, supply
+        self._power, self._is_approved = power, is_approved
+        self._newest = NewestBoot(settings.folder)
+        self._server: BootServer | None = None
+
+    async def boot(self, boot_count: int) -> Session:
+        """Cut the power, boot the approved image from the network and wait for its hello."""
+        await self.power_off()
+        image = self._settings.image
+        if not await self._is_approved(image):
+            raise MachineError(
+                f"boot image {image.hex()[:16]}… is not approved on chain",
+                "name an approved one as machine.boot_image",
+            )
+        keys = LinkKeys.fresh(secrets.token_bytes(32))
+        try:
+            link = await self._listen(keys, Phase.BOOTING)
+            server = self._server = BootServer(self._settings.boot_server)
+            await server.start(self._order(keys, boot_count))
+            await self._power.on()
+            await self._connection(link)
+            await self._close_boot(server)
+            session = self._hold(link)
+        except BaseException:
+            await self.power_off()
+            raise
+        self._newest.note(b"".join(session))
+        return ResumeRecord(None, LINK_PORT, image, *session).session()
+
+    async def resume(self, resume: bytes) -> Session:
+        """Take over the Agent of an earlier life of this daemon. Raises MachineError if gone.
+
+        One that is gone loses its power: what it had in RAM is of no boot that anybody can ask.
+        """
+        record = ResumeRecord.decode(resume)
+        session = (record.hpke, record.signing)
+        if record.process is not None:
+            raise MachineError("the record is of a process, not of a PC", "boot it again")
+        if not self._newest.is_it(b"".join(session)):
+            raise MachineError("that boot is over", "boot it again")
+        if self._link is None:
+            try:
+                link = await self._listen(self._slot.load(session), Phase.RUNNING, session)
+                await self._connection(link)
+                self._hold(link)
+            except MachineError:
+                await self.power_off()
+                raise
+        return record.session()
+
+    async def power_off(self) -> None:
+        """Cut the power: afterwards the cable is dead, whatever state the Machine was in."""
+        await self.let_go()
+        if self._server is not None:
+            server, self._server = self._server, None
+            await server.stop()
+        await firewall.apply(self._settings.cable, Phase.OFF)
+        await self._power.off()
+        self._newest.forget()
+        self._slot.drop()
+
+    async def dropped(self) -> dict[str, int]:
+        """Frames that the cable's rules dropped, by counter (`firewall.COUNTERS`)."""
+        return await firewall.count(self._settings.cable)
+
+    async def _listen(
+        self, keys: LinkKeys, phase: Phase, session: tuple[bytes, bytes] | None = None
+    ) -> Link:
+        await firewall.apply(self._settings.cable, phase)
+        await self._settings.cable.attach()
+        link = self._link = Link(keys, self._supply.serve)
+        link.session = session
+        link.listen(PI_ADDRESS, LINK_PORT)
+        return link
+
+    async def _close_boot(self, server: BootServer) -> None:
+        """The Agent is there: nothing serves a boot any more. Raises MachineError on a finding."""
+        await server.stop()
+        self._server = None
+        await firewall.apply(self._settings.cable, Phase.RUNNING)
+        if server.finding is not None:
+            raise MachineError(server.finding, "look at what else is on the cable")
+        strangers = (await self.dropped())["stranger"]
+        if strangers:
+            _log.warning("the cable: %d frames of another machine were dropped", strangers)
+
+    def _check_alive(self) -> None:
+        finding = self._server.finding if self._server is not None else None
+        if finding is not None:
+            raise MachineError(finding, "look at what else is on the cable")
+        if self._power.is_on() is False:
+            raise MachineError("the Machine went off", "look at its console, then boot it again")
+
+    def _order(self, keys: LinkKeys, boot_count: int) -> BootOrder:
+        settings = self._settings
+        parameters = BootParameters(
+            image=settings.image,
+            boot_nonce=secrets.token_bytes(32),
+            boot_secret=keys.boot_secret,
+            host=PI_ADDRESS,
+            port=LINK_PORT,
+            pi_certificate=keys.digest,
+            boot_count=boot_count,
+            scratch=settings.scratch,
+            docker=settings.docker,
+            machine=settings.image.hex()[:24],
+            lease_seconds=settings.lease_seconds,
+            work_bytes=settings.work_bytes,
+            simulated=self._power.simulated,
+        )
+        folder = settings.images.absolute() / settings.image.hex()
+        return BootOrder(settings.cable, folder, settings.image, parameters.encode())

@@ -1,0 +1,173 @@
+"""What PID 1 does, as far as it can be done beside another PID 1; the boot itself is in the lab."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from agent import init, system
+from agent.daemons import DOCKERD, wait_for_engine
+from agent.init import power_off
+from agent.system import MOUNTS, SETTINGS, StartFailed, aliases, apply_settings, load_drivers
+
+
+def test_main__not_the_first_process__refuses() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "agent.init"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "python -m agent" in done.stderr
+
+
+def test_power_off__not_the_first_process__does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[object] = []
+    monkeypatch.setattr(init.os, "kill", lambda *what: called.append(what))
+    monkeypatch.setattr(init, "libc", lambda: called.append("reboot"))
+    power_off()
+    assert called == []
+
+
+def test_mount__twice__the_second_leaves_the_first(tmp_path: Path) -> None:
+    """In a mount namespace of its own: nothing of it reaches this host."""
+    script = f"""
+from pathlib import Path
+from agent.system import Mount, mount
+point = Path({str(tmp_path / "deep" / "point")!r})
+for _ in range(2):
+    mount(Mount(str(point), "tmpfs", 2 | 4, "mode=0755"))
+    (point / "kept").touch()
+lines = Path("/proc/self/mountinfo").read_text().splitlines()
+lines = [line for line in lines if str(point) in line]
+print(len(lines), lines[0].split()[5])
+"""
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    count, options = done.stdout.split()
+    assert count == "1"
+    assert {"nosuid", "nodev"} <= set(options.split(","))
+
+
+def test_mount__kernel_without_that_file_system__typed_error(tmp_path: Path) -> None:
+    with pytest.raises(StartFailed, match="another kernel"):
+        system.mount(system.Mount(str(tmp_path), "nosuchfs", 0))
+
+
+def test_mounts__nothing_but_ram__and_no_raised_rights() -> None:
+    disks = {"ext4", "xfs", "btrfs", "vfat", "nfs", "9p"}
+    assert not disks & {each.kind for each in MOUNTS}
+    assert all(each.flags & 2 for each in MOUNTS)  # MS_NOSUID
+    assert all(each.flags & 4 for each in MOUNTS if not each.target.startswith("/dev"))
+
+
+def test_apply_settings__an_unknown_one__is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "kernel").mkdir()
+    (tmp_path / "kernel/sysrq").write_text("438")
+    apply_settings(SETTINGS, tmp_path)
+    assert (tmp_path / "kernel/sysrq").read_text() == "0"
+
+
+def test_engine__options__nothing_written_to_disk_and_no_network() -> None:
+    values = dict(itertools.pairwise(DOCKERD))
+    assert all(values[name].startswith("/run/") for name in ("--data-root", "--exec-root"))
+    assert values["--containerd"].startswith("/run/")
+    assert values["--bridge"] == "none"
+    assert "--iptables=false" in DOCKERD
+
+
+def test_load_drivers__devices_behind_devices__asks_for_each_alias_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller's driver brings up the disk behind it, which needs a driver of its own."""
+    device(tmp_path, "pci0/nvme", "pci:v1")
+    (tmp_path / "kernel").mkdir()
+    (tmp_path / "kernel/uevent_seqnum").write_text("7")
+    asked: list[list[str]] = []
+
+    def modprobe(command: list[str], **_: object) -> None:
+        asked.append(command[command.index("--") + 1 :])
+        device(tmp_path, "pci0/nvme/disk", "scsi:t-0")
+
+    monkeypatch.setattr(system.subprocess, "run", modprobe)
+    load_drivers(tmp_path)
+    assert asked == [["pci:v1"], ["scsi:t-0"]]
+
+
+def test_aliases__devices_without_one__are_left_out(tmp_path: Path) -> None:
+    device(tmp_path, "a", "pci:x")
+    device(tmp_path, "a/b", "")
+    assert list(aliases(tmp_path)) == ["pci:x"]
+
+
+def test_wait_for_engine__one_ends_while_starting__typed_error(tmp_path: Path) -> None:
+    with (
+        subprocess.Popen([sys.executable, "-c", ""]) as process,
+        pytest.raises(StartFailed, match="containerd ended"),
+    ):
+        wait_for_engine({"containerd": process}, tmp_path / "none.sock")
+
+
+def test_wait_for_engine__listens_before_it_answers__waits_for_the_answer(tmp_path: Path) -> None:
+    """The first two callers are hung up on and refused, as dockerd does while it starts."""
+    answers = [b"", b"HTTP/1.0 503 Unavailable\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\nOK"]
+    served: list[bytes] = []
+
+    def serve() -> None:
+        for answer in answers:
+            caller, _ = listener.accept()
+            with caller:
+                assert caller.recv(64).startswith(b"GET /_ping")
+                caller.sendall(answer)
+                served.append(answer)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "docker.sock"))
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        wait_for_engine({}, tmp_path / "docker.sock")
+        thread.join()
+    assert served == answers
+
+
+def test_reap_until__others_end_first__waits_for_the_watched_one() -> None:
+    script = """
+import os, sys
+from agent.init import reap_until
+other = os.fork() or os._exit(0)
+gate, opened = os.pipe()
+watched = os.fork()
+if not watched:
+    os.read(gate, 1)
+    os._exit(0)
+real = os.wait
+def wait():
+    ended = real()
+    if ended[0] == other:
+        os.write(opened, b"x")
+    return ended
+os.wait = wait
+reap_until({watched: "the Agent"})
+print("done")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "done\n"
+    assert "the Agent ended" in done.stderr
+
+
+def device(root: Path, name: str, alias: str) -> Path:
+    folder = root / "devices" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "modalias").write_text(alias + "\n")
+    return folder

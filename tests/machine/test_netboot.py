@@ -1,0 +1,150 @@
+"""A boot over a real cable (veth), with real DHCP, HTTP, rules and Agent; only the PC is small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+
+from agent.formats.bootimage import EFI, MANIFEST, ROOT
+from agent.formats.netboot import HTTP_PORT, LINK_PORT, PI_ADDRESS
+from nodeclient.core import claims
+from nodeclient.errors import MachineError
+from nodeclient.images.build import BuiltImage
+from nodeclient.machine.power import forget_machine
+from tests.machine.boots import FakePower, make_image, netboot
+from tests.machine.support import Pi
+from tests.machine.wire import STRANGER, Wire
+
+DOCKER = Path("/var/run/docker.sock")
+
+
+@dataclass
+class Bench:
+    """A Pi, an image on it, and the switch of its PC."""
+
+    pi: Pi
+    wire: Wire
+    image: bytes
+
+    def power(self, times: int = 1) -> FakePower:
+        return FakePower(self.wire, self.folder, times)
+
+    @property
+    def folder(self) -> Path:
+        return self.pi.folder / "boot-images" / self.image.hex()
+
+
+@pytest.fixture
+def bench(
+    wire: Wire, tmp_path: Path, runtime: BuiltImage, engine: docker.DockerClient
+) -> Iterator[Bench]:
+    pi = Pi(tmp_path / "machine", runtime.image_id, runtime.path)
+    image = make_image(pi.folder / "boot-images")
+    yield Bench(pi, wire, image)
+    wire.kill_pc()
+    forget_machine(pi.folder / "scratch", DOCKER, image.hex()[:24])
+
+
+async def test_boot__approved_image__agent_answers_and_nothing_else_listens(bench: Bench) -> None:
+    """And the same again for the AFTER phase: the boot services come back, and go again."""
+    power = bench.power()
+    machine = netboot(bench.pi, bench.image, power)
+    for count in (1, 2):
+        session = await machine.boot(count)
+        assert session.image == bench.image
+        assert bench.wire.listening() == {("tcp", LINK_PORT)}
+        assert not bench.wire.reaches(PI_ADDRESS, HTTP_PORT)
+        bench.pi.machine = machine
+        job = bench.pi.job("pass")
+        await bench.pi.prepare(job)
+        boot = claims.boot(await bench.pi.ask(job))
+        assert (boot.image, boot.count) == (bench.image, count)
+    await machine.power_off()
+    assert bench.wire.listening() == set()
+    assert power.log == ["off", "on", "off", "on", "off"]
+    assert (await machine.dropped())["stranger"] == 0
+
+
+async def test_boot__image_revoked__refused_without_power(bench: Bench) -> None:
+    power = bench.power()
+    machine = netboot(bench.pi, bench.image, power, approved=False)
+    with pytest.raises(MachineError, match=r"boot image .* is not approved on chain; name"):
+        await machine.boot(1)
+    assert power.log == ["off"]
+
+
+@pytest.mark.parametrize("name", [EFI, ROOT, MANIFEST])
+async def test_boot__image_changed_on_the_pi__refused_without_power(
+    bench: Bench, name: str
+) -> None:
+    path = bench.folder / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    power = bench.power()
+    with pytest.raises(MachineError, match="build it: sealrun image build boot"):
+        await netboot(bench.pi, bench.image, power).boot(1)
+    assert "on" not in power.log
+    assert bench.wire.listening() == set()
+
+
+async def test_boot__parameters_asked_for_twice__given_up(bench: Bench) -> None:
+    power = bench.power(times=2)
+    machine = netboot(bench.pi, bench.image, power)
+    with pytest.raises(MachineError, match="two machines share the cable"):
+        await machine.boot(1)
+    assert power.log == ["off", "on", "off"]
+    assert bench.wire.listening() == set()
+    with pytest.raises(MachineError, match="the Machine is off"):
+        await machine.call("status", {})
+
+
+async def test_boot__another_mac__gets_no_address_and_is_counted(bench: Bench) -> None:
+    bench.wire.become(STRANGER)
+    power = bench.power()
+    machine = netboot(bench.pi, bench.image, power)
+    with pytest.raises(MachineError, match="the Machine went off"):
+        await machine.boot(1)
+    assert power.said().endswith("no address\n")
+    assert (await machine.dropped())["stranger"] > 0
+
+
+async def test_resume__daemon_restarted__machine_found_again(bench: Bench) -> None:
+    power = bench.power()
+    first = netboot(bench.pi, bench.image, power)
+    session = await first.boot(1)
+    await first.let_go()
+    second = netboot(bench.pi, bench.image, power)
+    assert await second.resume(session.resume) == session
+    status = await second.call("status", {})
+    assert status is not None
+    assert power.log == ["off", "on"]
+    await second.power_off()
+
+
+async def test_resume__record_of_an_older_boot__newer_machine_untouched(bench: Bench) -> None:
+    power = bench.power()
+    machine = netboot(bench.pi, bench.image, power)
+    old = await machine.boot(1)
+    await machine.boot(2)
+    for each in (machine, netboot(bench.pi, bench.image, power)):
+        with pytest.raises(MachineError, match="that boot is over"):
+            await each.resume(old.resume)
+    assert await machine.call("status", {}) is not None
+    await machine.power_off()
+
+
+async def test_resume__machine_went_off__its_power_is_cut(bench: Bench) -> None:
+    power = bench.power()
+    first = netboot(bench.pi, bench.image, power)
+    session = await first.boot(1)
+    await first.let_go()
+    bench.wire.kill_pc()
+    with pytest.raises(MachineError, match="the Machine went off"):
+        await netboot(bench.pi, bench.image, power).resume(session.resume)
+    assert power.log == ["off", "on", "off"]
+    assert bench.wire.listening() == set()

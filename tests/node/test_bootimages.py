@@ -1,0 +1,171 @@
+"""Boot images that a node has copies of, and what it makes of the image that Evidence names."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agent.formats.bootimage import BootManifest
+from nodeclient.bootimages import KEPT, Answers, BootImages
+from nodeclient.core.evidence_policy import ReferenceValues
+from nodeclient.core.types import Phase
+from nodeclient.images.errors import ImageError
+from nodeclient.reference import Reference
+from tests.core.evidence_kit import make_kit
+
+RUNTIME = b"\x24" * 32
+NONCE = b"\x01" * 32
+
+
+def manifest(agent: bytes = b"\x05" * 32) -> BootManifest:
+    return BootManifest(
+        efi_sha256=b"\x01" * 32,
+        efi_size=1,
+        root_sha256=b"\x02" * 32,
+        root_size=1,
+        kernel_map_sha256=b"\x03" * 32,
+        command_line="quiet",
+        agent=agent,
+        pcr4=(b"\x06" * 32,),
+        pcr9=(b"\x0a" * 32, b"\x0b" * 32),
+        pcr11=(b"\x07" * 32, b"\x08" * 32),
+        packages=b"\x09" * 32,
+    )
+
+
+@dataclass
+class Files:
+    """An opened image that answers with the nonce it was asked over."""
+
+    manifest: BootManifest
+
+    def kernel(self, nonce: bytes) -> Answers:
+        return ((0, 1, nonce),)
+
+    def root(self, nonce: bytes) -> Answers:
+        return ((2, 3, nonce),)
+
+
+@dataclass
+class Shelf:
+    """Loads images, and remembers which ones."""
+
+    agent: bytes = b"\x05" * 32
+    loaded: list[bytes] = field(default_factory=list)
+    broken: bool = False
+
+    def load(self, folder: Path, image: bytes) -> Files:
+        assert folder.name == image.hex()
+        self.loaded.append(image)
+        if self.broken:
+            raise ImageError("boot.efi is not what its manifest says")
+        return Files(manifest(self.agent))
+
+
+@dataclass
+class Approvals:
+    """The part of a ChainReader that a Reference asks."""
+
+    approved: set[bytes]
+
+    async def is_approved(self, image: bytes) -> bool:
+        return image in self.approved
+
+
+def images(folder: Path, shelf: Shelf, *names: bytes) -> BootImages:
+    for name in names:
+        (folder / name.hex()).mkdir()
+    return BootImages(folder, shelf.load)
+
+
+async def test_reference__image_here__is_its_manifest_and_answers_the_nonce(
+    tmp_path: Path,
+) -> None:
+    image = bytes(31) + b"\x01"
+    found = await images(tmp_path, Shelf(), image).reference(image, NONCE)
+    assert found is not None
+    assert (found.image, found.pcr11) == (image, manifest().pcr11)
+    assert (found.kernel, found.root) == (((0, 1, NONCE),), ((2, 3, NONCE),))
+
+
+async def test_reference__asked_twice_at_once__is_loaded_once(tmp_path: Path) -> None:
+    shelf, image = Shelf(), bytes(31) + b"\x01"
+    shelved = images(tmp_path, shelf, image)
+    await asyncio.gather(*(shelved.reference(image, NONCE) for _ in range(3)))
+    assert shelf.loaded == [image]
+
+
+async def test_reference__more_images_than_are_kept__drops_the_one_unused_longest(
+    tmp_path: Path,
+) -> None:
+    shelf, names = Shelf(), [bytes(31) + bytes([n]) for n in range(KEPT + 1)]
+    shelved = images(tmp_path, shelf, *names)
+    for name in (*names, names[-1], names[0]):
+        await shelved.reference(name, NONCE)
+    assert shelf.loaded == [*names, names[0]]
+
+
+async def test_warm__images_here__are_loaded_before_anybody_asks(tmp_path: Path) -> None:
+    shelf, names = Shelf(), [bytes(31) + bytes([n]) for n in range(KEPT)]
+    shelved = images(tmp_path, shelf, *names)
+    (tmp_path / "lost+found").mkdir()
+    await shelved.warm()
+    assert sorted(shelf.loaded) == names
+    await shelved.reference(names[0], NONCE)
+    assert len(shelf.loaded) == KEPT
+
+
+async def test_warm__no_folder_or_a_broken_image__is_no_error(tmp_path: Path) -> None:
+    await BootImages(tmp_path / "none", Shelf().load).warm()
+    await images(tmp_path, Shelf(broken=True), bytes(32)).warm()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_reference__no_sound_copy__is_none(tmp_path: Path, broken: bool) -> None:
+    image = bytes(31) + b"\x01"
+    shelved = images(tmp_path, Shelf(broken=broken), *([image] if broken else []))
+    assert await shelved.reference(image, NONCE) is None
+
+
+async def values(
+    folder: Path, shelf: Shelf, *, here: bool = True, approved: bool = True
+) -> tuple[bytes, ReferenceValues]:
+    """(image that the Evidence names, reference values for it)."""
+    kit = make_kit(Phase.BEFORE)
+    image: bytes = kit.claims["boot"]["image"]
+    shelved = images(folder, shelf, *([image] if here else []))
+    chain = Approvals({RUNTIME, *([image] if approved else [])})
+    reference = Reference(chain, folder, shelved)  # type: ignore[arg-type]
+    return image, await reference.values(RUNTIME, kit.evidence())
+
+
+async def test_values__boot_image_here_and_approved__stands_for_image_and_agent(
+    tmp_path: Path,
+) -> None:
+    image, found = await values(tmp_path, Shelf())
+    assert found.boot is not None
+    assert (found.boot_images, found.agents) == ({image}, {manifest().agent})
+    assert found.runtime_images == {RUNTIME}
+    assert found.ranges == ()  # another release's agent: no copy of it to ask ranges of
+
+
+async def test_values__image_with_this_nodes_agent__is_asked_for_ranges_of_it(
+    tmp_path: Path,
+) -> None:
+    own = Reference(Approvals(set()), tmp_path, BootImages(tmp_path, Shelf().load)).agent  # type: ignore[arg-type]
+    _, found = await values(tmp_path, Shelf(agent=own))
+    assert found.agents == {own}
+    assert len(found.ranges) > 0
+
+
+async def test_values__image_approved_but_not_here__is_no_reference(tmp_path: Path) -> None:
+    _, found = await values(tmp_path, Shelf(), here=False)
+    assert (found.boot, found.boot_images) == (None, frozenset())
+
+
+async def test_values__image_here_but_revoked__is_not_approved(tmp_path: Path) -> None:
+    _, found = await values(tmp_path, Shelf(), approved=False)
+    assert found.boot_images == frozenset()

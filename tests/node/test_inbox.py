@@ -1,0 +1,127 @@
+"""What peers may ask of the machine's TPM, and who."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agent.formats.endorsement import MAX_BLOB, MAX_SECRET
+from nodeclient.core.case import Case
+from nodeclient.core.roles.executor import Executor
+from nodeclient.core.types import Address, Commitment, TaskState
+from nodeclient.errors import MachineError
+from nodeclient.inbox import ACTIVATIONS, Inbox
+from nodeclient.p2p.errors import PeerRefused
+from nodeclient.p2p.messages import ActivationRequest, EndorsementRequest, pack
+from tests.core.evidence_kit import MEMBER, OTHER, OWNER, SPEC
+from tests.core.test_reorganisation import LIFE
+from tests.core.test_roles import owner, walk
+
+STRANGER = Address(b"\x77" * 20)
+COMMITMENT = Commitment(b"\x0c" * 32)
+RESUME = b"sealed record of a boot"
+
+
+def running() -> Case:
+    """A task that this node executes, its machine on."""
+    task = walk(owner(), *LIFE)[0].task
+    role = Executor(spec=SPEC.encode(), resume=RESUME)
+    return Case(COMMITMENT, task, TaskState.ACCEPTED, (MEMBER, OTHER), executor=role)
+
+
+@dataclass
+class Told:
+    """A Voucher that remembers what it was asked."""
+
+    asked: list[object] = field(default_factory=list)
+    fails: bool = False
+
+    async def endorsement(self) -> bytes:
+        self.asked.append("endorsement")
+        return b"whose TPM it is"
+
+    async def activate(self, resume: bytes, request: ActivationRequest) -> bytes:
+        self.asked.append((resume, request))
+        if self.fails:
+            raise MachineError("went off: /secret/path", "boot it")
+        return b"\x05" * 32
+
+
+def inbox(case: Case, voucher: Told) -> Inbox:
+    cases = {COMMITMENT: case}
+    services: Any = SimpleNamespace(
+        store=SimpleNamespace(case=cases.get), voucher=voucher, note=lambda *_: None
+    )
+    return Inbox(services, SimpleNamespace())  # type: ignore[arg-type]
+
+
+def question(blob: bytes = b"\x01" * 70, secret: bytes = b"\x02" * 258) -> bytes:
+    return pack(ActivationRequest(COMMITMENT, blob, secret))
+
+
+@pytest.mark.parametrize("asker", [MEMBER, OTHER, OWNER])
+async def test_tpm__asked_by_member_or_owner__is_answered(asker: Address) -> None:
+    voucher = Told()
+    asked = inbox(running(), voucher)
+    told = await asked.handle(asker, "endorsement", pack(EndorsementRequest(COMMITMENT)))
+    assert told == b"whose TPM it is"
+    assert await asked.handle(asker, "activate", question()) == b"\x05" * 32
+    request = ActivationRequest(COMMITMENT, b"\x01" * 70, b"\x02" * 258)
+    assert voucher.asked == ["endorsement", (RESUME, request)]
+
+
+@pytest.mark.parametrize("method", ["endorsement", "activate"])
+async def test_tpm__asked_by_somebody_without_a_part__is_refused(method: str) -> None:
+    voucher = Told()
+    body = question() if method == "activate" else pack(EndorsementRequest(COMMITMENT))
+    with pytest.raises(PeerRefused, match="no part in this task"):
+        await inbox(running(), voucher).handle(STRANGER, method, body)
+    assert voucher.asked == []
+
+
+@pytest.mark.parametrize(
+    "state", [TaskState.SETTLED, TaskState.FAILED, TaskState.EXPIRED, "no machine"]
+)
+async def test_activate__no_machine_runs_the_task__is_refused(state: TaskState | str) -> None:
+    case, voucher = running(), Told()
+    if isinstance(state, TaskState):
+        case = replace(case, state=state)
+    else:
+        case = replace(case, executor=Executor(spec=SPEC.encode()))
+    with pytest.raises(PeerRefused, match="no machine runs"):
+        await inbox(case, voucher).handle(MEMBER, "activate", question())
+    assert voucher.asked == []
+
+
+async def test_activate__more_often_than_an_asker_may__is_refused_and_others_go_on() -> None:
+    voucher = Told()
+    asked = inbox(running(), voucher)
+    for _ in range(ACTIVATIONS):
+        await asked.handle(MEMBER, "activate", question())
+    with pytest.raises(PeerRefused, match="that is all"):
+        await asked.handle(MEMBER, "activate", question())
+    await asked.handle(OTHER, "activate", question())
+    assert len(voucher.asked) == ACTIVATIONS + 1
+
+
+@pytest.mark.parametrize(
+    ("blob", "secret"),
+    [(b"\x01" * (MAX_BLOB + 1), b""), (b"", b"\x02" * (MAX_SECRET + 1))],
+)
+async def test_activate__longer_than_any_tpm_takes__is_refused_unread(
+    blob: bytes, secret: bytes
+) -> None:
+    voucher = Told()
+    with pytest.raises(PeerRefused, match="malformed"):
+        await inbox(running(), voucher).handle(MEMBER, "activate", question(blob, secret))
+    assert voucher.asked == []
+
+
+async def test_activate__machine_went_off__tells_nothing_of_this_node() -> None:
+    with pytest.raises(PeerRefused) as refused:
+        await inbox(running(), Told(fails=True)).handle(MEMBER, "activate", question())
+    assert "no machine runs" in str(refused.value)
+    assert "secret" not in str(refused.value)
