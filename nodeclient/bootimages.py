@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,12 @@ class BootImages:
         self._kept: OrderedDict[bytes, BootFiles] = OrderedDict()
         self._lock = asyncio.Lock()
 
+    async def warm(self) -> None:
+        """Check the newest images ahead: it takes seconds, and a first question would wait."""
+        for image in await asyncio.to_thread(self._newest):
+            async with self._lock:
+                await asyncio.to_thread(self._open, image)
+
     async def reference(self, image: bytes, nonce: bytes) -> BootReference | None:
         """What a boot of ``image`` must show, asked over ``nonce``; None without a sound copy."""
         async with self._lock:  # two questions at once shall not load the same image twice
@@ -60,6 +67,14 @@ class BootImages:
             kernel=await asyncio.to_thread(files.kernel, nonce),
             root=await asyncio.to_thread(files.root, nonce),
         )
+
+    def _newest(self) -> list[bytes]:
+        try:
+            folders = sorted(self._folder.glob("*/"), key=lambda path: path.stat().st_mtime)
+        except OSError:  # one went just now: then it is looked for when it is asked for
+            return []
+        named = [path.name for path in folders if re.fullmatch(r"[0-9a-f]{64}", path.name)]
+        return [bytes.fromhex(name) for name in named[-KEPT:]]
 
     def _open(self, image: bytes) -> BootFiles | None:
         files = self._kept.pop(image, None)

@@ -138,6 +138,8 @@ async def node(
         await control.start()
         stack.push_async_callback(control.stop)
         stack.push_async_callback(runner.stop)
+        warming = asyncio.create_task(services.reference.warm())
+        stack.push_async_callback(cancel, warming)
         runner.resume()
         settings = WatchSettings(poll_seconds=config.chain.poll_seconds)
         watcher = Watcher(rpc, deployed, settings, store.blocks())
@@ -186,7 +188,8 @@ def build_services(
         return tuple(sorted(found))
 
     supply = Supply(get_block, put_block, find_image)
-    desk = MachineDesk(choose_machine(config, supply, chain.is_approved), folder.root)
+    machine = choose_machine(config, supply, folder.root, chain.is_approved)
+    desk = MachineDesk(machine, folder.root)
     policies = Policies(
         config.folder,
         me.address,

@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS numbers (
 CREATE TABLE IF NOT EXISTS proofs (
     node BLOB NOT NULL, attestation_key BLOB NOT NULL, endorsement BLOB NOT NULL, at REAL NOT NULL,
     PRIMARY KEY (node, attestation_key));
+CREATE TABLE IF NOT EXISTS tpms (attestation_key BLOB PRIMARY KEY, facts BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS boots (id INTEGER PRIMARY KEY AUTOINCREMENT);
 CREATE TABLE IF NOT EXISTS journal (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, commitment BLOB, what BLOB NOT NULL);
@@ -307,6 +308,21 @@ class Store:
             attestation_key,
         )
         return (row[0], row[1]) if row else None
+
+    def put_tpm(self, attestation_key: bytes, facts: bytes) -> None:
+        """What a TPM said of its own boots when this Node last affirmed it."""
+        with self._lock, self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO tpms VALUES (?, ?)", (attestation_key, facts))
+            self._db.execute(
+                "DELETE FROM tpms WHERE rowid NOT IN"
+                " (SELECT rowid FROM tpms ORDER BY rowid DESC LIMIT ?)",
+                (KEPT_PROOFS,),
+            )
+
+    def tpm(self, attestation_key: bytes) -> bytes | None:
+        """What ``put_tpm`` kept of this key."""
+        row = self._one("SELECT facts FROM tpms WHERE attestation_key = ?", attestation_key)
+        return row[0] if row else None
 
     def use_policy(self, policy: str, commitment: Commitment) -> None:
         """Count one use of a policy for a commitment; the same pair counts once."""

@@ -191,7 +191,8 @@ class Endorsements:
     The registry: its root class, and ``attestation_key``, the digest in the Name of its Machine's
     key. ``ek_proven``: the asker itself saw that this key lives in the TPM of an EK certificate of
     a maker that it trusts (``tpm.endorsement``, ``tpm.credential``); ``ek_fault`` says why not.
-    ``last`` is what this key stated in the latest Evidence that the asker affirmed, in any task.
+    ``last`` is what this key stated at the end of the latest task that the asker affirmed: a first
+    BEFORE has nothing else to be held against.
     """
 
     root_class: RootClass

@@ -138,7 +138,7 @@ class Appraiser:
         endorsements = await self._services.endorser.endorse(
             task.commitment, record, evidence, self._services.settings.silence_seconds
         )
-        return await asyncio.to_thread(
+        result = await asyncio.to_thread(
             appraise,
             evidence,
             expected,
@@ -146,6 +146,9 @@ class Appraiser:
             endorsements,
             self._services.settings.appraisal,
         )
+        if expected.phase is Phase.AFTER and result.verdict is Verdict.AFFIRMING:
+            self._services.endorser.affirmed(record, evidence)
+        return result
 
     async def _header_signed(self, task: Task, phase: Phase, statement: Statement) -> bool:
         record = await self._services.chain.node(task.executor)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+from dataclasses import dataclass
 
 from agent.formats import hpke
 from agent.formats.cbor import FormatError
@@ -24,6 +25,7 @@ from nodeclient.core import events as ev
 from nodeclient.core.appraisal import appraise
 from nodeclient.core.evidence_policy import (
     AppraisalPolicy,
+    Endorsements,
     Expected,
     Nonce,
     owner_appraisal,
@@ -31,12 +33,23 @@ from nodeclient.core.evidence_policy import (
 )
 from nodeclient.core.policy import ExecutorFacts
 from nodeclient.core.roles.broker import owned_cids
-from nodeclient.core.types import Phase, Statement, Verdict
+from nodeclient.core.types import Address, NodeRecord, Phase, Statement, Verdict
 from nodeclient.duties.services import RETRY_SECONDS, Services
 from nodeclient.errors import ChainUnavailable
 from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import EvidenceRequest, KeyRelease, Question
 from nodeclient.runner import Effect, Emit
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a broker saw of a Machine: Evidence behind the record, fresh Evidence over ``nonce``,
+    and what others vouch for."""
+
+    recorded: Evidence
+    fresh: Evidence
+    nonce: bytes
+    endorsed: Endorsements
 
 
 def effects(services: Services) -> dict[type[do.Action], Effect]:
@@ -54,9 +67,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         """Reads only; each try asks with a nonce of its own."""
         spec = TaskSpec.decode(action.spec)
         try:
-            recorded, fresh, nonce = await both(action)
-            reasons = await own_reasons(action, spec, recorded, fresh, nonce)
-            session_hpke = recorded.session()[0]
+            seen = await look(action)
+            reasons = await own_reasons(action, spec, seen)
+            session_hpke = seen.recorded.session()[0]
         except FormatError as error:
             reasons, session_hpke = (f"malformed: {error}",), b""
         for text in reasons:
@@ -68,31 +81,40 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             reasons=reasons,
         )
 
-    async def both(action: do.QueryMachine) -> tuple[Evidence, Evidence, bytes]:
+    async def look(action: do.QueryMachine) -> Seen:
         """The Evidence of the record, and fresh Evidence over a nonce of this broker."""
+        executor = action.task.executor
         while True:
             nonce = secrets.token_bytes(32)
             try:
-                executor = action.task.executor
-                recorded = await services.ask(
-                    executor, "evidence", EvidenceRequest(action.commitment)
+                request = EvidenceRequest(action.commitment)
+                recorded = Evidence.decode(await services.ask(executor, "evidence", request))
+                record = await registered(executor)
+                # As long as it takes: a key is released late or not at all, never unproven. And
+                # before the fresh Evidence is asked for, which must not grow old meanwhile.
+                endorsed = await services.endorser.endorse(
+                    action.commitment, record, recorded, math.inf
                 )
                 question = Question(action.commitment, nonce, during=False)
-                fresh = await services.ask(executor, "question", question)
+                fresh = Evidence.decode(await services.ask(executor, "question", question))
             except PeerError:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            return Evidence.decode(recorded), Evidence.decode(fresh), nonce
+            return Seen(recorded, fresh, nonce, endorsed)
 
-    async def own_reasons(
-        action: do.QueryMachine, spec: TaskSpec, recorded: Evidence, fresh: Evidence, nonce: bytes
-    ) -> tuple[str, ...]:
-        """Every reason against releasing; the quorum is necessary, never sufficient."""
-        task = action.task
-        record = await services.chain.node(task.executor)
-        on_chain = await services.chain.record(task.id, Phase.BEFORE)
-        if record is None or on_chain is None:
+    async def registered(executor: Address) -> NodeRecord:
+        record = await services.chain.node(executor)
+        if record is None:
             # Reorganised away, or an endpoint that lags: no reason to refuse for good.
+            raise ChainUnavailable("the executor is not on chain now", "it is asked for again")
+        return record
+
+    async def own_reasons(action: do.QueryMachine, spec: TaskSpec, seen: Seen) -> tuple[str, ...]:
+        """Every reason against releasing; the quorum is necessary, never sufficient."""
+        task, recorded = action.task, seen.recorded
+        record = await registered(task.executor)
+        on_chain = await services.chain.record(task.id, Phase.BEFORE)
+        if on_chain is None:
             raise ChainUnavailable("the BEFORE record is not on chain now", "it is asked for again")
         if on_chain.verdict is not Verdict.AFFIRMING:
             return ("record: no affirming BEFORE record on chain",)
@@ -117,9 +139,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             s=0,
         )
         before = remember(recorded)
-        # As long as it takes: a key is released late or not at all, never unproven.
-        endorsed = await services.endorser.endorse(action.commitment, record, recorded, math.inf)
-        for evidence, own in ((recorded, recorded.nonce), (fresh, nonce)):
+        for evidence, own in ((recorded, recorded.nonce), (seen.fresh, seen.nonce)):
             is_recorded = evidence is recorded
             expected = Expected(
                 chain_id=me.parameters.chain_id,
@@ -137,7 +157,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             reference = await services.reference.values(spec.runtime_image, evidence)
             for policy in appraisal_policies(spec, cids):
                 result = await asyncio.to_thread(
-                    appraise, evidence, expected, reference, endorsed, policy
+                    appraise, evidence, expected, reference, seen.endorsed, policy
                 )
                 reasons += tuple(f"{each.code}: {each.text}" for each in result.reasons)
         return tuple(dict.fromkeys(reasons))

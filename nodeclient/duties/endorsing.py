@@ -22,8 +22,9 @@ from agent.formats.evidence import Evidence
 from nodeclient.attestation.activation import check, new_activation
 from nodeclient.attestation.makers import MakersUnreadable, load_makers
 from nodeclient.core import claims
-from nodeclient.core.evidence_policy import Endorsements
+from nodeclient.core.evidence_policy import Endorsements, remember
 from nodeclient.core.policy import TPM_QUOTED
+from nodeclient.core.tpm.facts import TpmFacts
 from nodeclient.core.types import Address, NodeRecord
 from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import ActivationRequest, EndorsementRequest
@@ -55,7 +56,21 @@ class Endorser:
         if not says_quoted(evidence):
             return facts
         fault = await self._fault(commitment, record, patience)
-        return replace(facts, ek_proven=not fault, ek_fault=fault)
+        last = self._last(record.attestation_key)
+        return replace(facts, ek_proven=not fault, ek_fault=fault, last=last)
+
+    def affirmed(self, record: NodeRecord, evidence: Evidence) -> None:
+        """Keep what the TPM said of its boots at the end of a task, for the next task's beginning.
+
+        Members judge in their own time, so of two ends the later one is kept.
+        """
+        facts, last = remember(evidence).tpm, self._last(record.attestation_key)
+        if facts is not None and (last is None or facts.boot > last.boot):
+            self._store.put_tpm(record.attestation_key, facts.encode())
+
+    def _last(self, attestation_key: bytes) -> TpmFacts | None:
+        kept = self._store.tpm(attestation_key)
+        return None if kept is None else TpmFacts.decode(kept)
 
     async def _fault(self, commitment: bytes, record: NodeRecord, patience: float) -> str:
         """Why the key is not believed; empty: it is."""

@@ -8,10 +8,14 @@ from pathlib import Path
 
 from agent.formats.endorsement import Challenge, Endorsement
 from agent.tpm import Tpm
-from agent.tpm_wire import TpmError
+from agent.tpm_keys import SHA256
+from agent.tpm_wire import TpmError, Transport, execute, password, u16, u32
 from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.ports import Session
 from tests.agent.swtpm import provision, running
+from tests.core.tpm_builder import NO_ACTION, Measurement
+
+_PCR_EXTEND = 0x182
 
 
 @dataclass
@@ -27,11 +31,13 @@ class TpmMachine:
         self.issuer = self.folder / "maker" / "issuer.pem"
         self._power = contextlib.ExitStack()
         self.tpm: Tpm | None = None
+        self.transport: Transport | None = None
 
     async def boot(self, boot_count: int) -> Session:
         await self.power_off()
         self.boots.append(boot_count)
-        self.tpm = Tpm(self._power.enter_context(running(self.folder)))
+        self.transport = self._power.enter_context(running(self.folder))
+        self.tpm = Tpm(self.transport)
         return Session(b"", b"", b"", bytes([boot_count]))
 
     async def resume(self, resume: bytes) -> Session:
@@ -64,3 +70,11 @@ class TpmMachine:
     def activate(self, challenge: Challenge) -> bytes:
         assert self.tpm is not None
         return self.tpm.activate(challenge)
+
+    def measure(self, events: list[Measurement]) -> None:
+        """Extend the PCRs as firmware and kernel do."""
+        assert self.transport is not None
+        for event in events:
+            if event.kind != NO_ACTION:
+                digest = u32(1) + u16(SHA256) + event.extended
+                execute(self.transport, _PCR_EXTEND, (event.pcr,), digest, authorise=(password(),))

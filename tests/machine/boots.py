@@ -32,6 +32,7 @@ def make_image(images: Path) -> bytes:
         command_line="quiet",
         agent=bytes(32),
         pcr4=(bytes(32),),
+        pcr9=(bytes(32),),
         pcr11=(bytes(32),),
         packages=bytes(32),
     )
@@ -108,4 +109,5 @@ def netboot(
         scratch=pi.folder / "scratch",
         docker=DEFAULT_SOCKET,
     )
-    return NetbootMachine(settings, Supply(pi.get, pi.put, pi.find_image), power, is_approved)
+    supply = Supply(pi.get, pi.put, pi.find_image)
+    return NetbootMachine(settings, supply, pi.slot, power, is_approved)

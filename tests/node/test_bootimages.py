@@ -108,6 +108,21 @@ async def test_reference__more_images_than_are_kept__drops_the_one_unused_longes
     assert shelf.loaded == [*names, names[0]]
 
 
+async def test_warm__images_here__are_loaded_before_anybody_asks(tmp_path: Path) -> None:
+    shelf, names = Shelf(), [bytes(31) + bytes([n]) for n in range(KEPT)]
+    shelved = images(tmp_path, shelf, *names)
+    (tmp_path / "lost+found").mkdir()
+    await shelved.warm()
+    assert sorted(shelf.loaded) == names
+    await shelved.reference(names[0], NONCE)
+    assert len(shelf.loaded) == KEPT
+
+
+async def test_warm__no_folder_or_a_broken_image__is_no_error(tmp_path: Path) -> None:
+    await BootImages(tmp_path / "none", Shelf().load).warm()
+    await images(tmp_path, Shelf(broken=True), bytes(32)).warm()
+
+
 @pytest.mark.parametrize("broken", [False, True])
 async def test_reference__no_sound_copy__is_none(tmp_path: Path, broken: bool) -> None:
     image = bytes(31) + b"\x01"

@@ -121,9 +121,9 @@ def clock(case: Case) -> Iterator[Finding]:
         return
     now, safe = material.facts(), material.attested.clock.safe
     last = case.expected.last or before
-    for then in (case.endorsements.last, None if last is None else last.tpm):
-        if then is not None:
-            yield from _went_back(now, then, safe)
+    then = case.endorsements.last if last is None else last.tpm
+    if then is not None:
+        yield from _went_back(now, then, safe)
     if before is None or before.tpm is None:
         return
     if case.expected.in_session and now.boot != before.tpm.boot:

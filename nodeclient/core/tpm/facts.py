@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.formats import cbor
 from agent.formats.hashes import sha256
 from agent.formats.shape import as_bytes, as_int, as_map
 from nodeclient.core.tpm.event_log import EventLog
@@ -11,6 +12,7 @@ from nodeclient.core.tpm.event_log import EventLog
 # Code of the firmware (0), of cards (2) and its settings for them (3), Secure Boot keys (7): the
 # same at every power-on. PCRs 1, 5 and 6 may hold boot order, partitions and wake-up events.
 FIRMWARE_PCRS = (0, 2, 3, 7)
+_MAX = 256  # bytes
 _KEYS = ("key", "firmware", "resets", "restarts", "time_ms")
 
 
@@ -33,6 +35,15 @@ class TpmFacts:
     def to_body(self) -> dict[str, object]:
         """For the Node's own store."""
         return {name: getattr(self, name) for name in _KEYS}
+
+    def encode(self) -> bytes:
+        """Bytes for ``decode``."""
+        return cbor.encode(self.to_body())
+
+    @classmethod
+    def decode(cls, data: bytes) -> TpmFacts:
+        """Read ``encode``'s bytes. Raises FormatError."""
+        return cls.from_body(cbor.decode(data, _MAX))
 
     @classmethod
     def from_body(cls, obj: object) -> TpmFacts:
