@@ -17,7 +17,7 @@ from nodeclient.images.build import BuiltImage
 from nodeclient.machine.power import forget_machine
 from tests.machine.boots import FakePower, make_image, netboot
 from tests.machine.support import Pi
-from tests.machine.wire import Wire
+from tests.machine.wire import STRANGER, Wire
 
 DOCKER = Path("/var/run/docker.sock")
 
