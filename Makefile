@@ -11,7 +11,7 @@ PYTEST ?= python -m pytest
 # Tests with machines, containers or whole networks: one at a time, they need all cores.
 ALONE := tests/agent tests/e2e tests/images tests/lab tests/machine tests/scripts
 
-.PHONY: help setup demo lab test test-fast test-long mutate check gas odds bench fmt lock clean
+.PHONY: help setup demo lab test test-fast test-long fuzz mutate check gas odds bench fmt lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -38,6 +38,14 @@ test-fast: ## the tests that need neither chain nor Docker
 test-long: ## arbitrary sequences of calls, a million of them; goes on where it stopped
 	@$(SETUP) python anvil
 	@python -m tests.contracts.properties.long
+
+# atheris is no dependency: its wheels are for x86-64 only, and the long run goes without it, too.
+fuzz: ## every parser of foreign bytes, a million changed inputs and more, into var/fuzz.json
+	@$(SETUP) python
+	@python -m pip install -q --disable-pip-version-check --no-deps --require-hashes --upgrade \
+		--target .build/fuzz -r scripts/fuzz/requirements.lock \
+		|| echo "no atheris for this computer: without coverage"
+	@PYTHONPATH=$(CURDIR):$(CURDIR)/.build/fuzz nice -n 19 python -m tests.fuzz.long
 
 mutate: ## every mutant of the contracts, docs/mutation.md; goes on where it stopped
 	@$(SETUP) python anvil

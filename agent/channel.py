@@ -3,19 +3,23 @@
 The Pi's daemon may restart in the middle of a task; the Machine does not. Calls wait for the next
 connection and are repeated on it, which every method that the Pi serves permits. A Pi that is not
 heard for the whole lease is gone for good: `run` then returns, and the Agent cleans and ends.
+The Pi replaces the keys from time to time (`agent.formats.rotation`), and then hangs up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
 
 from agent.boot import BootParameters
 from agent.formats.hashes import sha256
-from agent.formats.link import BEAT, HELLO, PREAMBLE, hello_mac, new_certificate, tls_context
+from agent.formats.link import BEAT, HELLO, PREAMBLE, hello_mac, same
+from agent.formats.rotation import ROTATE
 from agent.formats.rpc import Handler, RpcClosed, RpcConnection, RpcError, RpcTimeout
+from agent.keyring import DialKeys, Keyring
 from agent.session import Session
 
 _log = logging.getLogger(__name__)
@@ -37,10 +41,7 @@ class Channel:
 
     def __init__(self, boot: BootParameters, session: Session, handler: Handler) -> None:
         self._boot, self._session, self._handler = boot, session, handler
-        self._certificate, self._key = new_certificate("sealrun agent")
-        self._context = tls_context(
-            server=False, certificate=self._certificate, key=self._key, peer=None
-        )
+        self._ring = Keyring(boot.boot_secret, boot.pi_certificate)
         self._connection: RpcConnection | None = None
         self._connected = asyncio.Event()
         self._lost = asyncio.Event()
@@ -95,6 +96,14 @@ class Channel:
         return asyncio.get_running_loop().time() - self._heard > self._boot.lease_seconds
 
     async def _connect(self) -> RpcConnection:
+        """A connection under the newest keys that the Pi has. Raises as the last attempt did."""
+        *newer, last = self._ring.candidates
+        for keys in newer:
+            with contextlib.suppress(OSError, TimeoutError, RpcError, PiRefused):
+                return await self._dial(keys)
+        return await self._dial(last)
+
+    async def _dial(self, keys: DialKeys) -> RpcConnection:
         """Dial, show the certificate, check the Pi's, and say hello."""
         loop = asyncio.get_running_loop()
         plain = socket.create_connection
@@ -104,37 +113,34 @@ class Channel:
             )
             try:
                 dialled.setblocking(False)
-                size = len(self._certificate).to_bytes(PREAMBLE, "big")
-                await loop.sock_sendall(dialled, size + self._certificate)
+                size = len(keys.certificate).to_bytes(PREAMBLE, "big")
+                await loop.sock_sendall(dialled, size + keys.certificate)
                 reader, writer = await asyncio.open_connection(
-                    sock=dialled, ssl=self._context, server_hostname=""
+                    sock=dialled, ssl=keys.context, server_hostname=""
                 )
             except BaseException:
                 dialled.close()
                 raise
-        connection = RpcConnection(reader, writer, self._handler)
+        connection = RpcConnection(reader, writer, self._serve)
         try:
-            peer = self._pinned(writer)
+            peer = _pinned(writer, keys.pi)
             connection.start()
-            await self._hello(connection, peer)
+            await self._hello(connection, keys, peer)
         except BaseException:
             writer.close()
             await connection.close()
             raise
+        self._ring.proved(keys)
         return connection
 
-    def _pinned(self, writer: asyncio.StreamWriter) -> bytes:
-        """The Pi's certificate, if it is the one of the boot parameters. Raises PiRefused."""
-        tls = writer.get_extra_info("ssl_object")
-        certificate = tls.getpeercert(binary_form=True) if isinstance(tls, ssl.SSLObject) else None
-        if certificate is None or sha256(certificate) != self._boot.pi_certificate:
-            raise PiRefused("the certificate is not the Pi's; something else answers its address")
-        return certificate
+    async def _serve(self, method: str, body: object) -> object:
+        """What the Pi calls: keys are the channel's own business, the rest the Agent's."""
+        return self._ring.agree(body) if method == ROTATE else await self._handler(method, body)
 
-    async def _hello(self, connection: RpcConnection, pi_certificate: bytes) -> None:
-        keys = self._session.hpke + self._session.signing
-        mac = hello_mac(self._boot.boot_secret, self._certificate, pi_certificate, keys)
-        body = {"mac": mac, "hpke": self._session.hpke, "signing": self._session.signing}
+    async def _hello(self, connection: RpcConnection, keys: DialKeys, peer: bytes) -> None:
+        session = self._session
+        mac = hello_mac(keys.secret, keys.certificate, peer, session.hpke + session.signing)
+        body = {"mac": mac, "hpke": session.hpke, "signing": session.signing}
         await connection.call(HELLO, body, CONNECT_SECONDS)
         self._heard = asyncio.get_running_loop().time()
 
@@ -149,3 +155,12 @@ class Channel:
                     await connection.closed.wait()
             except TimeoutError:
                 continue
+
+
+def _pinned(writer: asyncio.StreamWriter, digest: bytes) -> bytes:
+    """The Pi's certificate (DER), if it is the one with this SHA-256. Raises PiRefused."""
+    tls = writer.get_extra_info("ssl_object")
+    certificate = tls.getpeercert(binary_form=True) if isinstance(tls, ssl.SSLObject) else None
+    if certificate is None or not same(sha256(certificate), digest):
+        raise PiRefused("the certificate is not the Pi's; something else answers its address")
+    return certificate

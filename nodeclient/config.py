@@ -68,6 +68,7 @@ class MachineConfig(_Part):
     ``accept_simulated``: parts of *others'* Machines that may be simulated, as their Evidence names
     them; none by default. ``question_rate``: questions per second to a Machine that it watches.
     ``silence_seconds`` without an answer are a finding: longer than an honest Pi takes to restart.
+    ``rotate_seconds``: how long keys of the channel to the Machine are used.
     ``ek_roots``: folder of the root certificates of TPM makers that are believed; empty: none.
     """
 
@@ -76,6 +77,7 @@ class MachineConfig(_Part):
     accept_simulated: frozenset[str] = frozenset()
     question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
     silence_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0
+    rotate_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
     ek_roots: Path = Path("ek-roots")
 
 

@@ -188,7 +188,8 @@ def build_services(
         return tuple(sorted(found))
 
     supply = Supply(get_block, put_block, find_image)
-    desk = MachineDesk(choose_machine(config, supply, chain.is_approved), folder.root)
+    machine = choose_machine(config, supply, folder.root, chain.is_approved)
+    desk = MachineDesk(machine, folder.root)
     policies = Policies(
         config.folder,
         me.address,

@@ -74,6 +74,11 @@ class RpcConnection:
             self._loop = asyncio.create_task(self._read_loop())
         return self
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for an answer, on either side."""
+        return not self._calls and not self._workers
+
     async def call(self, method: str, body: object, timeout: float) -> object:  # noqa: ASYNC109
         """The answer's body. `timeout` in seconds, from sending to the answer's last byte.
 

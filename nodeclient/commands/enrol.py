@@ -66,7 +66,8 @@ async def _enrol(opened: OpenedFolder, issuers: Sequence[bytes]) -> bytes:
         registered = _key_of(await reader.node(Address(opened.load_keys().address)))
         if registered == NO_MACHINE_KEY:
             raise AlreadyRegistered  # before the Machine is booted in vain
-        machine = choose_machine(config, Supply(_refuse, _refuse, _no_image), reader.is_approved)
+        supply = Supply(_refuse, _refuse, _no_image)
+        machine = choose_machine(config, supply, opened.root, reader.is_approved)
         endorsement = await enrol_machine(machine, _next_boot(opened), issuers, makers)
     finally:
         await rpc.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nodeclient.config import Config, HookPowerConfig, NetbootMachineConfig
+from nodeclient.machine.channel_keys import KeySlot, Sealer
 from nodeclient.machine.lab import Qemu, QemuSettings
 from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.machine.netboot import Cable, HookPower, NetbootMachine, NetbootSettings, Power
@@ -11,16 +12,23 @@ from nodeclient.machine.netboot.server import default_command
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Machine
 
+CHANNEL_KEYS = "machine-channel.sealed"
 
-def choose_machine(config: Config, supply: Supply, is_approved: IsApproved) -> Machine:
+
+def choose_machine(
+    config: Config, supply: Supply, root: Sealer, is_approved: IsApproved
+) -> Machine:
     """The adapter of `[machine] kind`; nothing is started yet.
 
-    `is_approved` asks the chain whether a boot image (ID, 32 bytes) may be booted now.
+    `root` seals the keys of the channel to the Machine. `is_approved` asks the chain whether a boot
+    image (ID, 32 bytes) may be booted now.
     """
     machine = config.machine
     folder = config.folder / "machine"
+    slot = KeySlot(config.folder / CHANNEL_KEYS, root)
     if not isinstance(machine, NetbootMachineConfig):
-        return LocalMachine(LocalSettings(folder=folder), supply)
+        local = LocalSettings(folder=folder, rotate_seconds=machine.rotate_seconds)
+        return LocalMachine(local, supply, slot)
     cable = Cable(machine.interface, machine.mac)
     settings = NetbootSettings(
         folder=folder,
@@ -28,10 +36,12 @@ def choose_machine(config: Config, supply: Supply, is_approved: IsApproved) -> M
         image=bytes.fromhex(machine.boot_image),
         images=config.path(machine.boot_images),
         boot_seconds=machine.boot_seconds,
+        rotate_seconds=machine.rotate_seconds,
         work_bytes=machine.work_mib << 20,
         boot_server=machine.boot_server or default_command(),
     )
-    return NetbootMachine(settings, supply, choose_power(config, machine, cable), is_approved)
+    power = choose_power(config, machine, cable)
+    return NetbootMachine(settings, supply, slot, power, is_approved)
 
 
 def choose_power(config: Config, machine: NetbootMachineConfig, cable: Cable) -> Power:

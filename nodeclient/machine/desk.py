@@ -1,6 +1,6 @@
 """One Machine for many askers: takes it up from a root-sealed record, then calls it.
 
-The record holds the boot's secrets, so it is kept only sealed. Taking a Machine up again is needed
+The record finds a running Machine, so it is kept only sealed. Taking a Machine up again is needed
 once after a restart of the daemon and costs nothing later; the lock keeps two askers from doing it
 at once.
 """

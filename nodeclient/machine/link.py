@@ -3,6 +3,9 @@
 A caller must show the boot secret (see `agent.formats.link`) within a few seconds, or is cut off.
 Of several connections the latest that did so counts: an Agent that dials again after a broken cable
 must not wait for the old connection to time out.
+
+`rotate` replaces the keys. The order makes every moment safe to be killed in: agreed with the
+Agent, which then tries both; kept on disk; and only then used, which ends the old ones.
 """
 
 from __future__ import annotations
@@ -13,24 +16,16 @@ import hashlib
 import logging
 import secrets
 import socket
-import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.formats.cbor import FormatError
-from agent.formats.link import (
-    BEAT,
-    HELLO,
-    MAX_CERTIFICATE,
-    PREAMBLE,
-    hello_mac,
-    new_certificate,
-    same,
-    tls_context,
-)
+from agent.formats.link import BEAT, HELLO, hello_mac, new_certificate, same
+from agent.formats.rotation import ROTATE, Half, Offer, next_secret
 from agent.formats.rpc import RpcConnection, RpcError
 from agent.formats.shape import as_bytes, as_map
 from nodeclient.errors import MachineError
+from nodeclient.machine.handshake import read_preamble, shake_hands
 
 _log = logging.getLogger(__name__)
 HELLO_SECONDS = 5.0
@@ -43,11 +38,18 @@ Serve = Callable[[str, object], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class LinkKeys:
-    """What makes one boot's channel: kept, sealed, so that a restarted daemon can go on."""
+    """One generation of a boot's channel: kept, sealed, so that a restarted daemon can go on.
+
+    boot_secret: 32 bytes, the boot's own at generation 0 and what followed from it afterwards.
+    certificate, key: the Pi's (DER). agent: SHA-256 of the Agent's certificate, the only one that
+    may dial; empty until its first hello.
+    """
 
     boot_secret: bytes
     certificate: bytes
     key: bytes
+    generation: int = 0
+    agent: bytes = b""
 
     @classmethod
     def fresh(cls, boot_secret: bytes) -> LinkKeys:
@@ -69,6 +71,7 @@ class Link:
         self._acceptor: asyncio.Task[None] | None = None
         self._workers: set[asyncio.Task[None]] = set()
         self._agent: RpcConnection | None = None
+        self._agreed: LinkKeys | None = None  # with the Agent, but not kept yet
         self._present = asyncio.Event()
         self.session: tuple[bytes, bytes] | None = None  # (hpke, signing) of the Agent's hello
 
@@ -112,6 +115,45 @@ class Link:
                 f"the Machine is not heard for {seconds:.0f} s", "cut its power and boot it again"
             ) from error
 
+    @property
+    def keys(self) -> LinkKeys:
+        """The generation in use."""
+        return self._keys
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call is on its way between the two ends."""
+        return self._agent is None or self._agent.idle
+
+    async def rotate(self, keep: Callable[[LinkKeys], None]) -> None:
+        """Replace the keys; from then on the old ones open nothing. Raises MachineError.
+
+        `keep` makes the new keys durable, and raises MachineError if it cannot. It must not wait:
+        between keeping and using nothing else may happen. A failure leaves the old keys in use.
+        """
+        # Once agreed they may be on the disk already, even if keeping them failed in the end: to
+        # agree on others then would leave the disk with keys that the Agent has forgotten.
+        following = self._agreed = self._agreed or await self._agree()
+        keep(following)
+        self._keys, self._agreed = following, None
+        old, self._agent = self._agent, None
+        if old is not None:
+            await old.close()
+
+    async def _agree(self) -> LinkKeys:
+        keys, connection = self._keys, self._agent
+        if connection is None:
+            raise MachineError("the Machine is not connected", "wait for it to dial again")
+        certificate, key = new_certificate("sealrun pi")
+        half = Half(hashlib.sha256(certificate).digest(), secrets.token_bytes(32))
+        offer = Offer(keys.generation + 1, half)
+        try:
+            answer = Half.from_body(await connection.call(ROTATE, offer.to_body(), HELLO_SECONDS))
+        except (RpcError, FormatError) as error:
+            raise MachineError(f"the Agent takes no new keys: {error}", "try again") from error
+        secret = next_secret(keys.boot_secret, offer, answer)
+        return LinkKeys(secret, certificate, key, offer.generation, answer.certificate)
+
     async def close(self) -> None:
         """Stop listening and drop every connection."""
         for worker in (*self._workers, *([self._acceptor] if self._acceptor else [])):
@@ -137,12 +179,18 @@ class Link:
     async def _admit(self, accepted: socket.socket) -> None:
         """Take a caller through preamble, TLS and hello, within one bound of time."""
         accepted.setblocking(False)
+        keys = self._keys
         try:
             async with asyncio.timeout(HELLO_SECONDS):
-                certificate = await _read_preamble(accepted)
-                reader, writer = await self._handshake(accepted, certificate)
+                certificate = await read_preamble(accepted)
+                if keys.agent and not same(hashlib.sha256(certificate).digest(), keys.agent):
+                    raise FormatError("the certificate is not the Agent's")
+                reader, writer = await shake_hands(
+                    accepted, keys.certificate, keys.key, certificate
+                )
                 greeted = asyncio.Event()
-                connection = RpcConnection(reader, writer, self._greeter(certificate, greeted))
+                serve = self._greeter(keys, certificate, greeted)
+                connection = RpcConnection(reader, writer, serve)
                 connection.start()
                 try:
                     await greeted.wait()
@@ -153,37 +201,25 @@ class Link:
             _log.warning("machine link: a caller was cut off (%s)", type(error).__name__)
             accepted.close()
             return
+        if self._keys.generation != keys.generation:  # replaced since this caller began
+            await connection.close()
+            return
         old, self._agent = self._agent, connection
         self._present.set()
         if old is not None:
             await old.close()
 
-    async def _handshake(
-        self, accepted: socket.socket, certificate: bytes
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        context = tls_context(
-            server=True,
-            certificate=self._keys.certificate,
-            key=self._keys.key,
-            peer=certificate,
-        )
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted, ssl=context)
-        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        tls = writer.get_extra_info("ssl_object")
-        if not isinstance(tls, ssl.SSLObject) or tls.getpeercert(binary_form=True) != certificate:
-            writer.close()
-            raise FormatError("the caller's certificate is not the one it announced")
-        return reader, writer
+    def _greeter(self, keys: LinkKeys, certificate: bytes, greeted: asyncio.Event) -> Serve:
+        """The handler of one connection: nothing but hello until hello was right.
 
-    def _greeter(self, certificate: bytes, greeted: asyncio.Event) -> Serve:
-        """The handler of one connection: nothing but hello until hello was right."""
+        And nothing at all once its keys were replaced, even before the connection is closed.
+        """
 
         async def handle(method: str, body: object) -> object:
+            if self._keys.generation != keys.generation:
+                raise RpcError("old_keys", "these keys were replaced; dial with the new ones")
             if method == HELLO:
-                self._check_hello(certificate, body)
+                self._check_hello(keys, certificate, body)
                 greeted.set()
                 return None
             if not greeted.is_set():
@@ -194,34 +230,17 @@ class Link:
 
         return handle
 
-    def _check_hello(self, certificate: bytes, body: object) -> None:
+    def _check_hello(self, keys: LinkKeys, certificate: bytes, body: object) -> None:
         hello = as_map(body, ("mac", "hpke", "signing"), "hello")
         hpke = as_bytes(hello["hpke"], 32, "hpke")
         signing = as_bytes(hello["signing"], 64, "signing")
-        expected = hello_mac(
-            self._keys.boot_secret, certificate, self._keys.certificate, hpke + signing
-        )
+        expected = hello_mac(keys.boot_secret, certificate, keys.certificate, hpke + signing)
         if not same(expected, as_bytes(hello["mac"], 32, "mac")):
             raise RpcError("unknown_agent", "this is not the Agent that was booted")
         if self.session not in (None, (hpke, signing)):
             raise RpcError("unknown_agent", "the session changed within one boot")
+        digest = hashlib.sha256(certificate).digest()
+        if not same(self._keys.agent or digest, digest):
+            raise RpcError("unknown_agent", "another certificate said hello first")
+        self._keys = replace(self._keys, agent=digest)
         self.session = (hpke, signing)
-
-
-async def _read_preamble(accepted: socket.socket) -> bytes:
-    """The caller's certificate, sent in clear before TLS. Raises FormatError."""
-    size = int.from_bytes(await _read_exactly(accepted, PREAMBLE), "big")
-    if not 0 < size <= MAX_CERTIFICATE:
-        raise FormatError("preamble: not a certificate's length")
-    return await _read_exactly(accepted, size)
-
-
-async def _read_exactly(accepted: socket.socket, size: int) -> bytes:
-    loop = asyncio.get_running_loop()
-    data = b""
-    while len(data) < size:
-        part = await loop.sock_recv(accepted, size - len(data))
-        if not part:
-            raise FormatError("preamble: the caller closed")
-        data += part
-    return data

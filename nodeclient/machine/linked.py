@@ -1,4 +1,4 @@
-"""What every Machine has that its Agent joins to this Pi: one Link, and calls over it."""
+"""What every Machine has that its Agent joins to this Pi: one Link, calls over it, its keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from abc import ABC, abstractmethod
 
 from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
 from nodeclient.errors import MachineError, MachineRefused
-from nodeclient.machine.link import Link
+from nodeclient.machine.channel_keys import KeySlot, SessionKeys
+from nodeclient.machine.link import Link, LinkKeys
+from nodeclient.machine.rotation import every, rotate_keys
 
 _TRIES = 3  # connections over which one call is repeated
 
@@ -16,9 +18,13 @@ _TRIES = 3  # connections over which one call is repeated
 class LinkedMachine(ABC):
     """Base of the adapters of ``ports.Machine``. Times in seconds."""
 
-    def __init__(self, boot_seconds: float, call_seconds: float) -> None:
+    def __init__(
+        self, boot_seconds: float, call_seconds: float, rotate_seconds: float, slot: KeySlot
+    ) -> None:
         self._boot_seconds, self._call_seconds = boot_seconds, call_seconds
+        self._rotate_seconds, self._slot = rotate_seconds, slot
         self._link: Link | None = None
+        self._rotating: asyncio.Task[None] | None = None
 
     async def call(self, method: str, body: object) -> object:
         """Call the Agent. Raises MachineRefused for its no, MachineError if it is gone.
@@ -42,9 +48,27 @@ class LinkedMachine(ABC):
 
     async def let_go(self) -> None:
         """Close this daemon's end only: the Machine runs on, for a later `resume`."""
+        rotating, self._rotating = self._rotating, None
+        if rotating is not None:
+            rotating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await rotating
         link, self._link = self._link, None
         if link is not None:
             await link.close()
+
+    def _hold(self, link: Link) -> SessionKeys:
+        """Keep the channel's keys, now and whenever they change. Raises MachineError."""
+        session = link.session
+        if session is None:
+            raise MachineError("the Agent gave no session keys", "boot it again")
+
+        def keep(keys: LinkKeys) -> None:
+            self._slot.save(session, keys)
+
+        keep(link.keys)
+        self._rotating = asyncio.create_task(rotate_keys(link, keep, every(self._rotate_seconds)))
+        return session
 
     async def _connection(self, link: Link) -> RpcConnection:
         """The Agent's connection, waited for while the Machine may live. Raises MachineError."""

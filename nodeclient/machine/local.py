@@ -15,6 +15,7 @@ from pathlib import Path
 from agent.boot import BootParameters
 from nodeclient.errors import MachineError
 from nodeclient.images.engine import DEFAULT_SOCKET
+from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.process import AgentProcess
@@ -31,6 +32,7 @@ class LocalSettings:
     """`folder`: private to this Machine. Times in seconds, sizes in bytes.
 
     lease_seconds: how long the Agent waits for a daemon that is gone before it cleans and ends.
+    rotate_seconds: how long the channel's keys are used.
     """
 
     folder: Path
@@ -38,15 +40,21 @@ class LocalSettings:
     lease_seconds: int = 300
     boot_seconds: float = 120.0
     call_seconds: float = 180.0
+    rotate_seconds: float = 600.0
     work_bytes: int = 4 << 30
     simulated: tuple[str, ...] = SIMULATED
 
 
 class LocalMachine(LinkedMachine):
-    """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`."""
+    """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
-    def __init__(self, settings: LocalSettings, supply: Supply) -> None:
-        super().__init__(settings.boot_seconds, settings.call_seconds)
+    `slot` keeps the channel's keys.
+    """
+
+    def __init__(self, settings: LocalSettings, supply: Supply, slot: KeySlot) -> None:
+        super().__init__(
+            settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
+        )
         self._settings, self._supply = settings, supply
         self._process = AgentProcess(settings.folder, settings.docker)
 
@@ -66,14 +74,12 @@ class LocalMachine(LinkedMachine):
             boot = self._parameters(image, keys, port, boot_count)
             await asyncio.to_thread(self._process.start, boot)
             await self._connection(link)
+            hpke, signing = self._hold(link)
         except BaseException:
             await self.power_off()
             raise
-        if link.session is None:
-            raise MachineError("the Agent gave no session keys", "boot it again")
         process = (self._process.pid, self._process.started)
-        record = ResumeRecord(process, port, keys, image, *link.session)
-        return record.session()
+        return ResumeRecord(process, port, image, hpke, signing).session()
 
     async def resume(self, resume: bytes) -> Session:
         """Take over the Agent of an earlier life of this daemon. Raises MachineError if gone.
@@ -92,16 +98,24 @@ class LocalMachine(LinkedMachine):
             raise
         if not known:
             await self.let_go()
-            link = self._link = Link(record.keys, self._supply.serve)
-            link.session = (record.hpke, record.signing)
+            session = (record.hpke, record.signing)
+            try:
+                keys = self._slot.load(session)
+            except MachineError:  # nobody can reach this Machine any more: it must not run on
+                await self.power_off()
+                raise
+            link = self._link = Link(keys, self._supply.serve)
+            link.session = session
             link.listen(_HOST, record.port)
             await self._connection(link)
+            self._hold(link)
         return record.session()
 
     async def power_off(self) -> None:
         """Cut the power: afterwards nothing of the Machine is left, whatever state it was in."""
         await self.let_go()
         await asyncio.to_thread(self._process.cut)
+        self._slot.drop()
 
     def _check_alive(self) -> None:
         if not self.alive:

@@ -1,6 +1,6 @@
 """What a restarted daemon needs to find its running Machine again.
 
-These bytes hold the boot's secrets: the caller seals them with the root before keeping them.
+It names one boot and never changes. The channel's keys do, so they lie in a `KeySlot`.
 """
 
 from __future__ import annotations
@@ -11,36 +11,31 @@ from agent.formats import cbor
 from agent.formats.cbor import FormatError
 from agent.formats.shape import as_bytes, as_int, as_list, as_map
 from nodeclient.errors import MachineError
-from nodeclient.machine.link import LinkKeys
 from nodeclient.ports import Session
 
 _MAX_RECORD = 16 * 1024
-_NAMES = ("process", "port", "secret", "certificate", "key", "image", "hpke", "signing")
+_NAMES = ("process", "port", "image", "hpke", "signing")
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeRecord:
-    """One boot: channel, image and session keys.
+    """One boot: port, image and session keys.
 
     process: pid and start in clock ticks, where the Machine is a process of this host.
     """
 
     process: tuple[int, int] | None
     port: int
-    keys: LinkKeys
     image: bytes
     hpke: bytes
     signing: bytes
 
     def encode(self) -> bytes:
-        """Bytes for `decode`. Secret."""
+        """Bytes for `decode`."""
         return cbor.encode(
             {
                 "process": None if self.process is None else list(self.process),
                 "port": self.port,
-                "secret": self.keys.boot_secret,
-                "certificate": self.keys.certificate,
-                "key": self.keys.key,
                 "image": self.image,
                 "hpke": self.hpke,
                 "signing": self.signing,
@@ -55,11 +50,6 @@ class ResumeRecord:
             return cls(
                 _process(body["process"]),
                 as_int(body["port"], 1, 65535, "port"),
-                LinkKeys(
-                    as_bytes(body["secret"], 32, "secret"),
-                    as_bytes(body["certificate"], 1, "certificate", 4096),
-                    as_bytes(body["key"], 1, "key", 4096),
-                ),
                 as_bytes(body["image"], 32, "image"),
                 as_bytes(body["hpke"], 32, "hpke"),
                 as_bytes(body["signing"], 64, "signing"),

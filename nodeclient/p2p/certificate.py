@@ -19,6 +19,10 @@ from agent.formats.hashes import sha256
 from nodeclient.p2p.errors import ContactInvalid
 
 MAX_CERTIFICATE = 1024  # bytes; ours have about 300, and the record holds at most 2048
+_UNREADABLE = (
+    *(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm),
+    x509.InvalidVersion,  # no ValueError
+)
 TlsPrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 _BEGIN = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
@@ -70,7 +74,7 @@ def check_certificate(der: bytes, node: bytes) -> None:
         public = certificate.public_key()
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         certificate.verify_directly_issued_by(certificate)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise ContactInvalid("contact: certificate does not verify", "make a new one") from error
     except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise ContactInvalid("contact: certificate has no CA:FALSE", "make a new one") from error

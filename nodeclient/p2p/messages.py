@@ -1,6 +1,8 @@
 """What Nodes say to each other: one frozen class per request, canonical CBOR on the wire.
 
 Every field is bounded here, so a handler can trust the shape and only has to judge the meaning.
+A message has one encoding: what comes out must pack to the bytes that came in. pydantic alone would
+skip fields that it does not know, and take text for bytes and booleans for integers.
 """
 
 from __future__ import annotations
@@ -236,11 +238,14 @@ def unpack(kind: type[Message], body: bytes) -> Message:
     """
     try:
         message: Message = _adapter(kind).validate_python(cbor.decode(body, MAX_MESSAGE, MAX_ITEMS))
+        again = pack(message)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise FormatError(
             f"message {kind.__name__}: field {where or '(all)'} is malformed"
         ) from None
+    if again != body:
+        raise FormatError(f"message {kind.__name__}: holds more, or other types, than its fields")
     return message
 
 

@@ -15,7 +15,8 @@ from agent.boot import BootParameters
 from agent.channel import Channel
 from agent.engine import Engine
 from agent.erase import erase_task
-from agent.formats import hpke
+from agent.formats import cbor, hpke
+from agent.formats.cbor import FormatError
 from agent.formats.messages import DURING, Context, Prepare, Question, Release
 from agent.formats.outcome import State, Transcript
 from agent.formats.p256 import SigningKey
@@ -226,7 +227,7 @@ def test_transcript__one_check_failed__is_not_clean() -> None:
 
 
 async def test_session__secrets__in_no_file_argument_or_environment(pi: Pi) -> None:
-    """The boot secret is in the resume record, the one thing that the caller seals."""
+    """The boot secret is in the key slot, sealed, and nowhere else: not in the resume record."""
     job = pi.job("pass", {"one": b"a very secret name"})
     session = await pi.machine.boot(1)
     record = ResumeRecord.decode(session.resume)
@@ -235,11 +236,12 @@ async def test_session__secrets__in_no_file_argument_or_environment(pi: Pi) -> N
     await pi.until_done()
     assert record.process is not None
     process = Path(f"/proc/{record.process[0]}")
-    seen = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+    channel = pi.slot.load((session.hpke, session.signing))
+    seen = session.resume + (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
     for file in pi.folder.rglob("*"):
         if file.is_file() and "scratch" not in file.parts and "source" not in file.parts:
             seen += file.read_bytes()
-    for secret in (record.keys.boot_secret, record.keys.key, *job.keys.values()):
+    for secret in (channel.boot_secret, channel.key, *job.keys.values()):
         assert secret not in seen
         assert secret.hex().encode() not in seen
     assert b"a very secret name" not in seen
@@ -272,6 +274,14 @@ async def test_session__private_keys__never_reach_a_file(pi: Pi, tmp_path: Path)
 def test_boot_parameters__round_trip(tmp_path: Path) -> None:
     boot = _parameters(tmp_path)
     assert BootParameters.decode(boot.encode()) == boot
+
+
+@pytest.mark.parametrize("text", ["run/x", "/run//x", "/run/x/", "/run/./x", "."])
+def test_boot_parameters__path_that_is_not_plain__refused(tmp_path: Path, text: str) -> None:
+    body = cbor.decode(_parameters(tmp_path).encode(), 1 << 16)
+    assert isinstance(body, dict)
+    with pytest.raises(FormatError, match="plain absolute path"):
+        BootParameters.decode(cbor.encode(body | {"docker": text}))
 
 
 async def _nothing(method: str, body: object) -> object:

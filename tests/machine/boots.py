@@ -109,4 +109,5 @@ def netboot(
         scratch=pi.folder / "scratch",
         docker=DEFAULT_SOCKET,
     )
-    return NetbootMachine(settings, Supply(pi.get, pi.put, pi.find_image), power, is_approved)
+    supply = Supply(pi.get, pi.put, pi.find_image)
+    return NetbootMachine(settings, supply, pi.slot, power, is_approved)

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 import cbor2
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.formats import hpke
 from agent.formats.archive import pack, unpack
@@ -24,13 +25,19 @@ from agent.formats.p256 import SigningKey
 from agent.formats.protocol import release_info, result_info
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment_of
-from nodeclient.machine import LocalMachine, LocalSettings
+from nodeclient.machine import KeySlot, LocalMachine, LocalSettings
 from nodeclient.machine.process import AgentProcess
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Machine, Session
+from nodeclient.roots.software import SoftwareRoot
 
 CHAIN, MARKET, TASK, NODE = 31337, b"\x11" * 20, 7, b"\x22" * 20
 LIMITS = Limits(seconds=300, memory_bytes=128 << 20, scratch_bytes=8 << 20, pids=32, cpu_milli=1000)
+
+
+def some_root() -> SoftwareRoot:
+    """The same root in every process of a test."""
+    return SoftwareRoot(ec.derive_private_key(7, ec.SECP256R1()))
 
 
 @dataclass
@@ -59,6 +66,7 @@ class Pi:
     image_id: bytes
     image: Path
     lease_seconds: int = 60
+    rotate_seconds: float = 600.0
     blocks: dict[str, bytes] = field(default_factory=dict)
     image_asked: int = 0
 
@@ -68,8 +76,15 @@ class Pi:
 
     def new_machine(self) -> LocalMachine:
         """Another daemon's LocalMachine over the same folder, as after a restart."""
-        settings = LocalSettings(self.folder, lease_seconds=self.lease_seconds)
-        return LocalMachine(settings, Supply(self.get, self.put, self.find_image))
+        settings = LocalSettings(
+            self.folder, lease_seconds=self.lease_seconds, rotate_seconds=self.rotate_seconds
+        )
+        return LocalMachine(settings, Supply(self.get, self.put, self.find_image), self.slot)
+
+    @property
+    def slot(self) -> KeySlot:
+        """Where the channel's keys lie."""
+        return KeySlot(self.folder / "channel.sealed", some_root())
 
     def keep_blocks(self) -> None:
         """Write the store to the folder, for a daemon that takes over."""

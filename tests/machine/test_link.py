@@ -15,7 +15,7 @@ import pytest
 from agent.boot import BootParameters
 from agent.channel import Channel, PiRefused
 from agent.formats.link import HELLO, PREAMBLE, hello_mac, new_certificate, tls_context
-from agent.formats.rpc import RpcConnection, RpcError, refuse_all
+from agent.formats.rpc import Handler, RpcConnection, RpcError, refuse_all
 from agent.session import Session
 from nodeclient.errors import MachineError
 from nodeclient.machine.link import Link, LinkKeys
@@ -37,7 +37,9 @@ async def port() -> AsyncIterator[tuple[Link, int]]:
     await link.close()
 
 
-async def dial(port: int, announced: bytes, certificate: bytes, key: bytes) -> RpcConnection:
+async def dial(
+    port: int, announced: bytes, certificate: bytes, key: bytes, handler: Handler = refuse_all
+) -> RpcConnection:
     """Connect as an Agent does, announcing one certificate and using another if told to."""
     plain = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port), SECONDS)
     plain.setblocking(False)
@@ -45,7 +47,7 @@ async def dial(port: int, announced: bytes, certificate: bytes, key: bytes) -> R
     await loop.sock_sendall(plain, len(announced).to_bytes(PREAMBLE, "big") + announced)
     context = tls_context(server=False, certificate=certificate, key=key, peer=None)
     reader, writer = await asyncio.open_connection(sock=plain, ssl=context, server_hostname="")
-    return RpcConnection(reader, writer, refuse_all).start()
+    return RpcConnection(reader, writer, handler).start()
 
 
 def hello(secret: bytes, certificate: bytes) -> dict[str, object]:

@@ -177,6 +177,37 @@ async def test_resume__agent_was_killed__refused_and_nothing_is_left(
     assert traces(engine, pi) == []
 
 
+async def test_rotate__during_a_whole_job__nothing_is_lost(pi: Pi) -> None:
+    """Keys change twice a second, under image, keys, questions, results and cleaning."""
+    pi.rotate_seconds = 0.5
+    pi.machine = pi.new_machine()
+    job = pi.job(WRITE)
+    session = await pi.machine.boot(1)
+    first = pi.slot.load((session.hpke, session.signing))
+    await pi.prepare(job)
+    await pi.release_all(job, session, (await pi.ask(job)).root)
+    outcome = await pi.until_done()
+    assert pi.open_result(job, "first", outcome.results["first"]) == {"f": b"done"}
+    await pi.clean(job)
+    last = pi.slot.load((session.hpke, session.signing))
+    assert last.generation > first.generation
+    assert not {first.boot_secret, first.key, first.agent} & {
+        last.boot_secret,
+        last.key,
+        last.agent,
+    }
+
+
+async def test_resume__channel_keys_lost__power_is_cut(pi: Pi, engine: docker.DockerClient) -> None:
+    """A Machine that nobody can reach any more must not run on."""
+    session = await pi.machine.boot(1)
+    await pi.machine.let_go()
+    pi.slot.drop()
+    with pytest.raises(MachineError, match="boot the Machine again"):
+        await pi.new_machine().resume(session.resume)
+    assert traces(engine, pi) == []
+
+
 async def test_terminate__agent_cleans_before_it_ends(pi: Pi, engine: docker.DockerClient) -> None:
     job = pi.job(SLEEP)
     session = await pi.machine.boot(1)
@@ -188,7 +219,7 @@ async def test_terminate__agent_cleans_before_it_ends(pi: Pi, engine: docker.Doc
 
 async def test_boot__no_docker__fails_with_one_line(tmp_path: Path, pi: Pi) -> None:
     settings = LocalSettings(tmp_path / "other", docker=tmp_path / "no.sock", boot_seconds=180)
-    machine = LocalMachine(settings, Supply(pi.get, pi.put, pi.find_image))
+    machine = LocalMachine(settings, Supply(pi.get, pi.put, pi.find_image), pi.slot)
     with pytest.raises(MachineError, match="Docker"):
         await machine.boot(1)
     assert not machine.alive

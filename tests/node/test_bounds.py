@@ -160,3 +160,15 @@ def test_receiver__committee_has_nothing_for_it__stops_asking() -> None:
     assert actions == ()
     assert case.receiver is not None
     assert case.receiver.state is receiver.State.CLOSED
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"more": 1}, {"commitment": "c" * 32}, {"phase": True}, {"phase": "1"}, {"attempt": False}],
+)
+def test_unpack__more_fields_or_other_types__refused(changed: dict[str, object]) -> None:
+    """A message has one encoding: pydantic would take each of these for the same message."""
+    plain: dict[str, object] = {"commitment": b"c" * 32, "phase": 1, "attempt": 0}
+    assert msg.unpack(msg.NonceRequest, cbor.encode(plain)) == msg.NonceRequest(b"c" * 32, 1, 0)
+    with pytest.raises(FormatError, match="holds more, or other types"):
+        msg.unpack(msg.NonceRequest, cbor.encode(plain | changed))

@@ -23,6 +23,10 @@ MAX_ROOTS = 256
 _EK_USAGE = x509.ObjectIdentifier("2.23.133.8.1")  # tcg-kp-EKCertificate
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _LEAST_RSA = 2048  # bits
+_UNREADABLE = (
+    *(ValueError, TypeError, UnsupportedAlgorithm),
+    *(x509.DuplicateExtension, x509.InvalidVersion),  # neither is a ValueError
+)
 E = TypeVar("E", bound=x509.ExtensionType)
 
 
@@ -62,8 +66,9 @@ def _load(der: bytes) -> x509.Certificate:
         raise EndorsementError(f"endorsement: a certificate exceeds {MAX_CERTIFICATE} bytes")
     try:
         certificate = x509.load_der_x509_certificate(der)
-        _ = certificate.extensions, certificate.public_key()  # both are parsed when first used
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        # Parsed when first used, and each fails in its own way.
+        _ = certificate.extensions, certificate.public_key(), certificate.signature_hash_algorithm
+    except _UNREADABLE as error:
         raise EndorsementError("endorsement: a certificate does not parse") from error
     if certificate.version is not x509.Version.v3:
         raise EndorsementError("endorsement: a certificate is not of version 3")

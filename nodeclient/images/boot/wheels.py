@@ -24,9 +24,9 @@ NAMES = (
 SECONDS = 600
 _PYTHON = "3.11"  # Debian 12's
 _PLATFORMS = ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x86_64")
-# Not for running: metadata, types, test suites, sources.
+# Not for running: metadata, types, test suites, sources, and of cffi all but its compiled part.
 _PRUNED = re.compile(
-    r"(^|/)(tests?|SelfTest|[^/]+\.dist-info|__pycache__)(/|$)|\.(pyi|typed|c|h)$|^docs/"
+    r"(^|/)(tests?|SelfTest|[^/]+\.dist-info|__pycache__)(/|$)|\.(pyi|typed|c|h)$|^docs/|^cffi/"
 )
 
 

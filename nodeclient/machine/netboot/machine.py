@@ -16,6 +16,7 @@ from pathlib import Path
 from agent.boot import BootParameters
 from agent.formats.netboot import LINK_PORT, PI_ADDRESS
 from nodeclient.errors import MachineError
+from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.netboot import firewall
@@ -38,7 +39,8 @@ class NetbootSettings:
     """`folder`: private to this Machine. Times in seconds, sizes in bytes.
 
     image: ID of the boot image (32 bytes). images: where `<ID in hex>/` lies. lease_seconds: how
-    long the Agent waits for a daemon that is gone before it cleans and ends. scratch, docker: paths
+    long the Agent waits for a daemon that is gone before it cleans and ends. rotate_seconds: how
+    long the channel's keys are used. scratch, docker: paths
     in the Machine. boot_server: the command that serves a boot.
     """
 
@@ -49,6 +51,7 @@ class NetbootSettings:
     lease_seconds: int = 300
     boot_seconds: float = 300.0
     call_seconds: float = 180.0
+    rotate_seconds: float = 600.0
     work_bytes: int = 512 << 20
     scratch: Path = Path("/run/sealrun/scratch")
     docker: Path = Path("/run/docker.sock")
@@ -58,13 +61,21 @@ class NetbootSettings:
 class NetbootMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
-    `is_approved` asks the chain whether an image (ID, 32 bytes) may be booted now.
+    `slot` keeps the channel's keys. `is_approved` asks the chain whether an image (ID, 32 bytes)
+    may be booted now.
     """
 
     def __init__(
-        self, settings: NetbootSettings, supply: Supply, power: Power, is_approved: IsApproved
+        self,
+        settings: NetbootSettings,
+        supply: Supply,
+        slot: KeySlot,
+        power: Power,
+        is_approved: IsApproved,
     ) -> None:
-        super().__init__(settings.boot_seconds, settings.call_seconds)
+        super().__init__(
+            settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
+        )
         self._settings, self._supply = settings, supply
         self._power, self._is_approved = power, is_approved
         self._newest = NewestBoot(settings.folder)
@@ -87,13 +98,12 @@ class NetbootMachine(LinkedMachine):
             await self._power.on()
             await self._connection(link)
             await self._close_boot(server)
+            session = self._hold(link)
         except BaseException:
             await self.power_off()
             raise
-        if link.session is None:
-            raise MachineError("the Agent gave no session keys", "boot it again")
-        self._newest.note(b"".join(link.session))
-        return ResumeRecord(None, LINK_PORT, keys, image, *link.session).session()
+        self._newest.note(b"".join(session))
+        return ResumeRecord(None, LINK_PORT, image, *session).session()
 
     async def resume(self, resume: bytes) -> Session:
         """Take over the Agent of an earlier life of this daemon. Raises MachineError if gone.
@@ -108,8 +118,9 @@ class NetbootMachine(LinkedMachine):
             raise MachineError("that boot is over", "boot it again")
         if self._link is None:
             try:
-                link = await self._listen(record.keys, Phase.RUNNING, session)
+                link = await self._listen(self._slot.load(session), Phase.RUNNING, session)
                 await self._connection(link)
+                self._hold(link)
             except MachineError:
                 await self.power_off()
                 raise
@@ -124,6 +135,7 @@ class NetbootMachine(LinkedMachine):
         await firewall.apply(self._settings.cable, Phase.OFF)
         await self._power.off()
         self._newest.forget()
+        self._slot.drop()
 
     async def dropped(self) -> dict[str, int]:
         """Frames that the cable's rules dropped, by counter (`firewall.COUNTERS`)."""

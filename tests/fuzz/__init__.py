@@ -1,0 +1,1 @@
+"""Every parser of foreign bytes, against inputs that were valid until somebody changed them."""
