@@ -32,6 +32,7 @@ def make_image(images: Path) -> bytes:
         command_line="quiet",
         agent=bytes(32),
         pcr4=(bytes(32),),
+        pcr9=(bytes(32),),
         pcr11=(bytes(32),),
         packages=bytes(32),
     )
