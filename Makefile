@@ -9,9 +9,9 @@ export DEBIAN_FRONTEND := noninteractive
 SETUP := scripts/setup.sh
 PYTEST ?= python -m pytest
 # Tests with machines, containers or whole networks: one at a time, they need all cores.
-ALONE := tests/agent tests/e2e tests/images tests/machine tests/scripts
+ALONE := tests/agent tests/e2e tests/images tests/lab tests/machine tests/scripts
 
-.PHONY: help setup demo test test-fast test-long fuzz mutate check gas odds bench fmt lock clean
+.PHONY: help setup demo lab test test-fast test-long fuzz mutate check gas odds bench fmt lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -19,8 +19,12 @@ help: ## this list
 setup: ## everything that the other targets need
 	@$(SETUP)
 
-demo: setup ## the main job, end to end, on this machine
+demo: ## the main job, end to end, on this machine
+	@$(SETUP) python anvil machine
 	@sealrun demo
+
+lab: setup ## a PC that boots from its Pi, one task through it; takes everything down again
+	@sealrun lab all
 
 test: setup ## all gates and all tests; what CI runs
 	@$(MAKE) --no-print-directory gates

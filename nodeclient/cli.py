@@ -19,7 +19,7 @@ from typer.exceptions import TyperException
 from agent.formats.cbor import FormatError
 from nodeclient.capsules.errors import BlockMissing
 from nodeclient.chain.errors import DeploymentInvalid
-from nodeclient.commands import capsule, demo, image, node, task
+from nodeclient.commands import capsule, demo, image, lab, node, task
 from nodeclient.errors import SealrunError
 from nodeclient.keys import KeysError
 from nodeclient.p2p.errors import ContactInvalid
@@ -33,7 +33,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
-_GROUPS = {"node": node.app, "capsule": capsule.app, "task": task.app, "image": image.app}
+_GROUPS = {
+    "node": node.app,
+    "capsule": capsule.app,
+    "task": task.app,
+    "image": image.app,
+    "lab": lab.app,
+}
 for name, group in _GROUPS.items():
     app.add_typer(group, name=name)
 

@@ -9,28 +9,25 @@ chain and the receivers' folders and writes var/demo/summary.json.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts.embedded.chain import ROOT
-from scripts.embedded.job import Job, ask_for_common, order
+from scripts.embedded.job import Job
 from scripts.embedded.network import Network
+from scripts.embedded.play import PEOPLE, play
 from scripts.embedded.story import Story
 
 FOLDER = ROOT / "var" / "demo"
+SUMMARY = FOLDER / "summary.json"
 EXAMPLE = ROOT / "examples" / "common-names"
-PEOPLE = ("requester", "owner-b", "owner-c")
 WORKERS = ("worker-1", "worker-2", "worker-3", "worker-4", "worker-5")
 BLOCK_SECONDS = 0.5
-TASK_SECONDS = 600.0  # far beyond what a task takes; then the demo gives up and says where it stood
 
 
 def main() -> int:
@@ -45,14 +42,15 @@ def main() -> int:
         ) as network:
             story.say(f"network up after {time.monotonic() - began:.1f} s")
             job = Job(wanted.function, tuple(wanted.input), tuple(wanted.argument))
-            summary = run(network, job, story)
+            summary = play(network, job, story, SUMMARY)
+            story.memory({node.name: resident(node.pid) for node in network.nodes.values()})
     except KeyboardInterrupt:
         story.say("stopped")
         return 130
     except RuntimeError as error:
         print(f"sealrun demo: {error}", file=sys.stderr)
         return 1
-    story.close(summary, time.monotonic() - began)
+    story.close(summary, time.monotonic() - began, SUMMARY.relative_to(ROOT))
     return 0 if summary["state"] == "SETTLED" else 1
 
 
@@ -71,45 +69,10 @@ def arguments() -> argparse.Namespace:
     return wanted
 
 
-def run(network: Network, job: Job, story: Story) -> dict[str, Any]:
-    """Seal, permit, order, watch, and let the independent script judge."""
-    requester, b, c = (network.people[name] for name in PEOPLE)
-    request = ask_for_common(network, requester, (b, c), job)
-    story.say("capsules sealed, policies set; asking for consent and posting")
-    earned = network.credits()
-    task = order(requester, request)
-    story.follow(network, task, requester, (b, c), TASK_SECONDS)
-    story.paid(earned, network.credits())
-    story.memory({node.name: resident(node.pid) for node in network.nodes.values()})
-    return verify(network, task, {node.name: results(node, task) for node in (b, c)})
-
-
-def results(node: Any, task: int) -> Path:
-    """Where a receiver's result lies."""
-    found = node.get(f"/v1/tasks/{task}/results")["results"]
-    return Path(found[0]["path"])
-
-
 def resident(pid: int) -> int:
     """Resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
-
-
-def verify(network: Network, task: int, received: dict[str, Path]) -> dict[str, Any]:
-    """Run the script that shares no code with the nodes; its word is the demo's."""
-    out = FOLDER / "summary.json"
-    command = [
-        *(sys.executable, str(ROOT / "scripts" / "verify_demo.py"), "--rpc", network.chain.url),
-        *("--deployment", str(network.deployment_file), "--task", str(task), "--out", str(out)),
-    ]
-    for name, folder in received.items():
-        command += ["--result", f"{name}={folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    if done.returncode != 0:
-        raise RuntimeError(f"the independent script disagrees: {done.stderr.strip()}")
-    summary: dict[str, Any] = json.loads(out.read_text())
-    return summary
 
 
 if __name__ == "__main__":

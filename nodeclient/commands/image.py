@@ -1,7 +1,8 @@
-"""``sealrun image``: build runtime images and check them."""
+"""``sealrun image``: build runtime and boot images and check them."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,25 +10,39 @@ import typer
 
 from nodeclient.commands.output import Json, say, show, working
 from nodeclient.errors import BadInput
+from nodeclient.images.boot.keep import build_boot, check_files
 from nodeclient.images.build import build_runtime
 from nodeclient.images.engine import ensure_engine
 from nodeclient.images.errors import ImageError
 from nodeclient.images.load import load_image
 from nodeclient.images.verify import verify_image
 
-app = typer.Typer(help="Build and verify runtime images.", no_args_is_help=True)
+app = typer.Typer(help="Build and verify runtime and boot images.", no_args_is_help=True)
 BUILD = Path(".build")
+
+
+class Kind(StrEnum):
+    """What an image is for: a function's surroundings, or what a Machine boots."""
+
+    RUNTIME = "runtime"
+    BOOT = "boot"
 
 
 @app.command()
 def build(
+    kind: Annotated[Kind, typer.Argument(help="Which image.")] = Kind.RUNTIME,
     folder: Annotated[
         Path, typer.Option(help="Where built images are kept.", file_okay=False)
     ] = BUILD / "images",
-    load: Annotated[bool, typer.Option(help="Load it into the Docker engine here.")] = True,
+    load: Annotated[bool, typer.Option(help="Load a runtime image into Docker here.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Build the runtime image from its lock; the same lock gives the same ID everywhere."""
+    """Build an image from its lock; the same lock gives the same ID everywhere."""
+    if kind is Kind.BOOT:
+        with working("building the boot image"):
+            boot = build_boot(folder / "boot", say)
+        show({"image": f"0x{boot.image_id.hex()}", "path": str(boot.path)}, as_json)
+        return
     with working("building the runtime image"):
         built = build_runtime(folder, say)
     if load:
@@ -39,14 +54,14 @@ def build(
 
 @app.command()
 def verify(
-    path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An image tar.")],
+    path: Annotated[Path, typer.Argument(exists=True, help="An image tar or folder.")],
     expect: Annotated[str | None, typer.Option(help="The image ID it must have.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every blob of an image tar and print the image ID it has."""
+    """Check every part of an image and print the image ID it has."""
     try:
         with working("checking the image"):
-            image_id = verify_image(path)
+            image_id = check_files(path).image_id if path.is_dir() else verify_image(path)
     except ImageError as error:
         raise BadInput(str(error), "build it again or refuse it") from error
     if expect is not None and image_id != image_bytes(expect):

@@ -16,12 +16,14 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
+from scripts.embedded.site import LOOPBACK
+
 ROOT = Path(__file__).resolve().parents[2]
 # Of so many blocks anvil keeps the state, in memory; else it leaves gigabytes in the home folder.
 KEPT_STATES: Final = "256"
 START_SECONDS = 60
 KEEP_UP_SECONDS = 10  # somebody who is behind for longer costs so much per block, and no more
-LISTENING = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
+LISTENING = re.compile(r"Listening on (\d+\.\d+\.\d+\.\d+:\d+)")
 # No answer, a half one, or an error: the next block is tried all the same, or time would stop.
 _NO_ANSWER = (OSError, HTTPException, ValueError, RuntimeError)
 # The first account of anvil's public mnemonic: worthless anywhere else.
@@ -48,9 +50,14 @@ class AnvilChain:
     """
 
     def __init__(
-        self, state: Path, block_seconds: float, kept_up: Callable[[int], bool] = lambda _: True
+        self,
+        state: Path,
+        block_seconds: float,
+        kept_up: Callable[[int], bool] = lambda _: True,
+        host: str = LOOPBACK,
     ) -> None:
         self._state = state
+        self._host = host
         self._block_seconds = block_seconds
         self._kept_up = kept_up
         self._process: subprocess.Popen[str] | None = None
@@ -64,7 +71,7 @@ class AnvilChain:
         self._state.parent.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [
-                *(find_anvil(), "--hardfork", "osaka", "--host", "127.0.0.1", "--port", "0"),
+                *(find_anvil(), "--hardfork", "osaka", "--host", self._host, "--port", "0"),
                 *("--state", str(self._state), "--state-interval", "5", "--no-mining"),
                 *("--prune-history", KEPT_STATES),
             ],
@@ -85,6 +92,7 @@ class AnvilChain:
         assert process is not None
         assert process.stdout is not None
         watchdog = threading.Timer(START_SECONDS, process.kill)
+        watchdog.daemon = True  # an interruption before `try` must not hold up our end
         watchdog.start()
         try:
             for line in process.stdout:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.embedded.network import SIMULATED_PARTS, Network
+from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess, Sealed
 
 PYTHON = "/usr/bin/python3"
@@ -81,7 +81,7 @@ def ask_for_common(
 def policy(
     network: Network, function: Sealed, receivers: Sequence[NodeProcess], job: Job
 ) -> Mapping[str, object]:
-    """Once, this function, this image, these receivers, and Machines that are openly simulated."""
+    """Once, this function, this image, these receivers, and Machines as this network has them."""
     return {
         "functions": [{"digest": f"0x{function.digest.hex()}", "command": job.command}],
         "runtime_images": [f"0x{network.image.image_id.hex()}"],
@@ -92,8 +92,8 @@ def policy(
         "least_reputation": 0,
         "least_deposit": "0",
         "root_classes": ["SOFTWARE"],
-        "vouch": ["PI-ONLY"],
-        "simulated": [*SIMULATED_PARTS],
+        "vouch": [network.vouch],
+        "simulated": [*network.simulated],
     }
 
 

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +23,7 @@ from nodeclient.chain.reputation import ReputationLedger
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
 from nodeclient.core.case import Role
+from nodeclient.core.policy import PI_ONLY
 from nodeclient.core.types import Address
 from nodeclient.images.build import BuiltImage, build_runtime
 from nodeclient.images.engine import DEFAULT_SOCKET, ensure_engine
@@ -30,20 +32,35 @@ from nodeclient.machine.measure import measure_agent
 from nodeclient.machine.process import AgentProcess
 from scripts.embedded.chain import DEPLOYER, ROOT, AnvilChain
 from scripts.embedded.node import START_SECONDS, NodeProcess
+from scripts.embedded.site import HERE, LOOPBACK, Site
 
 ETHER = 10**18
 YEAR = 365 * 86_400
 OWNER_ROLES = (Role.BROKER, Role.RECEIVER, Role.REQUESTER)
 WORKER_ROLES = (Role.EXECUTOR, Role.MEMBER)
+# What an embedded Machine is not, as its Evidence says; this network accepts that openly.
+SIMULATED_PARTS = ("root", *SIMULATED)
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one node runs and what it does; no roles: the usual ones of people or workers."""
+
+    site: Site = HERE
+    roles: tuple[Role, ...] = ()
 
 
 class Network:
     """Made by ``start``, ended by ``stop`` whatever happened in between.
 
     ``people`` never run tasks: requesters, owners, receivers. ``workers`` stake and are drawn.
-    ``machine``: further keys of every node's configuration of that name.
+    ``machine``: further keys of every node's configuration of that name. ``places``: by a node's
+    name what is particular about it. ``host``: the address of the chain.
     """
+
+    vouch: str = PI_ONLY
+    simulated: tuple[str, ...] = SIMULATED_PARTS
 
     def __init__(
         self,
@@ -55,15 +72,20 @@ class Network:
         block_seconds: float = 1.0,
         preset: Preset = PRESETS["anvil"],
         machine: Mapping[str, float] = MappingProxyType({"question_rate": 1.0}),
+        places: Mapping[str, Place] = MappingProxyType({}),
+        host: str = LOOPBACK,
     ) -> None:
         self.folder = folder
-        self.chain = AnvilChain(folder / "chain.json", block_seconds, self._kept_up)
-        self.people = {name: NodeProcess(name, folder / "nodes" / name) for name in people}
-        self.workers = {name: NodeProcess(name, folder / "nodes" / name) for name in workers}
+        self.chain = AnvilChain(folder / "chain.json", block_seconds, self._kept_up, host)
+        self._places = {name: places.get(name, Place()) for name in (*people, *workers)}
+        self.people = {name: self._node(name) for name in people}
+        self.workers = {name: self._node(name) for name in workers}
         self.deployment_file = folder / "deployment.json"
-        self._say = say
+        self.say = say
         self._preset = preset
         self._machine = machine
+        # By a node's name: what is particular about its Machine's configuration.
+        self.machines: dict[str, Mapping[str, object]] = {}
         self.deployment: Deployment
         self.image: BuiltImage
 
@@ -87,21 +109,29 @@ class Network:
 
     def start(self) -> None:
         """Everything, until every node answers."""
+        self.build()
         self.prepare()
         self.run_nodes()
 
+    def build(self) -> None:
+        """What is on this host already or lasts beyond the network: engine and image."""
+        ensure_engine(ROOT / ".build" / "engine", self.say)
+        self.image = build_runtime(ROOT / ".build" / "images", self.say)
+
+    def boot_images(self) -> tuple[bytes, ...]:
+        """What a Machine of this network may boot, 32 bytes each."""
+        return (measure_agent(),)
+
     def prepare(self) -> None:
-        """Engine, image, chain, contracts, folders, registrations; no daemon yet."""
+        """Chain, contracts, folders, registrations; no daemon yet."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        ensure_engine(ROOT / ".build" / "engine", self._say)
-        self.image = build_runtime(ROOT / ".build" / "images", self._say)
         self.chain.start()
-        self._say(f"chain at {self.chain.url}")
+        self.say(f"chain at {self.chain.url}")
         asyncio.run(self._deploy())
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(self._join, self.nodes.values()))
-        self._say(f"{len(self.nodes)} nodes registered, {len(self.workers)} of them drawable")
+        self.say(f"{len(self.nodes)} nodes registered, {len(self.workers)} of them drawable")
 
     def run_nodes(self) -> None:
         """Start every daemon and wait until all answer and know their peers."""
@@ -115,6 +145,13 @@ class Network:
                 if time.monotonic() > end:
                     raise RuntimeError(f"{node.name} does not see its peers")
                 time.sleep(0.1)
+
+    def join(self, url: str) -> None:
+        """Take part in what another process started in this folder, its chain at ``url``."""
+        self.chain.url = url
+        self.deployment = deployments.load(self.deployment_file)
+        for node in self.nodes.values():
+            node.join()
 
     def stop(self) -> None:
         """Daemons first, the chain last, so that its state is whole."""
@@ -152,7 +189,7 @@ class Network:
     # ------------------------------------------------------------------------------- details
 
     async def _deploy(self) -> None:
-        """The contracts, and the two images that this network may run."""
+        """The contracts, and the images that this network may run."""
         rpc = Rpc(self.chain.url)
         try:
             self.deployment = await deploy(rpc, DEPLOYER, self._preset, "anvil")
@@ -162,36 +199,41 @@ class Network:
                 rpc, self.deployment, journal, DEPLOYER, SendSettings(poll_seconds=0.05)
             )
             now, commit = int(time.time()), bytes(20)
-            for image, kind in (
-                (measure_agent(), ImageKind.BOOT),
-                (self.image.image_id, ImageKind.RUNTIME),
-            ):
+            kinds = dict.fromkeys(self.boot_images(), ImageKind.BOOT)
+            for image, kind in {**kinds, self.image.image_id: ImageKind.RUNTIME}.items():
                 order = images.approve(image.hex(), image, kind, commit, now - 3600, now + YEAR)
                 await sender.execute(order)
         finally:
             await rpc.close()
 
+    def _node(self, name: str) -> NodeProcess:
+        return NodeProcess(name, self.folder / "nodes" / name, self._places[name].site)
+
     def _join(self, node: NodeProcess) -> None:
-        works = node.name in self.workers
+        works, place = node.name in self.workers, self._places[node.name]
         node.create(
             self.chain.url,
             self.deployment_file,
-            WORKER_ROLES if works else OWNER_ROLES,
-            {"accept_simulated": list(SIMULATED_PARTS), **self._machine},
+            place.roles or (WORKER_ROLES if works else OWNER_ROLES),
+            {
+                "accept_simulated": list(self.simulated),
+                **self._machine,
+                **self.machines.get(node.name, {}),
+            },
         )
         self.chain.fund(node.account, 100 * ETHER)
+        self.equip(node)
+        deposit = 4 * self._preset.unit if works else 0
+        node.register(self.chain.url, self.deployment, deposit, works)
+
+    def equip(self, node: NodeProcess) -> None:
+        """What a node needs besides its folder, before it registers."""
         folder = node.folder / "images"
         folder.mkdir()
         # A copy for everybody: nodes share no files.
         shutil.copyfile(self.image.path, folder / f"{self.image.image_id.hex()}.tar")
-        deposit = 4 * self._preset.unit if works else 0
-        node.register(self.chain.url, self.deployment, deposit, works)
 
 
 def cut_power(node: NodeProcess) -> None:
     """End a Machine that a stopped daemon left running, as its operator would."""
     AgentProcess(node.folder / "machine", DEFAULT_SOCKET).cut()
-
-
-# What an embedded Machine is not, as its Evidence says; this network accepts that openly.
-SIMULATED_PARTS = ("root", *SIMULATED)

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from eth_utils.address import to_checksum_address
 
 from nodeclient.chain import registry
 from nodeclient.chain.deployment import Deployment
@@ -29,6 +29,7 @@ from nodeclient.core.case import Role
 from nodeclient.errors import DaemonUnreachable
 from nodeclient.folder import create_folder, open_folder
 from scripts.embedded.chain import ROOT
+from scripts.embedded.site import HERE, Site
 
 START_SECONDS = 180.0  # eight interpreters that start at once on two busy cores
 POLL_SECONDS = 0.2  # blocks come after half a second
@@ -57,9 +58,10 @@ class Progress:
 class NodeProcess:
     """A node. ``name`` is for people only and stands in no file of the node."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, site: Site = HERE) -> None:
         self.name = name
         self.folder = folder
+        self.site = site
         self.account = ""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -68,20 +70,25 @@ class NodeProcess:
     def create(
         self, rpc: str, deployment: Path, roles: Sequence[Role], machine: Mapping[str, object]
     ) -> None:
-        """Make the folder as ``sealrun node init`` does, with a free loopback port."""
+        """Make the folder as ``sealrun node init`` does, with an endpoint of its site."""
         made = create_folder(
             self.folder,
             rpc=rpc,
             deployment_file=deployment,
-            endpoint=f"127.0.0.1:{free_port()}",
+            endpoint=self.site.endpoint(),
             roles=frozenset(roles),
         )
         self.account = str(made["account"])
-        lines = [f"{key} = {json.dumps(value)}" for key, value in machine.items()]
+        lines = [f"{key} = {toml(value)}" for key, value in machine.items()]
         config = self.folder / "config.toml"
         chain = f"[chain]\npoll_seconds = {POLL_SECONDS}\n"
         text = config.read_text().replace("[chain]\n", chain, 1)
         config.write_text(text + "\n[machine]\n" + "\n".join(lines) + "\n")
+
+    def join(self) -> None:
+        """Take part in what another process created."""
+        account = load_registration(self.folder / "registration.json").account
+        self.account = to_checksum_address(account)
 
     def register(self, rpc_url: str, deployment: Deployment, deposit: int, join: bool) -> None:
         """Send the registration from the node's own account."""
@@ -107,7 +114,7 @@ class NodeProcess:
         """Start the daemon; ``wait`` tells when it answers."""
         with (self.folder / "stderr.log").open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, *module, str(self.folder), *extra],
+                self.site.command([sys.executable, *module, str(self.folder), *extra]),
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -206,9 +213,9 @@ class NodeProcess:
         return answer
 
     def cli(self, *words: str) -> Any:
-        """Run the command line with --json and return what it prints."""
+        """Run the command line at the node's site, with --json; returns what it prints."""
         done = subprocess.run(
-            [sys.executable, "-m", "nodeclient.cli", *words, "--json"],
+            self.site.command([sys.executable, "-m", "nodeclient.cli", *words, "--json"]),
             capture_output=True,
             text=True,
             cwd=ROOT,
@@ -236,13 +243,8 @@ class NodeProcess:
         return path.read_text() if path.exists() else ""
 
 
-def free_port() -> int:
-    """A loopback port that is free now, and stays so while a killed node is down.
-
-    Not one that the kernel gives to outgoing connections, hence below ip_local_port_range.
-    """
-    while True:
-        port = 10_000 + secrets.randbelow(10_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+def toml(value: object) -> str:
+    """A value of a configuration file: what JSON has too, and tables."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {toml(entry)}" for key, entry in value.items()) + "}"
+    return json.dumps(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -88,18 +89,24 @@ class Story:
         largest = max(resident, key=lambda name: resident[name])
         self.say(f"largest node process: {largest}, {resident[largest] / MEBI:.0f} MiB resident")
 
-    def close(self, summary: Mapping[str, Any], seconds: float) -> None:
+    def show(
+        self, title: str, rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str]
+    ) -> None:
+        """A table for people; programs read the summary."""
+        if not self._json:
+            self._console.print(table(title, rows, columns))
+
+    def close(self, summary: Mapping[str, Any], seconds: float, file: Path) -> None:
         """The figures of the independent script."""
         if self._json:
             Console(highlight=False).print_json(data=dict(summary))
             return
-        self._console.print(table("results", summary["results"], ("lines", "sha256", "file")))
-        self._console.print(table("reputation (bps)", summary["reputation"], ("before", "after")))
+        self.show("results", summary["results"], ("lines", "sha256", "file"))
+        self.show("reputation (bps)", summary["reputation"], ("before", "after"))
         self._console.print(pairs("gas", summary["gas"]))
         self._console.print(pairs("seconds", summary["seconds"]))
         self.say(
-            f"task {summary['task']} {summary['state']}; summary in var/demo/summary.json; "
-            f"{seconds:.1f} s in all"
+            f"task {summary['task']} {summary['state']}; summary in {file}; {seconds:.1f} s in all"
         )
 
 

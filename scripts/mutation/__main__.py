@@ -4,7 +4,7 @@ Examples:
     python -m scripts.mutation -j 2                  # everything that has no result yet
     python -m scripts.mutation --file votes          # one contract or module
     python -m scripts.mutation --sample 50 --seed 7  # some of all
-    python -m scripts.mutation --survivors           # survivors again, after a new test
+    python -m scripts.mutation --survivors           # survivors again, by the slow tests too
     python -m scripts.mutation --invariants          # each mutant of docs/invariants.md
     python -m scripts.mutation --report              # only write the page
 """
@@ -62,7 +62,7 @@ def _run(
     if asked.invariants:
         chosen = [one for one in chosen if one.name in wanted]
     elif asked.survivors:
-        chosen = [one for one in chosen if results.get(one.key, {}).get("status") == trial.SURVIVED]
+        chosen = [one for one in chosen if report.is_open(one, results)]
     else:
         chosen = [one for one in chosen if one.key not in results]
     # at random: the tests that kill are learnt sooner, and what is done so far is a fair sample
@@ -73,6 +73,7 @@ def _run(
 
     def save(mutant: Mutant, result: trial.Result) -> None:
         result["file"], result["name"] = mutant.file, mutant.name
+        result["slow"] = host.slow
         outcome[mutant.name] = result
         if not asked.invariants:
             results[mutant.key] = result
@@ -85,7 +86,7 @@ def _run(
             f"{len(outcome)}/{len(chosen)} {mutant.name}: {result['status']} {killer}", flush=True
         )
 
-    host = trial.Host(chosen, known, save, asked.jobs, wanted)
+    host = trial.Host(chosen, known, save, asked.jobs, wanted, asked.survivors)
     code = trial.collect(host)
     if host.interrupted:
         raise KeyboardInterrupt

@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections import defaultdict
+from functools import cache
 from typing import Final
 
 from scripts.mutation.sites import OPERATORS, ROOT, Mutant
@@ -49,9 +50,16 @@ def reason_of(mutant: Mutant, reasons: dict[str, dict[str, str]]) -> str | None:
     return entry["reason"]
 
 
+def is_open(mutant: Mutant, results: dict[str, Result]) -> bool:
+    """Whether a mutant survives so far without a reason, or without the slow tests."""
+    result = results.get(mutant.key, {"status": ""})
+    silent = reason_of(mutant, _reasons()) is None
+    return result["status"] == SURVIVED and (silent or not result["slow"])
+
+
 def write(everything: list[Mutant], results: dict[str, Result], complete: bool) -> int:
     """Write the page; 1 if a survivor has no reason or something is not tried that should be."""
-    reasons = tomllib.loads(REASONS.read_text()) if REASONS.exists() else {}
+    reasons = _reasons()
     tried = [(one, results[one.key]) for one in everything if one.key in results]
     survivors = [one for one, result in tried if result["status"] == SURVIVED]
     silent = [one for one in survivors if reason_of(one, reasons) is None]
@@ -75,6 +83,11 @@ def write(everything: list[Mutant], results: dict[str, Result], complete: bool) 
     if missing and complete:
         print(f"mutation: {missing} of {len(everything)} mutants are not tried yet; run it again")
     return 1 if silent or broken or (missing and complete) else 0
+
+
+@cache
+def _reasons() -> dict[str, dict[str, str]]:
+    return tomllib.loads(REASONS.read_text()) if REASONS.exists() else {}
 
 
 def _short(text: str) -> str:

@@ -2,8 +2,9 @@
 
 pytest collects the tests once, on the chain in process; every child then runs them in its own copy
 of that session. A child compiles only the contracts into which the mutated file is compiled; all
-others it inherits from the parent. Which tests run first is learnt: those that killed other mutants
-of the same file, then the quick ones. What a child does stays in the child.
+others it inherits from the parent. It runs only the tests that execute the mutated statement
+(`reach`). Which of them run first is learnt: those that killed other mutants of the same file, then
+the quick ones. What a child does stays in the child.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from hypothesis import settings
 from vyper.ast import nodes as ast  # type: ignore[import-untyped]
 from vyper.ast import parse_to_ast
 
 from scripts.mutation.children import Children, Result
+from scripts.mutation.reach import UNKNOWN, Line, Reach, statement_of
 from scripts.mutation.sites import ROOT, Mutant
 
 CONTRACTS: Final = (
@@ -31,29 +34,21 @@ CONTRACTS: Final = (
     "contracts/AttestationLedger.vy",
     "contracts/TaskMarket.vy",
 )
-# Tests without the network that exercise a file by itself, through its mock.
-OWN_TESTS: Final = {
-    "ImageRegistry": ("test_image_registry",),
-    "ReputationLedger": ("test_reputation_ledger",),
-    "beta_score": ("test_reputation_ledger",),
-    "class_grid": ("test_class_grid", "test_sortition"),
-    "ecvrf": ("test_ecvrf",),
-    "entropy": ("test_entropy",),
-    "P256Verifier": ("test_p256",),
-    "p256_signature": ("test_p256",),
-    "ticket": ("test_ticket",),
-}
 # The kill-suite. The attacks of tests/contracts/attacks compile contracts of their own, with a
 # defence removed by hand: they are slow, and what they show is shown there already.
 SUITE: Final = (
     "test_task_market.py", "test_node_registry.py", "test_attestation_ledger.py",
     "test_life_cycle.py", "test_reputation_ledger.py", "test_image_registry.py",
     "test_class_grid.py", "test_sortition.py", "test_ecvrf.py", "test_entropy.py",
-    "test_p256.py", "test_ticket.py", "test_wiring.py", "withholding", "properties",
+    "test_p256.py", "test_ticket.py", "test_wiring.py", "test_events.py",
+    "test_freeze_pointer.py", "withholding", "properties",
 )  # fmt: skip
-# Nothing but its own tests reaches these contracts.
-ALONE: Final = ("ImageRegistry", "P256Verifier")
-# What is told to a constructor is tried by creating all contracts anew: slow, and only there.
+# Arbitrary sequences of calls: as slow as all others together, and seldom the ones that kill. So
+# they try only what survives the others (--survivors), and the mutants of docs/invariants.md.
+# Left out, they can but lower the score.
+SLOW_TESTS: Final = "properties"
+# What is told to a constructor is tried by creating all contracts anew, mostly in vain: what these
+# tests execute does not show what they see.
 WIRING: Final = "test_wiring.py"
 KILLED, SURVIVED, EQUIVALENT, UNCOMPILABLE, SLOW, BROKEN = (
     "killed", "survived", "equivalent", "uncompilable", "killed: out of time", "tool failed",
@@ -70,9 +65,13 @@ class Host:
         save: Callable[[Mutant, Result], None],
         jobs: int,
         wanted: dict[str, list[str]],
+        slow: bool,
     ) -> None:
         self.mutants, self.done, self.save, self.jobs = mutants, done, save, jobs
         self.wanted = wanted  # by mutant's name: only these tests
+        self.slow = slow  # whether the slow tests run too
+        self.with_code: list[set[Line]] = []
+        self.executed: dict[str, set[Line]] = {}  # by test
         self.items: list[pytest.Item] = []
         self.failed = ""
         self.elsewhere = False  # whether it failed for want of a chain of its own
@@ -93,9 +92,8 @@ class Host:
         return True
 
     def _try_all(self, session: pytest.Session, children: Children) -> None:
-        self.items = list(session.items)
+        self.items = [item for item in session.items if self._is_asked_for(item)]
         originals = {source: _compiled(ROOT, source) for source in CONTRACTS}
-        self.items = self._seen_by_any()
         children.start(lambda _: self._baseline(session, originals))
         baseline = children.wait().result
         broken = baseline.get("failed", ["the baseline did not end"])
@@ -103,6 +101,11 @@ class Host:
             self.problem = f"tests fail on the unmutated contracts in process: {broken}"
             return
         self.seconds = baseline["seconds"]
+        lines: list[Line] = [(file, number) for file, number in baseline["lines"]]
+        self.with_code = [{lines[at] for at in one} for one in baseline["with_code"]]
+        self.executed = {
+            test: {lines[at] for at in numbers} for test, numbers in baseline["executed"].items()
+        }
         self.items = [item for item in self.items if item.nodeid not in baseline["elsewhere"]]
         waiting = list(reversed(self.mutants))
         running: dict[int, Mutant] = {}
@@ -136,12 +139,28 @@ class Host:
         _use(ROOT, originals)
         failed: dict[bool, list[str]] = {False: [], True: []}
         session.config.option.maxfail = 0
+        reach = Reach()
+        session.config.pluginmanager.register(reach)
+        executed = {}
         for item, after in zip(self.items, [*self.items[1:], None], strict=True):
             self.failed = ""
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            # what the slow tests execute would fill the memory; they count as executing all
+            with contextlib.nullcontext() if _is_slow(item) else reach.recording():
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            executed[item.nodeid] = {UNKNOWN} if _is_slow(item) else reach.of(item)
             if self.failed:
                 failed[self.elsewhere].append(self.failed)
-        return {"failed": failed[False], "elsewhere": failed[True], "seconds": self.seconds}
+        with_code = reach.lines()
+        lines = sorted(set().union(*with_code, *executed.values()))
+        number = {line: at for at, line in enumerate(lines)}
+        return {
+            "failed": failed[False],
+            "elsewhere": failed[True],
+            "seconds": self.seconds,
+            "lines": lines,
+            "with_code": [[number[line] for line in one] for one in with_code],
+            "executed": {test: [number[line] for line in one] for test, one in executed.items()},
+        }
 
     def _try(
         self,
@@ -167,35 +186,41 @@ class Host:
         _run(session)
         return {"status": KILLED if self.failed else SURVIVED, "by": self.failed}
 
-    def _seen_by_any(self) -> list[pytest.Item]:
-        """The tests that any of the mutants needs: no others are worth a baseline."""
-        needed = {item.nodeid for mutant in self.mutants for item in self._seeing(mutant)}
-        return [item for item in self.items if item.nodeid in needed]
-
     def _order(self, mutant: Mutant) -> list[pytest.Item]:
-        """The tests that can see the mutated file, the likeliest to fail first."""
+        """The tests that can see the mutant, the likeliest to fail first."""
         kills = Counter(
             result["by"] for result in self.done.values() if result.get("file") == mutant.file
         )
+        if mutant.name in self.wanted:
+            seeing = [item for item in self.items if _test(item) in self.wanted[mutant.name]]
+        else:
+            lines = statement_of(mutant, self.with_code) | {UNKNOWN}
+            seeing = [
+                item
+                for item in self.items
+                if self.executed[item.nodeid] & lines
+                or (item.path.name == WIRING and _is_told_at_creation(mutant))
+            ]
         return sorted(
-            self._seeing(mutant),
-            key=lambda item: (-kills[item.nodeid], self.seconds.get(item.nodeid, 0)),
+            seeing, key=lambda item: (-kills[item.nodeid], self.seconds.get(item.nodeid, 0))
         )
 
-    def _seeing(self, mutant: Mutant) -> list[pytest.Item]:
-        stem = Path(mutant.file).stem
-        if mutant.name in self.wanted:
-            names = self.wanted[mutant.name]
-            return [item for item in self.items if item.nodeid.split("[")[0] in names]
-        own = [f"{name}.py" for name in OWN_TESTS.get(stem, ())]
-        return [
-            item
-            for item in self.items
-            if item.path.name in own
-            or (stem not in ALONE and "network" in getattr(item, "fixturenames", ()))
-            or (stem not in ALONE and "properties" in item.path.parts)
-            or (stem not in ALONE and item.path.name == WIRING and ".__init__:" in mutant.name)
-        ]
+    def _is_asked_for(self, item: pytest.Item) -> bool:
+        if self.wanted:
+            return any(_test(item) in tests for tests in self.wanted.values())
+        return self.slow or not _is_slow(item)
+
+
+def _test(item: pytest.Item) -> str:
+    return item.nodeid.split("[")[0]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return SLOW_TESTS in item.path.parts
+
+
+def _is_told_at_creation(mutant: Mutant) -> bool:
+    return any(scope in mutant.name for scope in (".__init__:", ".constants:"))
 
 
 def collect(host: Host) -> int:
@@ -208,6 +233,9 @@ def collect(host: Host) -> int:
 
     # before the test modules import them
     anvil.chain = chain
+    # and so that a test executes the same in a child as it did when that was noted
+    settings.register_profile("mutation", derandomize=True, database=None)
+    settings.load_profile("mutation")
     options = ["-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:terminal"]
     suite = [str(ROOT / "tests" / "contracts" / name) for name in SUITE]
     return int(pytest.main([*options, *suite], plugins=[host]))

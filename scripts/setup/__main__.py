@@ -1,6 +1,6 @@
 """Set everything up, or only the named parts; what is there already is left alone.
 
-Usage: scripts/setup.sh [python] [anvil] [machine]
+Usage: scripts/setup.sh [python] [anvil] [machine] [lab]
 """
 
 import sys
@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # isolated mode leaves it out
 
 from anvil import make_anvil
 from common import SetupError
+from lab import make_lab
 from machine import make_engine, make_image
 from python import make_environment
 
@@ -17,6 +18,7 @@ PARTS = {
     "python": (make_environment,),
     "anvil": (make_anvil,),
     "machine": (make_engine, make_image),
+    "lab": (make_lab,),
 }
 
 

@@ -9,6 +9,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def provision(folder: Path) -> Path:
     return authority / "swtpm-localca-rootca-cert.pem"
 
 
+def _connect(path: Path, process: subprocess.Popen[bytes]) -> SocketTransport:
+    """As soon as it listens: the socket's file is there a moment earlier."""
+    while process.poll() is None:
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            return SocketTransport(path)
+        time.sleep(0.01)
+    raise RuntimeError("swtpm did not start; install swtpm")
+
+
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[SocketTransport]:
     """Power the TPM of `folder` on, start it up, and cut its power at the end."""
@@ -85,10 +95,7 @@ def running(folder: Path) -> Iterator[SocketTransport]:
         stdin=subprocess.DEVNULL,
     )
     try:
-        while not path.exists():
-            if process.poll() is not None:
-                raise RuntimeError("swtpm did not start; install swtpm")
-        transport = SocketTransport(path)
+        transport = _connect(path, process)
         execute(transport, _STARTUP, (), u16(_CLEAR))
         yield transport
         transport.close()

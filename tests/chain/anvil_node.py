@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from scripts.embedded.node import free_port
+from scripts.embedded.site import free_port
 from tests.contracts.anvil import PRUNED, _address_of, find_anvil
 
 # The first accounts of anvil's public mnemonic "test test … junk": worthless outside of tests.

@@ -4,11 +4,14 @@ import json
 import stat
 from pathlib import Path
 
+import pytest
+
 from agent.formats import p256
 from agent.formats.hashes import keccak256
 from nodeclient.core.digests import registration_digest
 from nodeclient.core.registration import RegistrationKeys
 from nodeclient.core.types import Address
+from nodeclient.daemon import only_one
 from nodeclient.folder import open_folder
 from nodeclient.p2p.contact import verify_record
 from tests.cli.conftest import REGISTRY, Sealrun
@@ -105,3 +108,33 @@ def test_passphrase__readable_by_others__refused(node: Path, sealrun: Sealrun) -
     outcome = sealrun("capsule", "seal", node / "config.toml", "--node", node)
     assert outcome.code == 2
     assert "chmod 600" in outcome.err
+
+
+def test_enrol__no_chain__one_line_and_nothing_is_written(node: Path, sealrun: Sealrun) -> None:
+    config = node / "config.toml"
+    config.write_text(config.read_text().replace("127.0.0.1:8545", "127.0.0.1:9"))
+    before = (node / "registration.json").read_bytes()
+    outcome = sealrun("node", "enrol", "--node", node)
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert (node / "registration.json").read_bytes() == before
+    assert not (node / "endorsement.cbor").exists()
+
+
+@pytest.mark.parametrize("where", ["chain", "ek-roots"])
+def test_enrol__file_that_is_no_certificate__refused_before_anything_is_booted(
+    node: Path, sealrun: Sealrun, where: str
+) -> None:
+    (node / "ek-roots").mkdir()
+    torn = node / ("torn.pem" if where == "chain" else "ek-roots/torn.pem")
+    torn.write_text("-----BEGIN NOTHING-----")
+    more = ("--chain", torn) if where == "chain" else ()
+    outcome = sealrun("node", "enrol", "--node", node, *more)
+    assert outcome.code == 2
+    assert "torn.pem holds no certificate; write DER or PEM" in outcome.err
+
+
+def test_enrol__daemon_runs__refused(node: Path, sealrun: Sealrun) -> None:
+    with only_one(node):
+        outcome = sealrun("node", "enrol", "--node", node)
+    assert outcome.code == 2
+    assert "stop it first" in outcome.err

@@ -36,6 +36,8 @@ CHAIN_ID: Final = 31337
 SECONDS_PER_BLOCK: Final = 12
 GENESIS_TIME: Final = 1_700_000_000
 GAS_LIMIT: Final = 30_000_000
+# As high as on a real chain: small numbers fit any field, and would hide one that is too narrow.
+FIRST_BLOCK: Final = 22_345_678
 HISTORY: Final = bytes.fromhex("0000F90827F1C53a10cb7A02335B175320002935")
 HISTORY_BLOCKS: Final = 8191
 P256VERIFY: Final = (0x100).to_bytes(20, "big")
@@ -104,7 +106,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.env = Env()
-        self.block = 1
+        self.block = FIRST_BLOCK
         self.shift = 0
         # (first block, epoch): a roll-back gives the blocks after it new headers
         self.epochs: tuple[tuple[int, int], ...] = ((0, 0),)

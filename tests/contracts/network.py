@@ -217,6 +217,15 @@ class Network:
         ]  # fmt: skip
         return keys.root_sign(hashlib.sha256(encode(types, values)).digest())
 
+    def sign_contact(self, keys: NodeKeys, contact: bytes) -> tuple[int, int]:
+        """Root signature of a new contact record."""
+        values = [
+            tagged("sealrun/contact/v1"), self.chain.w3.eth.chain_id, self.registry.address,
+            keys.address, bytes(Web3.keccak(contact)),
+        ]  # fmt: skip
+        types = ["bytes32", "uint256", "address", "address", "bytes32"]
+        return keys.root_sign(hashlib.sha256(encode(types, values)).digest())
+
     def fund(self, account: str) -> None:
         """Give an account 10,000 ether."""
         self.chain.rpc("anvil_setBalance", [account, hex(10**22)])
@@ -405,6 +414,12 @@ class Network:
     def expire_call(self, task: Task) -> ContractFunction:
         """The call `expire`."""
         return self.market.functions.expire(task.as_tuple())
+
+    def equivocate(self, keys: NodeKeys, task: int = 77) -> TxReceipt:
+        """A node signs two votes that contradict each other, and the outsider proves it."""
+        pair = [Vote(task, BEFORE, b"\x01" * 32, verdict=v) for v in (AFFIRMING, CONTRAINDICATED)]
+        signed = [part for vote in pair for part in (vote.as_tuple(), self.sign_vote(vote, keys))]
+        return self.send(self.outsider, self.attestation.functions.prove_double_vote(*signed))
 
     def free_node(self) -> NodeKeys:
         """The first node that may claim."""

@@ -71,8 +71,27 @@ def test_approve__window__not_before_and_not_after(images: Any) -> None:
     assert not images.is_approved(IMAGE)
     boa.env.time_travel(seconds=1)
     assert images.is_approved(IMAGE)
-    boa.env.time_travel(seconds=101)
+    boa.env.time_travel(seconds=100)
+    assert images.is_approved(IMAGE)  # the last second belongs to it
+    boa.env.time_travel(seconds=1)
     assert not images.is_approved(IMAGE)
+
+
+def test_approve_revoke__say_all_that_counts(images: Any) -> None:
+    start, end = now(), now()  # a window of one second is one
+    images.approve(IMAGE, RUNTIME, COMMIT, start, end)
+    (event,) = images.get_logs()
+    assert (event.image, event.kind, event.source_commit) == (IMAGE, RUNTIME, COMMIT)
+    assert (event.not_before, event.not_after) == (start, end)
+    assert event.effective_at == start + TIMELOCK
+    stored = images.image(IMAGE)
+    assert (stored.not_before, stored.not_after, stored.effective_at) == (
+        start, end, start + TIMELOCK
+    )  # fmt: skip
+    images.revoke(IMAGE)
+    (event,) = images.get_logs()
+    assert event.image == IMAGE
+    assert images.image(IMAGE).revoked
 
 
 def test_revoke__at_once_and_for_good(images: Any) -> None:
@@ -148,3 +167,11 @@ def test_report_load__not_approved_or_runtime__reverts(images: Any, registry: An
     boa.env.time_travel(seconds=TIMELOCK)
     with boa.reverts("images: a runtime load is not reported"):
         images.report_load(IMAGE)
+
+
+def test_deploy__bounds__of_registry_and_timelock(images_code: Any, registry: Any) -> None:
+    assert images_code.deploy(registry.address, 2**32 - 1).timelock() == 2**32 - 1
+    with boa.reverts("images: timelock out of range"):
+        images_code.deploy(registry.address, 2**32)
+    with boa.reverts("images: registry is not a contract"):
+        images_code.deploy(boa.env.generate_address(), TIMELOCK)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from eth_abi.abi import encode
 from web3 import Web3
 from web3.contract import Contract
 from web3.logs import DISCARD
@@ -18,10 +16,11 @@ from tests.contracts.network import (
     UNIT,
     Network,
 )
-from tests.contracts.signing import AFTER, BEFORE, CONTRAINDICATED, NodeKeys, Vote, tagged
+from tests.contracts.signing import AFTER, NodeKeys
 
 pytestmark = pytest.mark.chain  # starts anvil
 ACTIVE, PAUSED, EXITING, EXITED, BARRED = 2, 3, 4, 5, 6
+SECP256K1_P = 2**256 - 2**32 - 977
 
 
 def newcomer(network: Network, label: str = "newcomer") -> NodeKeys:
@@ -38,15 +37,6 @@ def register_reason(
     signature = network.sign_registration(keys, row, contact)
     call = network.registry.functions.register(row, contact, join, *signature)
     return network.reason(keys.address, call, value)
-
-
-def sign_contact(network: Network, keys: NodeKeys, contact: bytes) -> tuple[int, int]:
-    values = [
-        tagged("sealrun/contact/v1"), network.chain.w3.eth.chain_id, network.registry.address,
-        keys.address, bytes(Web3.keccak(contact)),
-    ]  # fmt: skip
-    types = ["bytes32", "uint256", "address", "address", "bytes32"]
-    return keys.root_sign(hashlib.sha256(encode(types, values)).digest())
 
 
 def node_of(network: Network, account: str) -> dict[str, Any]:
@@ -158,12 +148,12 @@ def test_register__twice_or_same_hardware__reverts(network: Network) -> None:
 def test_set_contact__root_signed__published(network: Network) -> None:
     keys = network.free_node()
     set_contact = network.registry.functions.set_contact
-    call = set_contact(b"moved", *sign_contact(network, keys, b"moved"))
+    call = set_contact(b"moved", *network.sign_contact(keys, b"moved"))
     receipt = network.send(keys.address, call)
     published = network.registry.events.ContactPublished().process_receipt(receipt, DISCARD)
     assert published[0]["args"]["contact"] == b"moved"
     assert node_of(network, keys.address)["contact_digest"] == bytes(Web3.keccak(b"moved"))
-    forged = set_contact(b"elsewhere", *sign_contact(network, keys, b"moved"))
+    forged = set_contact(b"elsewhere", *network.sign_contact(keys, b"moved"))
     assert network.reason(keys.address, forged) == "registry: not signed by the root key"
     assert network.reason(network.outsider, call) == "registry: unknown node"
 
@@ -259,18 +249,6 @@ def test_withdraw_deposit__engaged__reverts(network: Network) -> None:
 # --- slashing -----------------------------------------------------------------------------------
 
 
-def equivocate(network: Network, keys: NodeKeys) -> None:
-    vote = Vote(77, BEFORE, b"\x01" * 32)
-    against = Vote(77, BEFORE, b"\x01" * 32, verdict=CONTRAINDICATED)
-    call = network.attestation.functions.prove_double_vote(
-        vote.as_tuple(),
-        network.sign_vote(vote, keys),
-        against.as_tuple(),
-        network.sign_vote(against, keys),
-    )
-    network.send(network.outsider, call)
-
-
 def test_slash__below_one_unit__barred_and_hardware_never_again(network: Network) -> None:
     task = network.reach("admitted")
     drawable = network.registry.functions.drawable().call()
@@ -298,7 +276,7 @@ def test_slash__while_the_draw_stands_still__goes_through_and_sync_follows(
     network.mine_to(network.entropy_block(task))
     victim = network.nodes[list(network.nodes)[3]]
     drawable = network.registry.functions.drawable().call()
-    equivocate(network, victim)
+    network.equivocate(victim)
     assert node_of(network, victim.address)["status"] == BARRED
     assert network.registry.functions.drawable().call() == drawable
     sync = network.registry.functions.sync(victim.address)
@@ -347,3 +325,169 @@ def test_slash__outsider__reverts(network: Network) -> None:
     keys = network.free_node()
     call = network.registry.functions.slash(keys.address, UNIT, network.outsider, "theft")
     assert network.reason(network.outsider, call) == "registry: only market and ledger"
+
+
+def test_slash__lower_tier_with_room__stays_in_the_draw_with_less_weight(network: Network) -> None:
+    victim = list(network.nodes.values())[7]
+    task = network.claim(network.post(), victim)
+    task = network.admit(network.accept(network.draw(task)))
+    functions = network.registry.functions
+    assert functions.tiers().call() == [6, 1, 1, *[0] * 7]
+    receipt = network.send(network.outsider, network.refuse_call(task, AFTER))
+    node = node_of(network, victim.address)
+    assert (node["status"], node["tier"], node["deposit"]) == (ACTIVE, 1, 3 * UNIT + UNIT // 2)
+    assert node["fixed_at"] == receipt["blockNumber"]
+    assert functions.tiers().call() == [6, 2, 0, *[0] * 7]
+    assert functions.total_weight().call() == 10
+
+
+def test_slash__inside_the_tier__changes_neither_place_nor_date(network: Network) -> None:
+    """A date would keep a node from tasks that are posted already."""
+    task = network.reach("admitted", class_id=1)
+    before = node_of(network, task.executor)
+    network.mine_to(task.step_at + 10)
+    network.send(network.outsider, network.expire_call(task))
+    after = node_of(network, task.executor)
+    assert after == before | {"deposit": before["deposit"] - UNIT // 4, "engaged": False}
+
+
+def test_slash__exactly_one_unit_left__not_barred(network: Network) -> None:
+    keys = network.join("two units", 2 * UNIT)
+    task = network.claim(network.post(), keys)
+    task = network.admit(network.accept(network.draw(task)))
+    network.send(network.outsider, network.refuse_call(task, AFTER))
+    node = node_of(network, keys.address)
+    assert (node["status"], node["deposit"]) == (ACTIVE, UNIT)
+
+
+def test_slash__barred__unbonds_as_after_an_exit(network: Network) -> None:
+    task = network.reach("admitted")
+    receipt = network.send(network.outsider, network.refuse_call(task, AFTER))
+    exit_at = node_of(network, task.executor)["exit_at"]
+    assert exit_at == receipt["blockNumber"] + UNBONDING
+    withdraw = network.registry.functions.withdraw_deposit()
+    network.mine_to(exit_at - 2)
+    assert network.reason(task.executor, withdraw) == "registry: still unbonding"
+    network.send(task.executor, withdraw)
+    node = node_of(network, task.executor)
+    assert (node["deposit"], node["tier"], node["status"]) == (0, 0, BARRED)
+    assert network.reason(task.executor, withdraw) == "registry: nothing to withdraw"
+
+
+def test_slash__barred_while_exiting__keeps_the_date_of_the_exit(network: Network) -> None:
+    task = network.reach("admitted")
+    receipt = network.send(task.executor, network.registry.functions.exit())
+    network.send(network.outsider, network.refuse_call(task, AFTER))
+    node = node_of(network, task.executor)
+    assert (node["status"], node["exit_at"]) == (BARRED, receipt["blockNumber"] + UNBONDING)
+
+
+def test_slash__exited_node__nothing_to_take_and_nothing_said(network: Network) -> None:
+    keys = network.free_node()
+    network.send(keys.address, network.registry.functions.exit())
+    network.chain.mine(UNBONDING)
+    network.send(keys.address, network.registry.functions.withdraw_deposit())
+    receipt = network.equivocate(keys)
+    assert network.registry.events.Slashed().process_receipt(receipt, DISCARD) == ()
+    assert node_of(network, keys.address)["status"] == EXITED
+
+
+def test_sync__unknown_node__reverts(network: Network) -> None:
+    call = network.registry.functions.sync(network.outsider)
+    assert network.reason(network.outsider, call) == "registry: unknown node"
+
+
+# --- bounds and views ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ((0, 2), "registry: VRF key out of range"),
+        ((SECP256K1_P, 2), "registry: VRF key out of range"),
+        ((1, 1), "registry: VRF key prefix"),
+        ((1, 4), "registry: VRF key prefix"),
+    ],
+)
+def test_rotate_vrf__no_key__reverts(network: Network, key: tuple[int, int], reason: str) -> None:
+    keys = network.free_node()
+    call = network.registry.functions.rotate_vrf(*key)
+    assert network.reason(keys.address, call) == reason
+
+
+@pytest.mark.parametrize("key", [(1, 2), (SECP256K1_P - 1, 3)])
+def test_rotate_vrf__first_and_last_key__kept_with_the_date(
+    network: Network, key: tuple[int, int]
+) -> None:
+    keys = network.free_node()
+    before = node_of(network, keys.address)
+    receipt = network.send(keys.address, network.registry.functions.rotate_vrf(*key))
+    assert node_of(network, keys.address) == before | {
+        "vrf_x": key[0], "vrf_prefix": key[1], "fixed_at": receipt["blockNumber"]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("units", "tier"), [(1, 0), (2, 1), (4, 2), (511, 8), (512, 9), (1023, 9), (1024, 9)]
+)
+def test_register__units__tier_is_their_logarithm_up_to_nine(
+    network: Network, units: int, tier: int
+) -> None:
+    keys = network.join("rich", units * UNIT)
+    assert node_of(network, keys.address)["tier"] == tier
+    terms = network.registry.functions.terms(keys.address, network.block + 1).call()
+    assert terms == (*keys.vrf_public, 1 << tier)
+    weight = network.registry.functions.claim_weight(keys.address, network.block + 1)
+    assert weight.call() == 1 << tier
+
+
+def test_top_up__deposit_of_101_bits__reverts(network: Network) -> None:
+    keys = network.free_node()
+    network.chain.rpc("anvil_setBalance", [keys.address, hex(2**101)])
+    top_up = network.registry.functions.top_up()
+    room = 2**100 - node_of(network, keys.address)["deposit"]
+    assert network.reason(keys.address, top_up, room) == "registry: deposit too large"
+    network.send(keys.address, top_up, room - 1)
+    assert node_of(network, keys.address)["deposit"] == 2**100 - 1
+    assert network.reason(keys.address, top_up) == "registry: no value"
+
+
+def test_node__all_that_is_stored__is_read_back(network: Network) -> None:
+    keys = network.join("newcomer", 3 * UNIT)
+    (x, y), (vrf_x, vrf_prefix) = keys.root_public, keys.vrf_public
+    expected = {
+        "id": 9, "status": ACTIVE, "root_class": 1, "root_x": x, "root_y": y, "vrf_x": vrf_x,
+        "vrf_prefix": vrf_prefix, "hardware_id": keys.hardware_id,
+        "attestation_key": b"\x44" * 32, "contact_digest": bytes(Web3.keccak(b"contact")),
+        "deposit": 3 * UNIT, "tier": 1, "engaged": False, "fixed_at": network.block, "exit_at": 0,
+    }  # fmt: skip
+    assert node_of(network, keys.address) == expected
+    functions = network.registry.functions
+    assert functions.node_id(keys.address).call() == 9
+    assert functions.root_key(keys.address).call() == [x, y]
+    receipt = network.send(keys.address, functions.exit())
+    at = receipt["blockNumber"]
+    expected |= {"status": EXITING, "fixed_at": at, "exit_at": at + UNBONDING}
+    assert node_of(network, keys.address) == expected
+
+
+def test_parameters__what_it_was_created_with(network: Network) -> None:
+    functions = network.registry.functions
+    read = [functions.unit, functions.unbonding, functions.allow_software, functions.market]
+    assert [one().call() for one in read] == [UNIT, UNBONDING, True, network.market.address]
+    neighbours = [functions.attestation().call(), functions.reputation().call()]
+    assert neighbours == [network.attestation.address, network.reputation.address]
+
+
+def test_register__again_after_the_exit__a_new_id_for_the_same_account(network: Network) -> None:
+    keys = network.free_node()
+    functions = network.registry.functions
+    network.send(keys.address, functions.exit())
+    network.chain.mine(UNBONDING)
+    network.send(keys.address, functions.withdraw_deposit())
+    network.fund(keys.address)
+    row, contact, signature = network.registration(keys)
+    call = functions.register(row, contact, True, *signature)
+    network.send(keys.address, call, UNIT)
+    assert node_of(network, keys.address)["id"] == 9
+    assert [functions.node_at(id).call() for id in (1, 9)] == [keys.address] * 2

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 import boa
 import pytest
+from eth_utils import keccak
 
 from tests.contracts.anvil import ROOT
 
 HALF_LIFE: Final = 1000
 SPAN: Final = 20
 NEWCOMER: Final = 1000
+START: Final = 22_345_680  # as high as on a real chain; the first block of a span
 
 
 @dataclass
@@ -42,7 +44,7 @@ def deployed() -> Setting:
 @pytest.fixture
 def setting(deployed: Setting) -> Iterator[Setting]:
     with boa.env.anchor():
-        boa.env.evm.patch.block_number = 1000
+        boa.env.evm.patch.block_number = START
         yield deployed
 
 
@@ -61,7 +63,7 @@ def pass_blocks(number: int) -> None:
 
 def test_reputation__newcomer__ten_percent(setting: Setting) -> None:
     assert setting.ledger.reputation(node(0)) == NEWCOMER
-    assert setting.ledger.factor_at(node(0), 999) == 5000 + NEWCOMER
+    assert setting.ledger.factor_at(node(0), START - 1) == 5000 + NEWCOMER
 
 
 def test_settle__all_voted__credits_and_raises(setting: Setting) -> None:
@@ -161,20 +163,20 @@ def test_factor_at__any_history__never_above_the_past_or_the_present(setting: Se
 
 def test_engage__twice__reverts_until_released(setting: Setting) -> None:
     with setting.as_market():
-        setting.ledger.engage(node(0), 999)
+        setting.ledger.engage(node(0), START - 1)
         with boa.reverts("reputation: node is engaged"):
-            setting.ledger.engage(node(0), 999)
+            setting.ledger.engage(node(0), START - 1)
         setting.ledger.release(node(0))
         assert not setting.ledger.engaged(node(0))
-        setting.ledger.engage(node(0), 999)
+        setting.ledger.engage(node(0), START - 1)
 
 
 def test_settle__executor_engaged_member_engaged__only_the_executor_is_released(
     setting: Setting,
 ) -> None:
     with setting.as_market():
-        setting.ledger.engage(node(0), 999)
-        setting.ledger.engage(node(1), 999)
+        setting.ledger.engage(node(0), START - 1)
+        setting.ledger.engage(node(1), START - 1)
     settle(setting)
     assert not setting.ledger.engaged(node(0))
     assert setting.ledger.engaged(node(1))
@@ -246,3 +248,118 @@ def test_excuse__gain_after_posting__does_not_count_for_the_ticket(setting: Sett
         setting.ledger.excuse(1, [node(1), node(2), node(3)], 2)
     assert setting.ledger.reputation(node(3)) > low
     assert setting.ledger.factor_at(node(3), posted_at) <= 5000 + low
+
+
+# --- one slot holds all -------------------------------------------------------------------------
+
+LARGEST: Final = 2**32 - 1
+
+
+def put(setting: Setting, who: str, **fields: int) -> None:
+    """Write a slot: what years of tasks lead to."""
+    at = {"good": 0, "bad": 32, "updated_at": 64, "last": 104, "this": 120, "engaged": 136}
+    word = sum(value << (at | {"credit": 144})[name] for name, value in fields.items())
+    slot = keccak(bytes(32) + int(who, 16).to_bytes(32, "big"))  # `slots` is the first variable
+    boa.env.set_storage(setting.ledger.address, int.from_bytes(slot), word)
+
+
+def test_settle__evidence_and_credit__exact_beside_each_other(setting: Setting) -> None:
+    now = boa.env.evm.patch.block_number
+    settle(setting, voted=0b101)
+    assert setting.ledger.history(node(0)) == (65536, 0, now)
+    assert setting.ledger.history(node(1)) == (16384, 0, now)
+    assert setting.ledger.history(node(2)) == (0, 16384, now)
+    pass_blocks(HALF_LIFE // 4)
+    settle(setting, voted=0b110)
+    later = now + HALF_LIFE // 4
+    assert setting.ledger.history(node(0)) == (65536 * 7 // 8 + 65536, 0, later)
+    assert setting.ledger.history(node(1)) == (16384 * 7 // 8, 16384, later)
+    assert setting.ledger.history(node(2)) == (16384, 16384 * 7 // 8, later)
+    assert [setting.ledger.credit(node(i)) for i in range(4)] == [200, 7, 7, 14]
+
+
+@pytest.mark.parametrize("cause", [2, 4])
+def test_change__most_evidence_that_fits__stays_there(setting: Setting, cause: int) -> None:
+    now = boa.env.evm.patch.block_number
+    put(setting, node(1), good=LARGEST - 1, bad=LARGEST - 1, updated_at=now, credit=5)
+    with setting.as_market():
+        if cause == 2:
+            setting.ledger.settle(1, node(0), 0, [node(1)], 1, 1)
+        else:
+            setting.ledger.penalise(1, node(1), cause)
+    full = (LARGEST, LARGEST - 1) if cause == 2 else (LARGEST - 1, LARGEST)
+    assert setting.ledger.history(node(1)) == (*full, now)
+    assert setting.ledger.credit(node(1)) == (6 if cause == 2 else 5)
+
+
+def test_settle__credit_of_113_bits__reverts(setting: Setting) -> None:
+    settle(setting, fee=2**112 - 2)
+    settle(setting, fee=1)
+    assert setting.ledger.credit(node(0)) == 2**112 - 1
+    assert setting.ledger.history(node(0))[0] == 2 * 65536
+    with boa.reverts("reputation: credit too large"):
+        settle(setting, fee=1)
+
+
+def test_collect__engaged_node__keeps_all_but_the_credit(setting: Setting) -> None:
+    settle(setting)
+    before = setting.ledger.history(node(0))
+    with setting.as_market():
+        setting.ledger.engage(node(0), boa.env.evm.patch.block_number)
+        assert setting.ledger.collect(node(0)) == 100
+    assert setting.ledger.history(node(0)) == before
+    assert setting.ledger.engaged(node(0))
+    assert setting.ledger.credit(node(0)) == 0
+
+
+def test_release__credit_and_history__stay(setting: Setting) -> None:
+    settle(setting)
+    before = setting.ledger.history(node(0))
+    with setting.as_market():
+        setting.ledger.engage(node(0), boa.env.evm.patch.block_number)
+        setting.ledger.release(node(0))
+    assert (setting.ledger.history(node(0)), setting.ledger.credit(node(0))) == (before, 100)
+    assert not setting.ledger.engaged(node(0))
+
+
+def test_factor_at__previous_span__its_lowest_and_before_it_the_floor(setting: Setting) -> None:
+    first = boa.env.evm.patch.block_number  # the first of its span
+    assert first % SPAN == 0
+    settle(setting)
+    low = int(1.99 * 10000 / 10.99)  # one task, a fiftieth of a half-life later
+    pass_blocks(SPAN)
+    settle(setting)  # the previous span began with a newcomer
+    assert setting.ledger.factor_at(node(0), first + SPAN) == 5000 + low
+    assert setting.ledger.factor_at(node(0), first) == 5000 + NEWCOMER
+    assert setting.ledger.factor_at(node(0), first - 1) == 5000
+    pass_blocks(SPAN)
+    settle(setting)
+    assert setting.ledger.factor_at(node(0), first + SPAN) == 5000 + low
+    assert setting.ledger.factor_at(node(0), first + SPAN - 1) == 5000
+    pass_blocks(2 * SPAN)
+    settle(setting)
+    # a span without a change: what stood all the time
+    assert setting.ledger.factor_at(node(0), first + 4 * SPAN - 1) > 5000 + low
+
+
+def test_excuse__twice_or_another_seat__reverts(setting: Setting) -> None:
+    members = [node(1), node(2), node(3)]
+    settle(setting, voted=0b010)
+    with boa.env.prank(setting.attestation):
+        setting.ledger.excuse(1, members, 2)
+        for seat in (1, 2):
+            with boa.reverts("reputation: seat was not silent"):
+                setting.ledger.excuse(1, members, seat)
+        with boa.reverts("reputation: not the committee"):
+            setting.ledger.excuse(1, members[:2], 0)
+        with boa.reverts("reputation: seat was not silent"):
+            setting.ledger.excuse(2, members, 0)
+        setting.ledger.excuse(1, members, 0)
+    assert setting.ledger.history(node(1))[1] == setting.ledger.history(node(3))[1] == 0
+
+
+def test_parameters__what_it_was_created_with(setting: Setting) -> None:
+    ledger = setting.ledger
+    assert (ledger.half_life(), ledger.window()) == (HALF_LIFE, SPAN)
+    neighbours = (ledger.registry(), ledger.attestation(), ledger.market())
+    assert neighbours == (setting.registry, setting.attestation, setting.market)

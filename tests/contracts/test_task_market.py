@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 from web3 import Web3
+from web3.exceptions import ContractLogicError
 from web3.logs import DISCARD
 
 from agent.formats.taskspec import commit
 from tests.contracts.network import (
     CLAIM_WINDOW,
+    CLASSES,
     DELAY,
     DRAW_WINDOW,
     EXECUTOR_FEE,
+    LOOKAHEAD,
     MEMBER_FEE,
     NOBODY,
     POSTING_FEE,
@@ -608,6 +611,86 @@ def test_refuse__posted__reverts(network: Network) -> None:
     assert network.reason(network.outsider, network.refuse_call(drawn, BEFORE)) == (
         "market: no committee can refuse now"
     )
+
+
+# --- what is kept and read -----------------------------------------------------------------------
+
+
+def test_finish__largest_committee__record_holds_all_votes_beside_the_root(
+    network: Network,
+) -> None:
+    for number in range(4):
+        network.join(f"more {number}")
+    task = network.reach("accepted", k=11)
+    for phase, step in ((BEFORE, network.admit), (AFTER, network.finish)):
+        task = step(task)
+        record = network.attestation.functions.record(task.id, phase).call()
+        assert record == [2, b"\x22" * 31 + b"\x00", 11]
+    assert network.state(task) == SETTLED
+    assert [network.owed(member) for member in task.members] == [MEMBER_FEE] * 11
+
+
+@pytest.mark.parametrize("phase", [0, 4, 255])
+def test_packed_record__phase_that_does_not_exist__reverts(network: Network, phase: int) -> None:
+    with pytest.raises(ContractLogicError, match="market: unknown phase"):
+        network.market.functions.packed_record(1, phase).call()
+
+
+def test_packed_record__other_tasks_and_phases__nothing(network: Network) -> None:
+    first = network.reach("settled")
+    second = network.reach("accepted")
+    network.send(network.outsider, network.refuse_call(second, BEFORE, (0, 2)))
+    packed = network.market.functions.packed_record
+    kept = {(id, phase): packed(id, phase).call() for id in range(4) for phase in (1, 2, 3)}
+    root = int.from_bytes(b"\x22" * 31 + b"\x00")
+    expected = {(first.id, BEFORE): root | 3, (first.id, AFTER): root | 3, (second.id, BEFORE): 130}
+    assert {key: word for key, word in kept.items() if word} == expected
+
+
+def test_parameters__what_it_was_created_with(network: Network) -> None:
+    functions = network.market.functions
+    race = (DELAY, CLAIM_WINDOW, DRAW_WINDOW, LOOKAHEAD)
+    assert functions.parameters().call() == (UNIT, *race, POSTING_FEE, CLASSES)
+    assert [functions.class_of(each).call() for each in range(4)] == [tuple(s) for s in CLASSES]
+    neighbours = [functions.registry, functions.reputation, functions.attestation]
+    assert [one().call() for one in neighbours] == [
+        network.registry.address, network.reputation.address, network.attestation.address
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("class_id", range(4))
+def test_deadline__each_class_and_step__its_own(network: Network, class_id: int) -> None:
+    for number, state in enumerate(("drawn", "accepted", "admitted")):
+        task = network.reach(state, class_id=class_id)
+        network.mine_to(task.step_at + CLASSES[class_id][number] - 1)
+        expire = network.expire_call(task)
+        assert network.reason(network.outsider, expire) == "market: deadline not over"
+        network.send(network.outsider, expire)
+
+
+@pytest.mark.parametrize(("k", "quorum"), [(3, 2), (4, 3), (5, 4), (6, 4), (7, 5)])
+def test_quorum__two_thirds__one_vote_less_is_none(network: Network, k: int, quorum: int) -> None:
+    task = network.reach("accepted", k=k)
+    few = network.record_call(task, BEFORE, range(quorum - 1))
+    assert network.reason(task.executor, few) == "attestation: no quorum"
+    network.admit(task, range(quorum))
+
+
+@pytest.mark.parametrize(
+    ("k", "class_id", "fees"), [(3, 0, (2**96 - 1, 0)), (11, 3, (0, 2**96 - 1)), (3, 3, (0, 0))]
+)
+def test_post__largest_and_smallest_that_it_takes__refunded_in_full(
+    network: Network, k: int, class_id: int, fees: tuple[int, int]
+) -> None:
+    network.chain.rpc("anvil_setBalance", [network.requester, hex(2**101)])
+    network.executor_fee, network.member_fee = fees
+    try:
+        task = network.post(k=k, class_id=class_id)
+        network.mine_to(task.posted_at + DELAY + CLAIM_WINDOW)
+        network.send(network.outsider, network.expire_call(task))
+        assert network.owed(network.requester) == fees[0] + k * fees[1]
+    finally:
+        network.executor_fee, network.member_fee = EXECUTOR_FEE, MEMBER_FEE
 
 
 # --- money -------------------------------------------------------------------------------------

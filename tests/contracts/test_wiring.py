@@ -1,4 +1,4 @@
-"""Contracts hold each other's addresses as constants; a market that does not fit is not created."""
+"""What is fixed at creation: addresses that must fit each other, parameters that have bounds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ from tests.contracts.network import (
 )
 
 CREATED: Final = ("verifier", "registry", "reputation", "attestation", "market")
-PARAMETERS: Final = (DELAY, CLAIM_WINDOW, DRAW_WINDOW, LOOKAHEAD, POSTING_FEE, CLASSES)
+PARAMETERS: Final = {
+    "unit": UNIT, "unbonding": UNBONDING,
+    "half_life": HALF_LIFE, "window": SPAN,
+    "entropy_delay": DELAY, "claim_window": CLAIM_WINDOW, "draw_window": DRAW_WINDOW,
+    "lookahead": LOOKAHEAD, "posting_fee": POSTING_FEE, "classes": CLASSES,
+}  # fmt: skip
+# The classes of the tests take 180 blocks at most.
+LONGEST: Final = 2 * DELAY + CLAIM_WINDOW + 2 * (LOOKAHEAD + 1) + DRAW_WINDOW + 180
 At = dict[str, str]
 
 
@@ -48,22 +55,25 @@ def planned() -> At:
     }
 
 
-def deploy(told: dict[str, Callable[[At], At]]) -> Any:
-    """All contracts; `told` changes what one of them is told about the others."""
+def deploy(told: dict[str, Callable[[At], At]], **changed: Any) -> Any:
+    """All contracts; `told` changes what one of them is told about the others, `changed` replaces
+    parameters by name."""
+    given = PARAMETERS | changed
+    unit, unbonding, half_life, window, *race = given.values()
     at = planned()
     views = {name: told.get(name, lambda at: at)(at) for name in CREATED}
     load("P256Verifier")
     sees = views["registry"]
     names = ("verifier", "reputation", "attestation", "market")
-    load("NodeRegistry", UNIT, UNBONDING, True, *(sees[name] for name in names))
+    load("NodeRegistry", unit, unbonding, True, *(sees[name] for name in names))
     sees = views["reputation"]
     names = ("registry", "attestation", "market")
-    load("ReputationLedger", HALF_LIFE, SPAN, *(sees[name] for name in names))
+    load("ReputationLedger", half_life, window, *(sees[name] for name in names))
     sees = views["attestation"]
     load("AttestationLedger", *(sees[name] for name in ("registry", "reputation", "market")))
     sees = views["market"]
     names = ("registry", "reputation", "attestation")
-    return load("TaskMarket", *(sees[name] for name in names), *PARAMETERS)
+    return load("TaskMarket", *(sees[name] for name in names), *race)
 
 
 def test_deploy__all_fit__the_market_names_them() -> None:
@@ -107,3 +117,91 @@ def test_deploy__attestation_ledger_of_another_deployment__no_market(about: str)
 def test_deploy__market_told_of_an_account_without_code__reverts(about: str) -> None:
     with boa.env.anchor(), boa.reverts("market: not a contract"):
         deploy({"market": lambda at: at | {about: at["stranger"]}})
+
+
+@pytest.mark.parametrize("about", ["registry", "reputation"])
+def test_deploy__ledger_told_of_an_account_without_code__reverts(about: str) -> None:
+    with boa.env.anchor(), boa.reverts("attestation: not a contract"):
+        deploy({"attestation": lambda at: at | {about: at["stranger"]}})
+
+
+def classes(class_id: int, step: int, blocks: int) -> dict[str, Any]:
+    """The classes with another number of blocks for one step."""
+    changed = [list(steps) for steps in CLASSES]
+    changed[class_id][step] = blocks
+    return {"classes": changed}
+
+
+LONG: Final = {"unbonding": 2**32 - 1, "window": 2**40 - 1}
+FITS: Final[list[dict[str, Any]]] = [
+    {"unit": 1},
+    {"unit": 2**90 - 1},
+    {"unbonding": 2**32 - 1},
+    {"unbonding": LONGEST + 1},
+    {"half_life": 1},
+    {"half_life": 2**40 - 1},
+    {"window": DELAY + CLAIM_WINDOW},
+    {"window": 2**40 - 1},
+    {"lookahead": 0},
+    {"entropy_delay": 1, "lookahead": 0},
+    {"claim_window": 1},
+    {"draw_window": 1},
+    {**LONG, "claim_window": 7999 - DELAY},
+    {**LONG, "draw_window": 7999},
+    {"posting_fee": 0},
+    {"posting_fee": 2**96 - 1},
+    {**LONG, **classes(3, 2, 50400)},
+    classes(0, 0, 1),
+]
+OUTSIDE: Final[list[tuple[dict[str, Any], str]]] = [
+    ({"unit": 0}, "registry: unit out of range"),
+    ({"unit": 2**90}, "registry: unit out of range"),
+    ({"unbonding": 2**32}, "registry: unbonding out of range"),
+    ({"unbonding": LONGEST}, "market: unbonding shorter than a task"),
+    ({"half_life": 0}, "reputation: half-life out of range"),
+    ({"half_life": 2**40}, "reputation: half-life out of range"),
+    ({"window": 0}, "reputation: window out of range"),
+    ({"window": 2**40}, "reputation: window out of range"),
+    ({"window": DELAY + CLAIM_WINDOW - 1}, "market: reputation window shorter than the race"),
+    ({"entropy_delay": 0, "lookahead": 0}, "market: lookahead not below the delay"),
+    ({"lookahead": DELAY}, "market: lookahead not below the delay"),
+    ({"claim_window": 0}, "market: window is empty"),
+    ({"draw_window": 0}, "market: window is empty"),
+    ({**LONG, "claim_window": 8000 - DELAY}, "market: window too long"),
+    ({**LONG, "draw_window": 8000}, "market: window too long"),
+    ({"posting_fee": 2**96}, "market: posting fee too large"),
+    ({**LONG, **classes(0, 0, 0)}, "market: class out of range"),
+    ({**LONG, **classes(3, 2, 0)}, "market: class out of range"),
+    ({**LONG, **classes(1, 1, 50401)}, "market: class out of range"),
+]
+
+
+@pytest.mark.parametrize("changed", FITS, ids=str)
+def test_deploy__last_value_that_fits__is_kept(changed: dict[str, Any]) -> None:
+    with boa.env.anchor():
+        market = deploy({}, **changed)
+        kept = market.parameters()
+        for name in ("unit", "entropy_delay", "claim_window", "draw_window", "lookahead"):
+            assert getattr(kept, name) == (PARAMETERS | changed)[name]
+        assert (kept.posting_fee, kept.classes) == tuple(
+            (PARAMETERS | changed)[name] for name in ("posting_fee", "classes")
+        )
+
+
+@pytest.mark.parametrize(("changed", "reason"), OUTSIDE, ids=str)
+def test_deploy__first_value_that_does_not_fit__reverts(
+    changed: dict[str, Any], reason: str
+) -> None:
+    with boa.env.anchor(), boa.reverts(reason):
+        deploy({}, **changed)
+
+
+@pytest.mark.parametrize("class_id", range(4))
+@pytest.mark.parametrize("step", range(3))
+def test_deploy__longest_class__decides_the_unbonding(class_id: int, step: int) -> None:
+    longer = classes(class_id, step, 200)
+    blocks = LONGEST - 180 + max(sum(steps) for steps in longer["classes"])
+    with boa.env.anchor():
+        deploy({}, **longer, unbonding=blocks + 1)
+    with boa.env.anchor(), boa.reverts("market: unbonding shorter than a task"):
+        deploy({}, **longer, unbonding=blocks)

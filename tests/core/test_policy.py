@@ -242,6 +242,12 @@ def test_dictionary__toml__read() -> None:
     assert policy.vouch == {TPM_QUOTED}
 
 
+def test_dictionary__says_nothing_of_vouching__only_a_tpm_may() -> None:
+    assert policy_from_dict({}) == OwnerPolicy(vouch=frozenset({TPM_QUOTED}))
+    assert policy_from_dict({"vouch": []}).vouch == frozenset()
+    assert policy_from_dict({"vouch": ["PI-ONLY"]}).vouch == {PI_ONLY}
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

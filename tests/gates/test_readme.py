@@ -48,6 +48,6 @@ def test_readme__command_shown__exists_with_its_options(line: str) -> None:
 
 
 def test_readme__every_group_of_the_help__is_named() -> None:
-    for group in ("demo", "node", "capsule", "task", "image"):
+    for group in ("demo", "node", "capsule", "task", "image", "lab"):
         assert group in help_of([])
         assert f"sealrun {group}" in README

@@ -94,3 +94,26 @@ def test_stamp__changed_input__is_done_again(
     assert common.is_done("step", before)
     (tmp_path / "lock").write_text("b")
     assert not common.is_done("step", common.fingerprint(tmp_path / "lock"))
+
+
+def test_lab__package_is_missing__is_installed_by_name(
+    common: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load("machine", monkeypatch)
+    lab, asked = load("lab", monkeypatch), []
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(lab, "apt_install", lambda names, _: asked.extend(names))
+    monkeypatch.setattr(lab, "_is_there", lambda sign: sign not in ("swtpm", "nft"))
+    lab.make_lab()
+    assert asked == ["nftables", "swtpm"]
+
+
+def test_lab__no_root__is_left_out_with_a_line(
+    common: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("machine", monkeypatch)
+    lab = load("lab", monkeypatch)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(lab, "_is_there", lambda _: False)
+    lab.make_lab()
+    assert capsys.readouterr().out.endswith("run as root: make lab\n")

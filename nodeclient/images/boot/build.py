@@ -7,9 +7,7 @@ The same recipe gives the same bytes on every host. Built images are kept under
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent.formats.bootimage import EFI, KERNEL_MAP, MANIFEST, ROOT, BootManifest
@@ -25,12 +23,16 @@ from nodeclient.images.boot.kernel import open_kernel
 from nodeclient.images.boot.kernel_map import kernel_map
 from nodeclient.images.boot.modules import select
 from nodeclient.images.boot.packages import fetch, members
-from nodeclient.images.boot.pe import authenticode
 from nodeclient.images.boot.recipe import EPOCH, BootRecipe
 from nodeclient.images.boot.root import MODULES, check_closed, root_tree, with_kernel_map
 from nodeclient.images.boot.tools import Tools
 from nodeclient.images.boot.tree import Tree, cpio, file, write_tar
-from nodeclient.images.boot.uki import build_uki, measured_by_kernel, measured_sections
+from nodeclient.images.boot.uki import (
+    build_uki,
+    measured_by_kernel,
+    measured_programs,
+    measured_sections,
+)
 from nodeclient.images.boot.wheels import fetch_wheels, unpack
 from nodeclient.images.errors import ImageError
 from nodeclient.images.lock import read_lock
@@ -55,7 +57,7 @@ def build_into(work: Path, target: Path, recipe: BootRecipe, progress: Progress)
     modules = _with_index(select(kernel_tree, MODULES), kernel_tree, tools, work)
     rest = [packages[name] for name in ROOT_PACKAGES]
     tree = with_kernel_map(root_tree(rest, wheels, modules, recipe.agent), kernel_map_bytes)
-    tree |= recipe.root
+    tree.update(recipe.root)
     tree |= bytecode(tree, tools, _folder(work / "python"))
     check_closed(tree)
     check_libraries(tree)
@@ -65,7 +67,7 @@ def build_into(work: Path, target: Path, recipe: BootRecipe, progress: Progress)
         root_sha256 = hashlib.file_digest(source, "sha256").digest()
     early = initramfs_tree(packages[BUSYBOX], select(kernel_tree, EARLY_MODULES))
     command_line = recipe.command_line(root_sha256)
-    initramfs = _compressed(early | recipe.initramfs, tools, work)
+    initramfs = _compressed(early | dict(recipe.initramfs), tools, work)
     sections = (
         (".osrel", _OS_RELEASE),
         (".cmdline", command_line.encode() + b"\0"),
@@ -81,7 +83,7 @@ def build_into(work: Path, target: Path, recipe: BootRecipe, progress: Progress)
         kernel_map_sha256=sha256(kernel_map_bytes),
         command_line=command_line,
         agent=measure_tree(recipe.agent),
-        pcr4=(authenticode(efi), authenticode(image)),
+        pcr4=measured_programs(efi, image),
         pcr9=measured_by_kernel(command_line, initramfs),
         pcr11=measured_sections(sections),
         packages=sha256(recipe.lock.read_bytes()),

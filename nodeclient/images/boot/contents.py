@@ -1,4 +1,4 @@
-"""Which Debian packages a boot image is made of, and what for. Their versions stand in boot.lock."""
+"""Which Debian packages a boot image is made of, and what for; boot.lock has their versions."""
 
 from __future__ import annotations
 

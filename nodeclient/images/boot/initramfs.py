@@ -26,7 +26,9 @@ def initramfs_tree(busybox: Path, modules: Tree) -> Tree:
         raise ImageError(f"{busybox.name} holds no {_BUSYBOX}; refresh the lock")
     tree: Tree = {name: folder() for name in _FOLDERS} | {_BUSYBOX: program} | modules
     tree["modules"] = file("".join(f"/{path}\n" for path in modules).encode())
-    tree["init"] = file(_filled("init.sh", HOST=PI_ADDRESS, PORT=str(HTTP_PORT), PATH=ROOT_PATH), 0o755)
+    tree["init"] = file(
+        _filled("init.sh", HOST=PI_ADDRESS, PORT=str(HTTP_PORT), PATH=ROOT_PATH), 0o755
+    )
     tree["bin/lease"] = file(
         _filled("lease.sh", ADDRESS=MACHINE_ADDRESS, PREFIX=str(PREFIX)), 0o755
     )

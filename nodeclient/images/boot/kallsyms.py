@@ -39,9 +39,7 @@ def symbols(kernel: Kernel) -> dict[str, int]:
     raise ImageError("the kernel keeps no symbols; refresh the lock")
 
 
-def _table(
-    names: list[bytes], addresses: tuple[int, ...], tokens: list[bytes]
-) -> dict[str, int]:
+def _table(names: list[bytes], addresses: tuple[int, ...], tokens: list[bytes]) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, address in zip(names, addresses, strict=True):
         text = b"".join(tokens[each] for each in name)[1:]  # the first character is the type
@@ -85,7 +83,7 @@ def _names(data: bytes, start: int, count: int) -> list[bytes] | None:
 
 
 def _length(data: bytes, at: int) -> tuple[int, int]:
-    """(length of a name, offset behind the length): one byte, or two if the first has its top bit."""
+    """(length of a name, offset behind it): one byte, or two if the first has its top bit."""
     length = data[at]
     if length & 0x80:
         return length & 0x7F | data[at + 1] << 7, at + 2

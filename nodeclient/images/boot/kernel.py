@@ -59,7 +59,7 @@ def open_kernel(image: bytes) -> Kernel:
         data = _unpack(image)
         sections, end = _sections(data)
         return Kernel(data, sections, tuple(_relocations(data, end)))
-    except (struct.error, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (struct.error, lzma.LZMAError, IndexError, ValueError) as error:
         raise ImageError("the kernel cannot be unpacked; refresh the lock") from error
 
 

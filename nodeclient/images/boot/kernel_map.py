@@ -21,7 +21,11 @@ from nodeclient.images.boot.kernel import Kernel
 from nodeclient.images.errors import ImageError
 
 _LEAST = 32  # bytes: shorter intervals cost more to list than a change could hide in them
-_CALL, _BRANCH, _SHORT = 5, 6, 2  # bytes of a near call or jump, of a conditional one, of a short one
+_CALL, _BRANCH, _SHORT = (
+    5,
+    6,
+    2,
+)  # bytes of a near call or jump, of a conditional one, of a short one
 _TRAMPOLINE = 8  # bytes of a static call's trampoline, behind which it is padded
 _SHORT_FORMS = (b"\xeb", b"\x66\x90")  # jmp rel8, and the two-byte NOP that replaces it
 
@@ -69,10 +73,10 @@ def _holes(kernel: Kernel, names: dict[str, int]) -> Iterator[Hole]:
     yield from ((at, 1) for at in _sites(kernel, ".smp_locks"))
     yield from ((at, _BRANCH) for at in _sites(kernel, ".retpoline_sites"))
     yield from ((at, _CALL) for at in _sites(kernel, ".return_sites"))
-    for at, _, length in _rows(kernel, kernel.content(".parainstructions"), "<QBB6x"):
+    for at, _, length in _rows(kernel.content(".parainstructions"), "<QBB6x"):
         yield at, length
     table = kernel.sections[".altinstructions"]
-    rows = _rows(kernel, kernel.content(".altinstructions"), "<iiHBB")
+    rows = _rows(kernel.content(".altinstructions"), "<iiHBB")
     for number, (offset, _, _, length, _) in enumerate(rows):
         yield table.address + 12 * number + offset, length
     for (at,) in _table(kernel, names, "mcount_loc", "<Q"):
@@ -89,18 +93,16 @@ def _holes(kernel: Kernel, names: dict[str, int]) -> Iterator[Hole]:
 def _sites(kernel: Kernel, section: str) -> Iterator[int]:
     """Addresses in a table of 32-bit distances, each from its own place."""
     address = kernel.sections[section].address
-    for number, (offset,) in enumerate(_rows(kernel, kernel.content(section), "<i")):
+    for number, (offset,) in enumerate(_rows(kernel.content(section), "<i")):
         yield address + 4 * number + offset
 
 
-def _table(
-    kernel: Kernel, names: dict[str, int], name: str, row: str
-) -> Iterable[tuple[int, ...]]:
+def _table(kernel: Kernel, names: dict[str, int], name: str, row: str) -> Iterable[tuple[int, ...]]:
     start, stop = names[f"__start_{name}"], names[f"__stop_{name}"]
-    return _rows(kernel, kernel.at(start, stop - start), row)
+    return _rows(kernel.at(start, stop - start), row)
 
 
-def _rows(kernel: Kernel, data: bytes, row: str) -> Iterable[tuple[int, ...]]:
+def _rows(data: bytes, row: str) -> Iterable[tuple[int, ...]]:
     """The rows of a table, which is neither empty nor ends in the midst of one."""
     if not data or len(data) % struct.calcsize(row):
         raise ImageError("a patch table of the kernel is not as expected; refresh the lock")
@@ -125,4 +127,3 @@ def _between(area: tuple[int, int], holes: Iterable[Hole]) -> Iterator[tuple[int
         begin = max(begin, address + size)
     if begin < end:
         yield begin, end
-

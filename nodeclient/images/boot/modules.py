@@ -42,7 +42,7 @@ def depends(module: bytes) -> list[str]:
     """Names of the modules that `module` says it needs (its .modinfo section)."""
     start = module.find(_MODINFO)
     if start < 0:
-        return []
+        raise ImageError("a kernel module does not say what it needs; refresh the lock")
     start += len(_MODINFO)
     listed = module[start : module.index(b"\0", start)].decode("ascii")
     return [each.replace("-", "_") for each in listed.split(",") if each]

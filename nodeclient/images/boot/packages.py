@@ -14,8 +14,8 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from nodeclient.images.bootstrap import SUITE, run, sources
 from nodeclient.images.boot.tree import Node, Tree, file, folder, link
+from nodeclient.images.bootstrap import SUITE, run, sources
 from nodeclient.images.errors import ImageError
 from nodeclient.images.lock import check_versions, versions_of
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from nodeclient.images.errors import ImageError
@@ -71,6 +72,19 @@ class Pe:
     def end_of_sections(self) -> int:
         """Offset of the first byte behind the last section."""
         return max(each.offset + each.raw_size for each in self.sections)
+
+    def without(self, data: bytes, names: Collection[str]) -> bytes:
+        """The file without these sections, which are its last ones. Raises ImageError."""
+        kept = [each for each in self.sections if each.name not in names]
+        if not kept or [*kept] != [*self.sections[: len(kept)]]:
+            raise ImageError("the sections to leave out are not the last ones; build it again")
+        image = bytearray(data[: max(each.offset + each.raw_size for each in kept)])
+        table = slice(
+            self.section_table + 40 * len(kept), self.section_table + 40 * len(self.sections)
+        )
+        image[table] = bytes(table.stop - table.start)
+        self.set_sections(image, len(kept), 0)
+        return bytes(image)
 
     def set_sections(self, image: bytearray, count: int, size: int) -> None:
         """Write the new number of sections and size in memory into the headers of `image`."""

@@ -27,8 +27,8 @@ from agent.formats.netboot import ROOT_OPTION
 from agent.formats.ranges import Area, Read, answer
 from nodeclient.images.boot.kernel import open_kernel
 from nodeclient.images.boot.kernel_map import interval_bytes, kernel_map
-from nodeclient.images.boot.pe import Pe, authenticode
-from nodeclient.images.boot.uki import measured_by_kernel, measured_sections
+from nodeclient.images.boot.pe import Pe
+from nodeclient.images.boot.uki import measured_by_kernel, measured_programs, measured_sections
 from nodeclient.images.errors import ImageError
 
 Answers = tuple[tuple[int, int, bytes], ...]
@@ -92,21 +92,22 @@ def _check_statements(efi: bytes, mapped: bytes, manifest: BootManifest) -> byte
     missing = [name for name in (_LINUX, _INITRAMFS, _COMMAND_LINE) if name not in content]
     if missing:
         raise ImageError(f"{EFI} has no section {missing[0]}")
-    linux, initramfs, command_line = (content[name] for name in (_LINUX, _INITRAMFS, _COMMAND_LINE))
+    linux, command_line = content[_LINUX], manifest.command_line
     root = f"{ROOT_OPTION}={manifest.root_sha256.hex()}"
+    _agree("command line", content[_COMMAND_LINE], command_line.encode() + b"\0")
+    _agree("root file system", [root], [w for w in command_line.split() if ROOT_OPTION in w])
+    _agree("list of programs", measured_programs(efi, linux), manifest.pcr4)
+    _agree("PCR 9", measured_by_kernel(command_line, content[_INITRAMFS]), manifest.pcr9)
+    _agree("PCR 11", measured_sections(list(content.items())), manifest.pcr11)
     kernel = open_kernel(linux)
     known = kernel_map(kernel)
-    for what, holds in (
-        ("command line", command_line == manifest.command_line.encode() + b"\0"),
-        ("root file system on the command line", root in manifest.command_line.split()),
-        ("list of programs", manifest.pcr4 == (authenticode(efi), authenticode(linux))),
-        ("PCR 9", manifest.pcr9 == measured_by_kernel(manifest.command_line, initramfs)),
-        ("PCR 11", manifest.pcr11 == measured_sections(list(content.items()))),
-        ("kernel map", mapped == known.encode()),
-    ):
-        if not holds:
-            raise ImageError(f"its manifest states another {what} than {EFI} has; do not use it")
+    _agree("kernel map", known.encode(), mapped)
     return b"".join(interval_bytes(kernel, each) for each in known.intervals)
+
+
+def _agree(what: str, computed: object, stated: object) -> None:
+    if computed != stated:
+        raise ImageError(f"its manifest states another {what} than {EFI} has; do not use it")
 
 
 def _answers(nonce: bytes, area: Area, size: int, read: Read) -> Answers:

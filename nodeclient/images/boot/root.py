@@ -14,7 +14,7 @@ from pathlib import Path
 from agent.formats.bootimage import KERNEL_MAP
 from agent.formats.measure import tree_files
 from nodeclient.images.boot.packages import members
-from nodeclient.images.boot.tree import Tree, file, folder, link
+from nodeclient.images.boot.tree import Node, Tree, file, folder, link
 from nodeclient.images.errors import ImageError
 
 HOME = "usr/lib/sealrun"
@@ -55,24 +55,19 @@ _FILES = {
     "etc/passwd": b"root:x:0:0:root:/root:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "etc/group": b"root:x:0:\nnogroup:x:65534:\n",
     "etc/hostname": b"machine\n",
+    "etc/os-release": b"ID=sealrun\nNAME=sealrun\nPRETTY_NAME=sealrun\n",
     "etc/hosts": b"127.0.0.1 localhost\n",
     "etc/nsswitch.conf": b"hosts: files\npasswd: files\ngroup: files\n",
     f"{_DIST}sealrun.pth": f"/{PYTHON_PACKAGES}\n/{HOME}\n".encode(),
 }
-_SHELLS = frozenset(
-    (
-        *("sh", "bash", "dash", "zsh", "ash", "ksh", "csh", "fish", "rbash", "busybox", "toybox"),
-        *("login", "sulogin", "getty", "agetty", "mgetty", "su", "sudo", "sshd", "dropbear"),
-        *("telnetd", "inetd", "perl", "screen", "tmux", "apt", "apt-get", "dpkg", "nc", "socat"),
-    )
-)
+_LOADER = "lib64/ld-linux-x86-64.so.2"  # of every program
 
 
 def root_tree(packages: Iterable[Path], wheels: Tree, modules: Tree, agent: Path) -> Tree:
     """The root without the kernel map: packages, wheels, kernel modules and the Agent."""
     tree: Tree = {}
     for package in packages:
-        tree |= {path: node for path, node in members(package) if _kept(path)}
+        tree |= {path: _modest(path, node) for path, node in members(package) if _kept(path)}
     tree |= wheels | modules
     tree |= {path: folder(mode) for path, mode in _FOLDERS.items()}
     tree |= {path: file(content) for path, content in _FILES.items()}
@@ -87,14 +82,23 @@ def with_kernel_map(tree: Tree, kernel_map: bytes) -> Tree:
     return tree | {f"{HOME}/{KERNEL_MAP}": file(kernel_map)}
 
 
-def check_closed(tree: Mapping[str, object]) -> None:
-    """Raise ImageError if the root holds a shell, a login, or a program that raises its rights."""
+def check_closed(tree: Mapping[str, Node]) -> None:
+    """Raise ImageError if anything but `PROGRAMS` can be run, or anything raises its rights.
+
+    So there is no shell, no login and no package manager, under whatever name.
+    """
     for path, node in tree.items():
-        name = path.rpartition("/")[2]
-        if name in _SHELLS and path.rpartition("/")[0].endswith("bin"):
-            raise ImageError(f"the root would hold {path}; take it out of the packages' programs")
-        if getattr(node, "mode", 0) & (stat.S_ISUID | stat.S_ISGID):
+        if node.kind == stat.S_IFREG and node.mode & 0o111 and path not in (*PROGRAMS, _LOADER):
+            raise ImageError(f"the root would hold the program {path}; take it out")
+        if node.mode & (stat.S_ISUID | stat.S_ISGID):
             raise ImageError(f"{path} would raise its rights; take it out")
+
+
+def _modest(path: str, node: Node) -> Node:
+    """Modules that are also scripts are only modules here; a library needs no such bit."""
+    if node.kind != stat.S_IFREG or path in (*PROGRAMS, _LOADER):
+        return node
+    return file(node.content)
 
 
 def _kept(path: str) -> bool:

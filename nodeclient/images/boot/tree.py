@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-_MAGIC = b"070701"  # cpio's "newc", the one format that the kernel unpacks (initramfs: buffer-format)
+_MAGIC = (
+    b"070701"  # cpio's "newc", the one format that the kernel unpacks (initramfs: buffer-format)
+)
 _END = "TRAILER!!!"
 
 

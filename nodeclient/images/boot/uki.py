@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.formats.hashes import sha256
-from nodeclient.images.boot.pe import Pe, align
+from nodeclient.images.boot.pe import Pe, align, authenticode
 from nodeclient.images.errors import ImageError
 
-_MEASURED = (".linux", ".osrel", ".cmdline", ".initrd")
+SECTIONS = (".osrel", ".cmdline", ".initrd", ".linux")  # in the order of the file
+_MEASURED = (".linux", ".osrel", ".cmdline", ".initrd")  # in the stub's
 _PAGE = 4096  # a section begins a page of its own, as in every UKI that ukify makes
 _READ_DATA = 0x4000_0040  # IMAGE_SCN_MEM_READ | IMAGE_SCN_CNT_INITIALIZED_DATA
 _HEADER = 40  # bytes of a section header
@@ -52,6 +53,12 @@ def measured_sections(sections: Sequence[tuple[str, bytes]]) -> tuple[bytes, ...
     return tuple(
         sha256(part) for name in measured for part in (name.encode() + b"\0", content[name])
     )
+
+
+def measured_programs(efi: bytes, kernel: bytes) -> tuple[bytes, bytes]:
+    """Digests (32 bytes each) of what firmware measures in PCR 4: the UKI, and then the kernel,
+    which systemd-stub 252 has the firmware load as a program of its own. Raises ImageError."""
+    return authenticode(efi), authenticode(kernel)
 
 
 def measured_by_kernel(command_line: str, initramfs: bytes) -> tuple[bytes, bytes]:

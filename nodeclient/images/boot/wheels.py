@@ -24,9 +24,9 @@ NAMES = (
 SECONDS = 600
 _PYTHON = "3.11"  # Debian 12's
 _PLATFORMS = ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x86_64")
-# Not for running: metadata, types, test suites, sources.
+# Not for running: metadata, types, test suites, sources, and of cffi all but its compiled part.
 _PRUNED = re.compile(
-    r"(^|/)(tests?|SelfTest|[^/]+\.dist-info|__pycache__)(/|$)|\.(pyi|typed|c|h)$|^docs/"
+    r"(^|/)(tests?|SelfTest|[^/]+\.dist-info|__pycache__)(/|$)|\.(pyi|typed|c|h)$|^docs/|^cffi/"
 )
 
 
@@ -50,7 +50,13 @@ def fetch_wheels(requirements: Path, work: Path) -> list[Path]:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps"]
     command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={_PYTHON}"]
     command += [f"--platform={each}" for each in _PLATFORMS]
-    command += ["--abi=cp311", "--abi=abi3", "--abi=none", f"--dest={work}", f"--requirement={wanted}"]
+    command += [
+        "--abi=cp311",
+        "--abi=abi3",
+        "--abi=none",
+        f"--dest={work}",
+        f"--requirement={wanted}",
+    ]
     try:
         done = subprocess.run(
             command,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.formats.netboot import PI_ADDRESS, PREFIX
 from nodeclient.errors import BadInput
 from nodeclient.machine.commands import run
 from nodeclient.names import INTERFACE, MAC
+
+_IPV6 = Path("/proc/sys/net/ipv6/conf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,9 @@ class Cable:
 
         To be called once the firewall stands: before it, the interface would answer anybody.
         """
+        # The cable speaks IPv4 alone; what the rules drop on the way out is then nobody's habit.
+        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+            (_IPV6 / self.interface / "disable_ipv6").write_text("1")
         await run("ip", "link", "set", "dev", self.interface, "up")
         address = f"{PI_ADDRESS}/{PREFIX}"
         await run("ip", "address", "replace", address, "dev", self.interface)

@@ -1,0 +1,146 @@
+"""A whole lab: one task through it, and nothing of it left, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.embedded.chain import ROOT
+from scripts.lab.lab import NONE
+from scripts.lab.state import TAKEN, LabState, load
+from tests.lab.leftovers import alive, leftovers, namespaces, residents
+
+LAB_SECONDS = 900.0
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In the checkout: a socket's path has an upper end, and temporary folders are deep."""
+    path = ROOT / "var" / "lab-test"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    yield path
+    command("down", path)
+
+
+def command(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words(name, folder),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LAB_SECONDS,
+    )
+
+
+def words(name: str, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "scripts.lab", name, "--json", "--folder", str(folder)]
+
+
+def state_of(folder: Path) -> LabState:
+    state = load(folder)
+    assert state is not None
+    return state
+
+
+@contextmanager
+def started(name: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs until the test signals it."""
+    process = subprocess.Popen(
+        words(name, folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_busy(folder: Path) -> set[int]:
+    """Wait until processes live in the namespaces of the lab; their ids."""
+    end = time.monotonic() + LAB_SECONDS
+    while time.monotonic() < end:
+        state = load(folder)
+        if state is not None and (found := residents(state.label)):
+            return found
+        time.sleep(0.1)
+    raise AssertionError("no process of the lab was ever seen")
+
+
+@pytest.mark.machine
+def test_task__through_a_lab__settles_and_a_crash_leaves_nothing(folder: Path) -> None:
+    before = namespaces()
+    up = command("up", folder)
+    assert up.returncode == 0, up.stderr
+    state = state_of(folder)
+    assert set(state.namespaces) <= namespaces()
+
+    task = command("task", folder)
+    assert task.returncode == 0, task.stderr
+    summary = json.loads(task.stdout)
+    assert summary["state"] == "SETTLED"
+    assert [summary["records"][phase]["verdict"] for phase in ("BEFORE", "AFTER")] == [
+        "AFFIRMING",
+        "AFFIRMING",
+    ]
+    first, second = (summary["results"][name]["sha256"] for name in ("owner-b", "owner-c"))
+    assert first == second
+
+    check_machine(summary["machine"])
+
+    refused = command("up", folder)
+    assert (refused.returncode, refused.stderr) == (1, f"sealrun lab: {TAKEN}\n")
+
+    running = residents(state.label)
+    assert len(running) > 8
+    os.kill(state.keeper[0], signal.SIGKILL)
+    assert command("down", folder).returncode == 0
+    assert namespaces() == before
+    assert leftovers(folder) == []
+    assert alive(running) == []
+
+
+def check_machine(facts: dict[str, Any]) -> None:
+    """What was affirmed came from the PC's own TPM, of which the registry holds the key."""
+    before, after = facts["BEFORE"], facts["AFTER"]
+    for phase in (before, after):
+        assert phase["vouch"] == "TPM-QUOTED"
+        assert phase["attestation_key"] == phase["registered_key"]
+        assert "tpm" in phase["simulated"], "nobody takes a software TPM for a real one"
+    assert before["boot_image"] == after["boot_image"]
+    assert before["pcrs"] == after["pcrs"]
+    assert after["boot_count"] > before["boot_count"]
+    assert after["resets"] > before["resets"], "the PC was switched off in between"
+    assert after["clock_ms"] > before["clock_ms"]
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_lab__interrupted_while_it_starts__takes_itself_down(folder: Path, number: int) -> None:
+    before = namespaces()
+    with started("all", folder) as process:
+        running = wait_until_busy(folder)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=LAB_SECONDS)
+        assert process.returncode == 130, errors
+    assert namespaces() == before
+    assert leftovers(folder) == []
+    assert alive(running) == []
+
+
+def test_commands__no_lab_is_up__say_the_next_step(folder: Path) -> None:
+    task = command("task", folder)
+    assert (task.returncode, task.stderr) == (1, f"sealrun lab: {NONE}\n")
+    assert command("down", folder).returncode == 0

@@ -1,0 +1,103 @@
+"""`[machine]` in config.toml: which adapter it names, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.formats.rpc import RpcError
+from nodeclient.config import Config, LocalMachineConfig, load_config
+from nodeclient.errors import ConfigError
+from nodeclient.machine import LocalMachine
+from nodeclient.machine.choose import choose_machine
+from nodeclient.machine.lab import Qemu
+from nodeclient.machine.netboot import HookPower, NetbootMachine
+from nodeclient.machine.supply import Supply
+
+BASE = """
+[chain]
+rpc = "http://localhost:8545"
+deployment = "deployment.json"
+[node]
+endpoint = "localhost:7001"
+"""
+NETBOOT = f"""
+[machine]
+kind = "netboot"
+interface = "eth0"
+mac = "52:54:00:77:00:01"
+boot_image = "{"ab" * 32}"
+"""
+HOOKS = """
+[machine.power]
+off = ["/usr/local/bin/relay", "off"]
+"""
+QEMU = """
+[machine.power]
+kind = "qemu"
+tap = "cable"
+"""
+
+
+def load(folder: Path, text: str) -> Config:
+    (folder / "config.toml").write_text(BASE + text)
+    return load_config(folder)
+
+
+def choose(config: Config) -> object:
+    async def refuse(*_: object) -> bytes:
+        raise RpcError("missing", "nothing is here")
+
+    async def no_image(image: bytes) -> Path | None:
+        return None
+
+    async def approved(image: bytes) -> bool:
+        return True
+
+    return choose_machine(config, Supply(refuse, refuse, no_image), approved)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[machine]\nimages = 'elsewhere'", '[machine]\nkind = "local"']
+)
+def test_machine__no_kind_or_local__the_process(tmp_path: Path, text: str) -> None:
+    config = load(tmp_path, text)
+    assert isinstance(config.machine, LocalMachineConfig)
+    assert isinstance(choose(config), LocalMachine)
+
+
+def test_machine__netboot_with_hooks__the_pc(tmp_path: Path) -> None:
+    machine = choose(load(tmp_path, NETBOOT + HOOKS.replace("off =", 'kind = "hooks"\noff =')))
+    assert isinstance(machine, NetbootMachine)
+    assert isinstance(machine._power, HookPower)
+    assert machine._power.off_command == ("/usr/local/bin/relay", "off")
+    assert machine._settings.image == b"\xab" * 32
+    assert machine._settings.images == tmp_path / "images/boot"
+
+
+def test_machine__netboot_with_qemu__the_lab(tmp_path: Path) -> None:
+    machine = choose(load(tmp_path, NETBOOT + QEMU))
+    assert isinstance(machine, NetbootMachine)
+    assert isinstance(machine._power, Qemu)
+    assert machine._power.console == tmp_path / "machine/pc/console.log"
+    assert "tpm" in machine._power.simulated
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('[machine]\nkind = "cloud"', "machine"),
+        (NETBOOT, "machine.netboot.power: Field required"),
+        ((NETBOOT + QEMU).replace("eth0", "eth0;x"), r"machine\.netboot\.interface"),
+        ((NETBOOT + QEMU).replace("52:54", "53:54"), r"machine\.netboot\.mac"),
+        ((NETBOOT + QEMU).replace("abab", "ab"), r"machine\.netboot\.boot_image"),
+        (NETBOOT + '[machine.power]\nkind = "hooks"\noff = []', r"power\.hooks\.off"),
+        (NETBOOT + '[machine.power]\nkind = "hooks"', r"power\.hooks\.off"),
+        (NETBOOT + QEMU + "settle_seconds = 1", r"power\.qemu\.settle_seconds"),
+        ('[machine]\nmac = "52:54:00:77:00:01"', r"machine\.local\.mac"),
+    ],
+)
+def test_machine__wrong_or_missing_key__named(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        load(tmp_path, text)
