@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from agent import init, system
-from agent.init import DOCKER, StartFailed, power_off, wait_for_docker
-from agent.system import MOUNTS, SETTINGS, aliases, apply_settings, load_drivers
+from agent.daemons import DOCKERD, wait_for_engine
+from agent.init import power_off
+from agent.system import MOUNTS, SETTINGS, StartFailed, aliases, apply_settings, load_drivers
 
 
 def test_main__not_the_first_process__refuses() -> None:
@@ -72,12 +76,12 @@ def test_apply_settings__an_unknown_one__is_left_out(tmp_path: Path) -> None:
     assert (tmp_path / "kernel/sysrq").read_text() == "0"
 
 
-def test_docker__options__nothing_written_to_disk_and_no_network() -> None:
-    assert DOCKER[0] == "dockerd"
-    values = dict(zip(DOCKER[1::2], DOCKER[2::2], strict=False))
+def test_engine__options__nothing_written_to_disk_and_no_network() -> None:
+    values = dict(itertools.pairwise(DOCKERD))
     assert all(values[name].startswith("/run/") for name in ("--data-root", "--exec-root"))
+    assert values["--containerd"].startswith("/run/")
     assert values["--bridge"] == "none"
-    assert "--iptables=false" in DOCKER
+    assert "--iptables=false" in DOCKERD
 
 
 def test_load_drivers__devices_behind_devices__asks_for_each_alias_once(
@@ -104,12 +108,35 @@ def test_aliases__devices_without_one__are_left_out(tmp_path: Path) -> None:
     assert list(aliases(tmp_path)) == ["pci:x"]
 
 
-def test_wait_for_docker__it_ends_while_starting__typed_error(tmp_path: Path) -> None:
+def test_wait_for_engine__one_ends_while_starting__typed_error(tmp_path: Path) -> None:
     with (
         subprocess.Popen([sys.executable, "-c", ""]) as process,
-        pytest.raises(StartFailed, match="ended"),
+        pytest.raises(StartFailed, match="containerd ended"),
     ):
-        wait_for_docker(process, tmp_path / "none.sock")
+        wait_for_engine({"containerd": process}, tmp_path / "none.sock")
+
+
+def test_wait_for_engine__listens_before_it_answers__waits_for_the_answer(tmp_path: Path) -> None:
+    """The first two callers are hung up on and refused, as dockerd does while it starts."""
+    answers = [b"", b"HTTP/1.0 503 Unavailable\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\nOK"]
+    served: list[bytes] = []
+
+    def serve() -> None:
+        for answer in answers:
+            caller, _ = listener.accept()
+            with caller:
+                assert caller.recv(64).startswith(b"GET /_ping")
+                caller.sendall(answer)
+                served.append(answer)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "docker.sock"))
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        wait_for_engine({}, tmp_path / "docker.sock")
+        thread.join()
+    assert served == answers
 
 
 def test_reap_until__others_end_first__waits_for_the_watched_one() -> None:
