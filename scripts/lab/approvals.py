@@ -39,6 +39,11 @@ class Approvals:
         """End the chain."""
         self._chain.stop()
 
+    @property
+    def url(self) -> str:
+        """Where the chain answers."""
+        return self._chain.url
+
     async def deploy(self) -> None:
         """The contracts."""
         rpc = Rpc(self._chain.url)

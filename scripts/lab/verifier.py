@@ -56,9 +56,7 @@ class Verifier:
         """Check the boot images ahead, as a daemon does when it starts."""
         await self._reference.warm()
 
-    async def judge(
-        self, data: bytes, expected: Expected, record: NodeRecord
-    ) -> AttestationResult:
+    async def judge(self, data: bytes, expected: Expected, record: NodeRecord) -> AttestationResult:
         """Appraise Evidence as it came over the wire."""
         try:
             evidence = Evidence.decode(data)
@@ -67,9 +65,7 @@ class Verifier:
             refused = (reason(Code.CLAIM_MALFORMED, str(error)),)
             return AttestationResult(Verdict.CONTRAINDICATED, refused, ())
         reference = await self._reference.values(expected.spec.runtime_image, evidence)
-        endorsements = await self._endorser.endorse(
-            expected.commitment, record, evidence, PATIENCE
-        )
+        endorsements = await self._endorser.endorse(expected.commitment, record, evidence, PATIENCE)
         return appraise(evidence, expected, reference, endorsements, POLICY)
 
     async def close(self) -> None:
