@@ -62,6 +62,14 @@ class Approvals:
         """Revoke it, at once."""
         await self._send(images.revoke(self._key(), image))
 
+    async def snapshot(self) -> str:
+        """This moment's name, for `restore`: what was revoked can never be approved again."""
+        return str(self._chain.rpc("evm_snapshot"))
+
+    async def restore(self, moment: str) -> None:
+        """Undo all that was sent since."""
+        self._chain.rpc("evm_revert", moment)
+
     async def is_approved(self, image: bytes) -> bool:
         """What the chain says now."""
         rpc = Rpc(self._chain.url)

@@ -49,9 +49,10 @@ class Errand:
     spec: TaskSpec
     chain_id: int
     market: Address
+    number: int
 
     @classmethod
-    def of(cls, image: bytes, chain_id: int, market: Address) -> Errand:
+    def of(cls, image: bytes, chain_id: int, market: Address, number: int = TASK) -> Errand:
         """A task in the runtime image `image`, posted on this market."""
         function = FunctionRef(cid_of(secrets.token_bytes(64)), b"\x33" * 20, bytes(32))
         spec = TaskSpec(
@@ -67,7 +68,7 @@ class Errand:
             devices=(),
             limits=LIMITS,
         )
-        return cls(spec, chain_id, market)
+        return cls(spec, chain_id, market, number)
 
     @property
     def commitment(self) -> bytes:
@@ -77,7 +78,7 @@ class Errand:
     @property
     def context(self) -> Context:
         """BEFORE the run, first attempt."""
-        return Context(self.chain_id, self.market, TASK, self.commitment, NODE, BEFORE, 0)
+        return Context(self.chain_id, self.market, self.number, self.commitment, NODE, BEFORE, 0)
 
     def order(self) -> object:
         """Body of the Agent's call `prepare`."""
@@ -88,7 +89,7 @@ class Errand:
         return Expected(
             chain_id=self.chain_id,
             market=self.market,
-            task=TASK,
+            task=self.number,
             commitment=self.commitment,
             node=NODE,
             phase=Phase.BEFORE,

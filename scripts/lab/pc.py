@@ -20,6 +20,7 @@ class Pc(Qemu):
 
     def __init__(self, folder: Path, label: str) -> None:
         self.memory = RAM / f"sealrun-{label}"
+        self.folder = folder
         settings = QemuSettings(folder, SOCKET, MAC, MEMORY_MIB, memory_file=self.memory)
         super().__init__(settings)
         self.bus = TappedTpm(folder / "tpm")

@@ -10,18 +10,19 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.formats.endorsement import Endorsement
+from agent.formats.endorsement import Challenge, Endorsement
 from agent.formats.evidence import Evidence, session_key_hash
 from agent.formats.hashes import sha256
 from agent.formats.messages import Context, Question
 from agent.formats.rpc import RpcError
+from agent.tpm import Tpm
 from nodeclient.attestation.makers import load_certificates
 from nodeclient.chain.images import ImageKind
 from nodeclient.core.appraisal import AttestationResult
@@ -32,6 +33,7 @@ from nodeclient.images.boot.keep import BuiltBoot, build_boot
 from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings
+from nodeclient.machine.netboot.machine import IsApproved
 from nodeclient.machine.supply import Supply
 from nodeclient.p2p.messages import ActivationRequest
 from nodeclient.ports import Session
@@ -46,10 +48,9 @@ from scripts.lab.pc import Pc
 from scripts.lab.station import Station
 from scripts.lab.verifier import Verifier, said
 
-PI, VERIFIER = "pi", "verifier"
+PI, VERIFIER, INTRUDER = "pi", "verifier", "intruder"
 IMAGES: Final = ROOT / ".build" / "images" / "boot"
 BOOT_SECONDS: Final = 420.0  # a busy computer without acceleration; nobody waits for that on a desk
-MakeMachine = Callable[..., NetbootMachine]
 
 
 class ControlFailed(RuntimeError):
@@ -69,17 +70,19 @@ class Rig:
 
     def __init__(self, folder: Path, label: str, say: Say) -> None:
         self.folder, self.say = folder, say
-        self.spaces = Namespaces(label, (PI, VERIFIER))
+        self.spaces = Namespaces(label, (PI, VERIFIER, INTRUDER))
         self.pc = Pc(folder / "pc", label)
         self.pi = Station(self.spaces.site(PI).namespace)
         self.town = Station(self.spaces.site(VERIFIER).namespace)
         self.approvals = Approvals(folder, HUB_ADDRESS)
         self.root = SoftwareRoot(ec.generate_private_key(ec.SECP256R1()))
         self.presented = folder / "endorsement.cbor"  # what the Pi tells of its TPM
+        self.accomplice: Tpm | None = None  # a TPM elsewhere that answers for the Machine's
         self.boots = 0
         self.before: Remembered | None = None
         self.last: Remembered | None = None
-        self.image: BuiltBoot
+        self.image: BuiltBoot  # the approved one
+        self.booted: BuiltBoot
         self.runtime: RuntimeImage
         self.errand: Errand
         self.record: NodeRecord
@@ -133,17 +136,24 @@ class Rig:
     def boot(
         self,
         image: BuiltBoot | None = None,
-        make: MakeMachine = NetbootMachine,
+        kind: type[NetbootMachine] = NetbootMachine,
+        is_approved: IsApproved | None = None,
     ) -> None:
-        """Boot, and prepare the task. Raises MachineError; the PC is off then."""
+        """Boot, and prepare the task. Raises MachineError; the PC is off then.
+
+        An attacker's Pi is of another `kind`, and asks somebody else than the chain.
+        """
         self.power_off()
-        image = image or self.image
+        image = self.booted = image or self.image
         self.before = self.last = None
         self.boots += 1
-        self.pi.run(self._boot(image, make))
+        asked = is_approved or self.approvals.is_approved
+        self.pi.run(self._boot(image, kind, asked))
         self.call("prepare", self.errand.order())
 
-    async def _boot(self, image: BuiltBoot, make: MakeMachine) -> None:
+    async def _boot(
+        self, image: BuiltBoot, kind: type[NetbootMachine], is_approved: IsApproved
+    ) -> None:
         settings = NetbootSettings(
             folder=self.folder / "machine",
             cable=Cable(CABLE, MAC),
@@ -154,7 +164,7 @@ class Rig:
         )
         slot = KeySlot(self.folder / "channel.sealed", self.root)
         supply = Supply(_no_block, _no_room, self._find_runtime)
-        self.machine = make(settings, supply, slot, self.pc, self.approvals.is_approved)
+        self.machine = kind(settings, supply, slot, self.pc, is_approved)
         self.desk = MachineDesk(self.machine, self.root)
         self.session = await self.desk.boot(self.boots)
 
@@ -184,6 +194,8 @@ class Rig:
         if method == "endorsement":
             return await self.pi.reach(voucher.endorsement())
         assert isinstance(request, ActivationRequest)
+        if self.accomplice is not None:
+            return self.accomplice.activate(Challenge(request.blob, request.secret))
         return await self.pi.reach(voucher.activate(self.session.resume, request))
 
     async def _find_runtime(self, image: bytes) -> Path | None:

@@ -6,7 +6,6 @@ and the TPM is made to prove its key through credential activation, as a Committ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from agent.formats.cbor import FormatError
@@ -43,13 +42,15 @@ class Verifier:
         chain = Reader(self._rpc, deployment)
         self._reference = Reference(chain, folder, self._boot_images)
         self._folder, self._ask = folder, ask
-        self.forget()
+        self._remember()
 
-    def forget(self) -> None:
-        """Ask everybody for a new proof of their TPM."""
-        memory = self._folder / "memory.db"
-        memory.unlink(missing_ok=True)
-        self._store = Store(memory, bytes(32))
+    async def forget(self) -> None:
+        """From now on ask everybody for a new proof of their TPM."""
+        self._store.close()
+        self._remember()
+
+    def _remember(self) -> None:
+        self._store = Store(Path(":memory:"), bytes(32))
         self._endorser = Endorser(self._ask, self._store, self.makers)
 
     async def warm(self) -> None:
@@ -74,6 +75,6 @@ class Verifier:
         await self._rpc.close()
 
 
-def said(result: AttestationResult) -> Sequence[str]:
+def said(result: AttestationResult) -> tuple[str, ...]:
     """The reasons of a result, sorted, each as "code: text"."""
     return tuple(sorted(map(str, result.reasons)))
