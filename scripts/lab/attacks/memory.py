@@ -32,6 +32,8 @@ AGENT_FILE: Final = "seal.py"
 _STEP = 2 << 20  # CONFIG_PHYSICAL_ALIGN: where x86-64 may put its kernel
 _PAGE = 4096
 _TRIES = 1 << 16
+# TCG_PCR_EVENT2 of a variable: digest, size, then UEFI_VARIABLE_DATA, whose name is at 32.
+_DIGEST, _SIZE, _NAME = 32, 4, 32
 
 
 def kernel_text(rig: Rig) -> Reasons:
@@ -79,13 +81,12 @@ def running_agent(rig: Rig) -> Reasons:
 
 
 def event_log(rig: Rig) -> Reasons:
-    """The kernel's copy of the firmware's event log: an event of the boot order is another one."""
+    """The kernel's copy of the firmware's event log: another boot order than was measured."""
     log = claims.log(Evidence.decode(rig.ask().data), "event_log")
-    at = log.index("BootOrder".encode("utf-16-le"))
-    with _ram(rig) as ram:
-        places = _places(ram, log[at - 64 : at + 64])
-        with _changed(ram, [place + 64 for place in places], "BootXrder".encode("utf-16-le")):
-            return said(rig.judge(rig.ask()))
+    begin = log.index("BootOrder".encode("utf-16-le")) - _NAME - _SIZE - _DIGEST
+    event = log[begin : begin + _DIGEST + _SIZE + _NAME]
+    with _ram(rig) as ram, _changed(ram, _places(ram, event), _other(event[:_DIGEST])):
+        return said(rig.judge(rig.ask()))
 
 
 def _fixed_part(known: KernelMap, address: int) -> tuple[int, int]:
