@@ -30,15 +30,15 @@ BOUND_BYTES = 130 << 20
 
 def measure(boots: int) -> dict[str, object]:
     """Boot so often; raises ControlFailed for a false alarm."""
-    times, said = [], lambda text: print(text, file=sys.stderr)
-    with rig(ROOT / "var" / "boots", said) as made:
+    times: list[float] = []
+    with rig(ROOT / "var" / "boots", say) as made:
         for number in range(boots):
             made.boot()
             if number == 0:
                 made.enrol()
             made.control()
             times.append(time.monotonic() - made.pc.switched_on)
-            said(f"boot {number + 1}: accepted after {times[-1]:.1f} s")
+            say(f"boot {number + 1}: accepted after {times[-1]:.1f} s")
         image = sum(
             (made.image.path / name).stat().st_size for name in (bootimage.EFI, bootimage.ROOT)
         )
@@ -49,6 +49,11 @@ def measure(boots: int) -> dict[str, object]:
         "slowest_seconds": round(max(times), 1),
         "image_bytes": image,
     }
+
+
+def say(text: str) -> None:
+    """Progress, beside the figures."""
+    print(text, file=sys.stderr)
 
 
 def main() -> None:

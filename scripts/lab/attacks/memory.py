@@ -44,7 +44,7 @@ def kernel_text(rig: Rig) -> Reasons:
     known = KernelMap.decode((rig.image.path / KERNEL_MAP).read_bytes())
     offset, joined = _fixed_part(known, symbols(kernel)[VICTIM])
     size = sum(length for _, length in known.intervals)
-    nonce = _draw(lambda nonce: _asked(nonce, Area.KERNEL, size, joined))
+    nonce = draw(lambda nonce: _asked(nonce, Area.KERNEL, size, joined))
     with _ram(rig) as ram:
         place = _find_kernel(ram, kernel, known) + offset
         with _changed(ram, [place], RETURN_ZERO):
@@ -59,7 +59,7 @@ def root_file_system(rig: Rig) -> Reasons:
     with path.open("rb") as source:
         source.seek(offset)
         page = source.read(_PAGE)
-    nonce = _draw(lambda nonce: _asked(nonce, Area.ROOT, size, offset))
+    nonce = draw(lambda nonce: _asked(nonce, Area.ROOT, size, offset))
     with _ram(rig) as ram, _changed(ram, _places(ram, page), _other(page)):
         return said(rig.judge(rig.ask(nonce)))
 
@@ -75,7 +75,7 @@ def running_agent(rig: Rig) -> Reasons:
             name == AGENT_FILE and offset == 0 for name, offset, _ in choose_ranges(nonce, files)
         )
 
-    nonce = _draw(asks)
+    nonce = draw(asks)
     with _ram(rig) as ram, _changed(ram, _places(ram, page[:512]), _other(page[:16])):
         return said(rig.judge(rig.ask(nonce)))
 
@@ -114,7 +114,7 @@ def _asked(nonce: bytes, area: Area, size: int, place: int) -> bool:
     return any(at <= place < at + length for at, length in choose(nonce, area, size))
 
 
-def _draw(hits: Callable[[bytes], bool]) -> bytes:
+def draw(hits: Callable[[bytes], bool]) -> bytes:
     """A random nonce that asks for what was changed: a verifier that asks often enough draws one.
 
     With RANGES ranges of 4 KiB over 20 MB, one question in eighty does.
