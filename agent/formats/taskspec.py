@@ -158,15 +158,19 @@ def commit(spec_hash: bytes, requester: bytes, number: int) -> bytes:
 
 def commitment_of(encoded: bytes) -> bytes:
     """What stands on chain for a TaskSpec. Raises FormatError for bytes that are none."""
-    spec = TaskSpec.decode(encoded)
-    return commit(keccak256(encoded), spec.requester, spec.number)
+    return _commitment(TaskSpec.decode(encoded), encoded)
 
 
 def open_commitment(encoded: bytes, committed: bytes) -> TaskSpec:
     """Decode bytes that must open `committed`. Raises FormatError if they do not."""
-    if commitment_of(encoded) != committed:
+    spec = TaskSpec.decode(encoded)
+    if _commitment(spec, encoded) != committed:
         raise FormatError("taskspec: does not open the commitment on chain; ask the requester")
-    return TaskSpec.decode(encoded)
+    return spec
+
+
+def _commitment(spec: TaskSpec, encoded: bytes) -> bytes:
+    return commit(keccak256(encoded), spec.requester, spec.number)
 
 
 def _check(spec: TaskSpec) -> None:

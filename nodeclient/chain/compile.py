@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from typing import Any
 
 from nodeclient.chain.deployment import CONTRACTS
 from nodeclient.chain.errors import CompilationFailed
+from nodeclient.files import replace_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,9 +40,7 @@ def compile_contracts(
     except (OSError, ValueError):
         stored = {name: _compile(folder / f"{name}.vy", root) for name in wanted}
         cache.parent.mkdir(parents=True, exist_ok=True)
-        draft = cache.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(stored))
-        draft.replace(cache)
+        replace_file(cache, json.dumps(stored).encode())
     return {
         name: Artifact(name, tuple(one["abi"]), bytes.fromhex(one["bytecode"][2:]))
         for name, one in stored.items()

@@ -8,7 +8,6 @@ endpoint, so one file serves every operator of that network.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from nodeclient.chain import abi
 from nodeclient.chain.errors import AbiMismatch, ChainUnavailable, DeploymentInvalid
 from nodeclient.chain.rpc import Rpc, blob
 from nodeclient.core.types import Address
+from nodeclient.files import replace_file
 
 FORMAT = 2
 MAX_FILE = 4 * 1024 * 1024
@@ -115,13 +115,8 @@ def parse(data: Any) -> Deployment:
 def save(deployment: Deployment, path: Path) -> None:
     """Write the file atomically: readers see the old or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(to_json(deployment), file, indent=1, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    text = json.dumps(to_json(deployment), indent=1, sort_keys=True) + "\n"
+    replace_file(path, text.encode(), mode=0o644)
 
 
 def to_json(deployment: Deployment) -> dict[str, Any]:

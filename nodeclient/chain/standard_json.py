@@ -7,7 +7,6 @@ imported; so `vyper-json` makes the deployed code from that file alone, on any m
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from nodeclient.chain.compile import ROOT
 from nodeclient.chain.deployment import CONTRACTS
 from nodeclient.chain.errors import CompilationFailed
+from nodeclient.files import replace_file
 
 OUTPUTS = ("abi", "devdoc", "userdoc", "evm.bytecode", "evm.deployedBytecode")
 
@@ -64,9 +64,8 @@ def write_inputs(folder: Path, names: Iterable[str] = CONTRACTS) -> list[Path]:
     written = []
     for name in names:
         path = folder / f"{name}.json"
-        draft = folder / f".{name}.{os.getpid()}"
-        draft.write_text(json.dumps(standard_json(name), indent=1) + "\n", encoding="utf-8")
-        draft.replace(path)
+        text = json.dumps(standard_json(name), indent=1) + "\n"
+        replace_file(path, text.encode(), mode=0o644)
         written.append(path)
     return written
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
-import shutil
 import subprocess
 import threading
 import time
@@ -14,31 +11,17 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from scripts.anvil_process import start_anvil, stop_anvil
 from scripts.embedded.site import LOOPBACK
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of so many blocks anvil keeps the state, in memory; else it leaves gigabytes in the home folder.
-KEPT_STATES: Final = "256"
-START_SECONDS = 60
 KEEP_UP_SECONDS = 10  # somebody who is behind for longer costs so much per block, and no more
-LISTENING = re.compile(r"Listening on (\d+\.\d+\.\d+\.\d+:\d+)")
 # No answer, a half one, or an error: the next block is tried all the same, or time would stop.
 _NO_ANSWER = (OSError, HTTPException, ValueError, RuntimeError)
 # The first account of anvil's public mnemonic: worthless anywhere else.
 DEPLOYER = bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
-
-
-def find_anvil() -> str:
-    """The binary: from PATH, or what `make setup` put under .build."""
-    found = shutil.which("anvil")
-    if found is None:
-        built = sorted((ROOT / ".build").glob("**/@foundry-rs/anvil-linux-*/bin/anvil"))
-        found = str(built[0]) if built else None
-    if found is None:
-        raise RuntimeError("anvil is not installed; run: make setup")
-    return found
 
 
 class AnvilChain:
@@ -69,39 +52,14 @@ class AnvilChain:
     def start(self) -> None:
         """Start and wait until it listens."""
         self._state.parent.mkdir(parents=True, exist_ok=True)
-        self._process = subprocess.Popen(
-            [
-                *(find_anvil(), "--hardfork", "osaka", "--host", self._host, "--port", "0"),
-                *("--state", str(self._state), "--state-interval", "5", "--no-mining"),
-                *("--prune-history", KEPT_STATES),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for us: we stop it last, so that its state is whole
-            env=dict(os.environ),
+        # Ctrl-C is for us: we stop it last, so that its state is whole
+        self._process, self.url = start_anvil(
+            *("--state", str(self._state), "--state-interval", "5", "--no-mining"),
+            host=self._host,
+            own_session=True,
         )
-        self.url = "http://" + self._address()
         self._clock = threading.Thread(target=self._tick, daemon=True)
         self._clock.start()
-
-    def _address(self) -> str:
-        """Wait for the line that says where it listens; then drain the rest in the background."""
-        process = self._process
-        assert process is not None
-        assert process.stdout is not None
-        watchdog = threading.Timer(START_SECONDS, process.kill)
-        watchdog.daemon = True  # an interruption before `try` must not hold up our end
-        watchdog.start()
-        try:
-            for line in process.stdout:
-                if found := LISTENING.search(line):
-                    threading.Thread(target=process.stdout.read, daemon=True).start()
-                    return found[1]
-        finally:
-            watchdog.cancel()
-        raise RuntimeError("anvil did not start; run it by hand to see why")
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -126,12 +84,7 @@ class AnvilChain:
         self._over.set()
         if self._clock is not None:
             self._clock.join()
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        stop_anvil(self._process)
         self._process = None
 
     def rpc(self, method: str, *params: Any) -> Any:

@@ -12,14 +12,12 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 
-from scripts.mutation import report, trial
+from scripts.mutation import report, results, trial
 from scripts.mutation.sites import ROOT, Mutant, contract_files, mutants_of
 
-RESULTS = ROOT / "var" / "mutation.json"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -28,17 +26,17 @@ def main() -> int:
     Ctrl-C, when what was tried is kept."""
     asked = _arguments()
     everything = [one for file in contract_files(ROOT) for one in mutants_of(ROOT, file)]
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known = results.load(everything)
     if not asked.report:
         try:
-            problem = _run(asked, everything, results)
+            problem = _run(asked, everything, known)
         except KeyboardInterrupt:
             print("mutation: interrupted; to go on, start it again", file=sys.stderr)
             return INTERRUPTED
         if problem:
             print(f"mutation: {problem}; mend them first", file=sys.stderr)
             return 1
-    return report.write(everything, results, complete=not asked.file and not asked.sample)
+    return report.write(everything, known, complete=not asked.file and not asked.sample)
 
 
 def _arguments() -> argparse.Namespace:
@@ -55,32 +53,27 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(
-    asked: argparse.Namespace, everything: list[Mutant], results: dict[str, trial.Result]
+    asked: argparse.Namespace, everything: list[Mutant], known: dict[str, trial.Result]
 ) -> str:
     wanted = report.named_tests() if asked.invariants else {}
     chosen = [one for one in everything if not asked.file or one.file.endswith(f"/{asked.file}.vy")]
     if asked.invariants:
         chosen = [one for one in chosen if one.name in wanted]
     elif asked.survivors:
-        chosen = [one for one in chosen if report.is_open(one, results)]
+        chosen = [one for one in chosen if report.is_open(one, known)]
     else:
-        chosen = [one for one in chosen if one.key not in results]
+        chosen = [one for one in chosen if one.key not in known]
     # at random: the tests that kill are learnt sooner, and what is done so far is a fair sample
     random.Random(asked.seed).shuffle(chosen)  # noqa: S311
     chosen = chosen[: asked.sample] if asked.sample else chosen
-    known = {one.key: results[one.key] for one in everything if one.key in results}
     outcome: dict[str, trial.Result] = {}
 
     def save(mutant: Mutant, result: trial.Result) -> None:
-        result["file"], result["name"] = mutant.file, mutant.name
-        result["slow"] = host.slow
+        result["file"], result["slow"] = mutant.file, host.slow
         outcome[mutant.name] = result
         if not asked.invariants:
-            results[mutant.key] = result
-            RESULTS.parent.mkdir(exist_ok=True)
-            draft = RESULTS.with_suffix(".part")  # half a file would cost hours of results
-            draft.write_text(json.dumps(results, indent=1, sort_keys=True))
-            draft.replace(RESULTS)
+            known[mutant.key] = result
+            results.save(everything, known)
         killer = result["by"].split("::")[-1]
         print(
             f"{len(outcome)}/{len(chosen)} {mutant.name}: {result['status']} {killer}", flush=True

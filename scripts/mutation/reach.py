@@ -10,8 +10,9 @@ statements without code of their own, tests that call code with unknown source.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import boa
@@ -24,18 +25,17 @@ from scripts.mutation.sites import ROOT, Mutant
 
 Line = tuple[str, int]  # file from the root of the repository (a library's: from /), line from 1
 UNKNOWN: Final[Line] = ("", 0)
-_FOLDERS: Final = ("contracts", "contracts/mocks", "tests/contracts")
+FOLDERS: Final = ("contracts", "contracts/mocks", "tests/contracts")
 
 
 class Codes:
     """The source lines behind the opcodes of all contracts that the tests deploy."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Iterable[Path]) -> None:
         self._lines: list[tuple[bytes, dict[int, Line]]] = []
         self._found: dict[bytes, dict[int, Line] | None] = {}
-        for folder in _FOLDERS:
-            for source in sorted((ROOT / folder).glob("*.vy")):
-                self._add(boa.load_partial(str(source)).compiler_data)
+        for source in sources:
+            self._add(boa.load_partial(str(source)).compiler_data)
 
     def _add(self, compiled: Any) -> None:
         lines = {
@@ -59,11 +59,16 @@ class Codes:
         return [set(lines.values()) for _, lines in self._lines]
 
 
+def all_sources() -> list[Path]:
+    """Every contract that the tests deploy."""
+    return [source for folder in FOLDERS for source in sorted((ROOT / folder).glob("*.vy"))]
+
+
 class Reach:
     """A pytest plugin that notes what every test executes, while `recording`."""
 
-    def __init__(self) -> None:
-        self._codes = Codes()
+    def __init__(self, codes: Codes) -> None:
+        self._codes = codes
         self._streams: list[Any] = []
         self._shared: dict[int, set[Line]] = {}  # by fixture definition
 
@@ -90,21 +95,21 @@ class Reach:
             return (yield)
         finally:
             if fixturedef.scope != "function":
-                self._shared[id(fixturedef)] = self._taken()
+                self._shared[id(fixturedef)] = self._take()
             self._streams += before
 
     def of(self, item: pytest.Item) -> set[Line]:
         """The lines that the test executed which has just ended."""
-        found = self._taken()
-        self._streams = []
+        found = self._take()
         fixtures = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009
         return found.union(
             *(self._shared.get(id(one), set()) for several in fixtures for one in several)
         )
 
-    def _taken(self) -> set[Line]:
+    def _take(self) -> set[Line]:
+        streams, self._streams = self._streams, []
         traces: dict[bytes, set[int]] = defaultdict(set)
-        for stream in self._streams:
+        for stream in streams:
             traces[bytes(stream._raw_code_bytes)].update(stream._trace)
         return {
             line

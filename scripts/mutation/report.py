@@ -6,6 +6,7 @@ over to another mutant unnoticed when a function changes.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import tomllib
@@ -100,6 +101,18 @@ def _score(results: list[Result]) -> tuple[int, int]:
     return killed, killed + sum(result["status"] == SURVIVED for result in results)
 
 
+def interval(killed: int, counted: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, from a random sample: lower and upper bound, 0..1.
+
+    E. B. Wilson, Probable inference, the law of succession, and statistical inference (1927).
+    """
+    z = 1.959964
+    share, spread = killed / counted, z * z / counted
+    middle = share + spread / 2
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4))
+    return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
+
+
 def _head(everything: list[Mutant], tried: list[tuple[Mutant, Result]]) -> list[str]:
     killed, counted = _score([result for _, result in tried])
     share = f"{100 * killed / counted:.1f} %" if counted else "nothing"
@@ -113,8 +126,32 @@ def _head(everything: list[Mutant], tried: list[tuple[Mutant, Result]]) -> list[
         "equivalent and count neither way; nor do those that do not compile.",
         "",
         f"{len(tried)} of {len(everything)} sites tried, **{share} of {counted} killed**.",
+        *_rest(everything, tried, killed, counted),
+        "",
+        "Every result stands in [mutation-results.tsv](mutation-results.tsv) with the test that",
+        "kills; who starts `make mutate` goes on there. A mutant meets the tests that",
+        "[execute its statement](../scripts/mutation/reach.py); the stateful properties, as slow",
+        "as all others together, meet what survives those (`--survivors`).",
         "",
     ]
+
+
+def _rest(
+    everything: list[Mutant], tried: list[tuple[Mutant, Result]], killed: int, counted: int
+) -> list[str]:
+    """What the score says of all sites while some are not tried."""
+    found = []
+    if counted and len(tried) < len(everything):
+        low, high = interval(killed, counted)
+        found += [
+            "Sites are tried in random order: were those tried so far a fair sample, the score of",
+            f"all would lie between {100 * low:.1f} % and {100 * high:.1f} % (95 % confidence). It",
+            "is a little lower, as tests were written for survivors among the first.",
+        ]
+    unfinished = sum(r["status"] == SURVIVED and not r["slow"] for _, r in tried)
+    if unfinished:
+        found += [f"Of the survivors {unfinished} have not met the slow tests yet."]
+    return found
 
 
 def _table(everything: list[Mutant], tried: list[tuple[Mutant, Result]]) -> list[str]:

@@ -23,7 +23,7 @@ from vyper.ast import nodes as ast  # type: ignore[import-untyped]
 from vyper.ast import parse_to_ast
 
 from scripts.mutation.children import Children, Result
-from scripts.mutation.reach import UNKNOWN, Line, Reach, statement_of
+from scripts.mutation.reach import UNKNOWN, Codes, Line, Reach, all_sources, statement_of
 from scripts.mutation.sites import ROOT, Mutant
 
 CONTRACTS: Final = (
@@ -120,7 +120,6 @@ class Host:
             ended = children.wait()
             mutant = running.pop(ended.pid)
             result = ended.result or {"status": SLOW if ended.out_of_time else BROKEN, "by": ""}
-            result["seconds"] = round(ended.seconds, 1)
             self.done[mutant.key] = result
             self.save(mutant, result)
 
@@ -139,7 +138,7 @@ class Host:
         _use(ROOT, originals)
         failed: dict[bool, list[str]] = {False: [], True: []}
         session.config.option.maxfail = 0
-        reach = Reach()
+        reach = Reach(Codes(all_sources()))
         session.config.pluginmanager.register(reach)
         executed = {}
         for item, after in zip(self.items, [*self.items[1:], None], strict=True):

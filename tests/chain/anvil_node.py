@@ -9,8 +9,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from scripts.anvil_process import start_anvil, stop_anvil
 from scripts.embedded.site import free_port
-from tests.contracts.anvil import PRUNED, _address_of, find_anvil
 
 # The first accounts of anvil's public mnemonic "test test … junk": worthless outside of tests.
 KEYS = tuple(
@@ -31,7 +31,7 @@ class AnvilNode:
         self._state = folder / "anvil-state.json"
         self._options = options
         # Not the kernel's choice: while it restarts, tests in other processes connect and listen.
-        self._port = str(free_port())
+        self._port = free_port()
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
         self.height_when_stopped = 0
@@ -39,21 +39,13 @@ class AnvilNode:
     def start(self) -> None:
         """Start, from the state file if there is one."""
         options = ["--state", str(self._state), "--state-interval", "1", *self._options]
-        self._process = subprocess.Popen(
-            [find_anvil(), *PRUNED, "--hardfork", "osaka", "--port", self._port, *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.url = f"http://{_address_of(self._process)}"
+        self._process, self.url = start_anvil(*options, port=self._port)
 
     def stop(self) -> None:
         """SIGTERM: the state is written in full."""
         if self._process is not None:
             self.height_when_stopped = self.height()
-            self._process.terminate()
-            self._process.wait(timeout=60)
+            stop_anvil(self._process)
             self._process = None
 
     def rpc(self, method: str, *params: Any) -> Any:

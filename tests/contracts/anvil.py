@@ -9,11 +9,6 @@ id whatever happens to the tests. Import the fixture from a `conftest.py`:
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,71 +23,21 @@ from web3 import Web3
 from web3.contract import Contract
 from web3.utils.address import get_create_address
 
+from scripts.anvil_process import start_anvil, stop_anvil
+
 ROOT: Final = Path(__file__).resolve().parents[2]
-_NPM: Final = "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
-_LISTENING: Final = re.compile(r"Listening on (127\.0\.0\.1:\d+)")
-# Else anvil writes the state of every block into the home folder, and leaves it there.
-PRUNED: Final = ("--prune-history", "256")
 # Intrinsic gas of a transaction without its calldata.
 TRANSACTION_GAS: Final = 21_000
-_START_SECONDS: Final = 120  # 0.1 s when idle; generous for a busy machine
-
-
-def find_anvil() -> str:
-    """Path of the anvil binary: SEALRUN_ANVIL, PATH, or what `make` put under .build/npm."""
-    built = ROOT / ".build" / "npm" / _NPM
-    found = os.environ.get("SEALRUN_ANVIL") or shutil.which("anvil")
-    if found is None and built.is_file():
-        found = str(built)
-    if found is None:
-        raise RuntimeError("anvil not found; run `make setup` or set SEALRUN_ANVIL")
-    return found
 
 
 @contextmanager
 def running(*options: str, hardfork: str = "osaka") -> Iterator[str]:
     """Run anvil on a port the kernel chooses; yields its URL and stops it by its process id."""
-    process = subprocess.Popen(
-        [
-            find_anvil(),
-            *PRUNED,
-            f"--hardfork={hardfork}",
-            "--host=127.0.0.1",
-            "--port=0",
-            *options,
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process, url = start_anvil(*options, hardfork=hardfork)
     try:
-        yield f"http://{_address_of(process)}"
+        yield url
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _address_of(process: subprocess.Popen[str]) -> str:
-    """Wait for the line that names the port; afterwards keep draining the pipe."""
-    assert process.stdout is not None
-    watchdog = threading.Timer(_START_SECONDS, process.kill)
-    watchdog.start()
-    try:
-        for line in process.stdout:
-            found = _LISTENING.search(line)
-            if found:
-                # a full pipe would block anvil in the middle of a test
-                drain = threading.Thread(target=process.stdout.read, daemon=True)
-                drain.start()
-                return found.group(1)
-    finally:
-        watchdog.cancel()
-    raise RuntimeError("anvil ended before it listened; run it by hand to see why")
+        stop_anvil(process)
 
 
 @cache

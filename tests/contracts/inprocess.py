@@ -376,6 +376,8 @@ class Provider(BaseProvider):
 
     def _block(self, number: str, *_: Any) -> dict[str, Any]:
         at = self.machine.block if number in ("latest", "pending") else int(number, 16)
+        if at < FIRST_BLOCK:
+            raise NeedsAnvil("this chain has no blocks with small numbers")
         words = rlp.decode(self.machine.header(at))
         names = (
             "parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot",

@@ -127,3 +127,30 @@ def test_remove__unknown_node__reverts(grid: Any) -> None:
 def test_add__unknown_tier__reverts(grid: Any) -> None:
     with boa.reverts("grid: tier is full"):
         grid.add(node(0), 10)
+
+
+def lanes(*sizes: int) -> int:
+    """The first slot of a grid with so many nodes in each tier."""
+    return sum((size << tier) << (25 * tier) for tier, size in enumerate(sizes))
+
+
+def test_add__tier_with_all_its_seats_taken__reverts(grid: Any) -> None:
+    boa.env.set_storage(grid.address, 0, lanes(16383, 0, 16384))
+    grid.add(node(0), 0)
+    assert grid.count() == 2 * 16384
+    for tier in (0, 2):
+        with boa.reverts("grid: tier is full"):
+            grid.add(node(1), tier)
+    grid.add(node(1), 1)
+
+
+def test_add__total_of_24_bits__reverts(grid: Any) -> None:
+    """Ten full tiers weigh less: a structure that got there by an error still ends here."""
+    largest = 2**24 - 1
+    tier_9 = 32000 << 9
+    boa.env.set_storage(grid.address, 0, lanes(largest - 1 - tier_9, *[0] * 8, 32000))
+    with boa.reverts("grid: draw is full"):
+        grid.add(node(0), 1)
+    boa.env.set_storage(grid.address, 0, lanes(largest - 2 - tier_9, *[0] * 8, 32000))
+    grid.add(node(0), 1)
+    assert grid.total_weight() == largest

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from web3 import Web3
 from web3.contract import Contract
+from web3.exceptions import ContractLogicError
 from web3.logs import DISCARD
 
 from tests.contracts.network import (
@@ -491,3 +492,56 @@ def test_register__again_after_the_exit__a_new_id_for_the_same_account(network: 
     network.send(keys.address, call, UNIT)
     assert node_of(network, keys.address)["id"] == 9
     assert [functions.node_at(id).call() for id in (1, 9)] == [keys.address] * 2
+
+
+RECORDS = 1 + 163840  # the slot of `records`, behind the lanes of the draw and its seats
+FIELDS = {
+    "status": (0, 4), "root_class": (4, 4), "tier": (8, 4), "vrf_prefix": (12, 4),
+    "place": (16, 20), "id": (36, 40), "fixed_at": (76, 40), "exit_at": (116, 40),
+    "deposit": (156, 100),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_node__one_field_full__no_other_sees_it(network: Network, name: str) -> None:
+    """Fields lie bit beside bit; small values would never touch their neighbours."""
+    account = NodeKeys.derive("nobody").address
+    shift, bits = FIELDS[name]
+    put(network, account, (2**bits - 1) << shift)
+    node = node_of(network, account)
+    expected = {field: 2**bits - 1 if field == name else 0 for field in FIELDS}
+    assert {field: node[field] for field in FIELDS if field != "place"} == {
+        field: value for field, value in expected.items() if field != "place"
+    }
+    functions = network.registry.functions
+    assert functions.node_id(account).call() == expected["id"]
+    assert functions.deposit(account).call() == expected["deposit"]
+    assert functions.status(account).call() == expected["status"]
+
+
+def put(network: Network, account: str, word: int) -> None:
+    """Write a record."""
+    slot = int.from_bytes(Web3.keccak(RECORDS.to_bytes(32) + int(account, 16).to_bytes(32)))
+    value = f"0x{word:064x}"
+    network.chain.rpc("anvil_setStorageAt", [network.registry.address, f"0x{slot:064x}", value])
+
+
+@pytest.mark.parametrize(("fixed_at", "allowed"), [(4, True), (5, False), (2**40 - 1, False)])
+def test_terms__neighbours_full__read_the_fields_alone(
+    network: Network, fixed_at: int, allowed: bool
+) -> None:
+    """A claim for a task posted in block 5, by a record that is full but for what counts."""
+    account = NodeKeys.derive("nobody").address
+    full = 2**256 - 1
+    for name, value in {"status": ACTIVE, "tier": 9, "vrf_prefix": 2, "fixed_at": fixed_at}.items():
+        shift, bits = FIELDS[name]
+        full = full & ~((2**bits - 1) << shift) | value << shift
+    put(network, account, full)
+    terms = network.registry.functions.terms(account, 5)
+    weight = network.registry.functions.claim_weight(account, 5)
+    if allowed:
+        assert (terms.call(), weight.call()) == ((0, 2, 512), 512)
+    else:
+        for call in (terms, weight):
+            with pytest.raises(ContractLogicError, match="registry: node changed after"):
+                call.call()

@@ -363,3 +363,24 @@ def test_parameters__what_it_was_created_with(setting: Setting) -> None:
     assert (ledger.half_life(), ledger.window()) == (HALF_LIFE, SPAN)
     neighbours = (ledger.registry(), ledger.attestation(), ledger.market())
     assert neighbours == (setting.registry, setting.attestation, setting.market)
+
+
+@pytest.mark.parametrize(
+    ("field", "bits", "read"),
+    [
+        ("good", 32, (LARGEST, 0, 0, False, 0)),
+        ("bad", 32, (0, LARGEST, 0, False, 0)),
+        ("updated_at", 40, (0, 0, 2**40 - 1, False, 0)),
+        ("last", 16, (0, 0, 0, False, 0)),
+        ("this", 16, (0, 0, 0, False, 0)),
+        ("engaged", 1, (0, 0, 0, True, 0)),
+        ("credit", 112, (0, 0, 0, False, 2**112 - 1)),
+    ],
+)
+def test_slot__one_field_full__no_other_sees_it(
+    setting: Setting, field: str, bits: int, read: tuple[int, ...]
+) -> None:
+    put(setting, node(1), **{field: 2**bits - 1})
+    ledger = setting.ledger
+    rest = (ledger.engaged(node(1)), ledger.credit(node(1)))
+    assert (*ledger.history(node(1)), *rest) == read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boa
@@ -56,4 +57,27 @@ def test_draw_codes__any_seed__names_the_nodes_that_the_contract_draws(
         for seats, code in ((3, None), (11, None), (3, excluded), (11, excluded)):
             expected = sortition.draw_codes(seed, seats, sizes, code)
             drawn = grid.draw(seed, seats, NOBODY if code is None else accounts[code])
+            assert [str(who) for who in drawn] == [accounts[code] for code in expected]
+
+
+@pytest.mark.parametrize("redraws", [0, 1])
+def test_draw_codes__no_free_position_hit__both_walk_on_to_the_next(
+    redraws: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 256 redraws nobody will ever see the walk: here there are none, or one."""
+    for name in ("modules/class_grid.vy", "mocks/ClassGridMock.vy"):
+        (tmp_path / name).parent.mkdir()
+        source = (ROOT / "contracts" / name).read_text()
+        constant = "REDRAWS: constant(uint256) = "
+        changed = source.replace(f"{constant}256", f"{constant}{redraws}")
+        assert (changed != source) == (name == "modules/class_grid.vy")
+        (tmp_path / name).write_text(changed)
+    monkeypatch.setattr(sortition, "REDRAWS", redraws)
+    sizes = [0, 0, 12]
+    with boa.env.anchor():
+        grid = boa.load(str(tmp_path / "mocks/ClassGridMock.vy"))
+        accounts = filled(grid, sizes)
+        for number in range(8):
+            expected = sortition.draw_codes(seed_of(number), 11, sizes, max(accounts))
+            drawn = grid.draw(seed_of(number), 11, accounts[max(accounts)])
             assert [str(who) for who in drawn] == [accounts[code] for code in expected]

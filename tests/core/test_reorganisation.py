@@ -18,7 +18,6 @@ from tests.core.test_roles import (
     ME,
     OTHER,
     OWNER,
-    SPEC,
     STATEMENT,
     THIRD,
     accepted,
@@ -32,6 +31,7 @@ from tests.core.test_roles import (
     drawn,
     kinds,
     me,
+    ordered,
     owner,
     posted,
     queried,
@@ -49,16 +49,6 @@ QUICK: tuple[ev.TaskEvent, ...] = (
     admitted(),
 )
 LIFE: tuple[ev.TaskEvent, ...] = (posted(), claimed(ME), drawn(ME, MEMBERS), accepted(), admitted())
-ORDERED = ev.TaskOrdered(
-    sender=ASKER,
-    request=1,
-    commitment=COMMITMENT,
-    spec=SPEC,
-    committee_size=3,
-    class_id=0,
-    executor_fee=1,
-    member_fee=1,
-)
 GATHERED = ev.ConsentsGathered(commitment=COMMITMENT, consents=(b"c",))
 VETTED = ev.TaskVetted(commitment=COMMITMENT, reasons=())
 BEGINNINGS: dict[Role, tuple[ev.Event, ...]] = {
@@ -66,7 +56,7 @@ BEGINNINGS: dict[Role, tuple[ev.Event, ...]] = {
     Role.MEMBER: (),
     Role.BROKER: (consent_asked(),),
     Role.RECEIVER: (consent_asked(),),
-    Role.REQUESTER: (ORDERED, GATHERED),
+    Role.REQUESTER: (ordered(), GATHERED),
 }
 ADDRESS = {Role.EXECUTOR: ME, Role.MEMBER: OTHER, Role.REQUESTER: ASKER}
 
@@ -159,7 +149,7 @@ def test_member__loses_its_seat__answers_no_more() -> None:
 
 def test_requester__another_committee_is_drawn__sends_it_the_taskspec() -> None:
     who = me(ASKER, Role.REQUESTER)
-    case, _ = walk(who, ORDERED, GATHERED, *LIFE[:3])
+    case, _ = walk(who, ordered(), GATHERED, *LIFE[:3])
     _, actions = step(case, drawn(ME, (OTHER, THIRD, ASKER)), who)
     assert isinstance(actions[0], do.SendBrief)
     assert actions[0].members == (OTHER, THIRD, ASKER)

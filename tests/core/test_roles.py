@@ -92,6 +92,19 @@ def posted(number: int = 10) -> ev.TaskPosted:
     )
 
 
+def ordered(requester: Address = ASKER) -> ev.TaskOrdered:
+    return ev.TaskOrdered(
+        sender=requester,
+        request=1,
+        commitment=COMMITMENT,
+        spec=SPEC,
+        committee_size=3,
+        class_id=0,
+        executor_fee=1,
+        member_fee=1,
+    )
+
+
 def drawn(
     executor_: Address, members: tuple[Address, ...] = MEMBERS, accepted: bool = False
 ) -> ev.CommitteeDrawn:
@@ -628,17 +641,7 @@ def test_broker__task_fails_after_release__warns_the_owner() -> None:
 
 def test_requester__refused_consent__posts_nothing() -> None:
     who = me(ASKER, Role.REQUESTER, Role.BROKER)
-    ordered = ev.TaskOrdered(
-        sender=ASKER,
-        request=1,
-        commitment=COMMITMENT,
-        spec=SPEC,
-        committee_size=3,
-        class_id=0,
-        executor_fee=1,
-        member_fee=1,
-    )
-    case, actions = walk(who, ordered)
+    case, actions = walk(who, ordered())
     assert kinds(actions) == ["Reply", "GatherConsents"]
     case, actions = step(case, ev.ConsentRefused(commitment=COMMITMENT, reasons=("no",)), who)
     assert actions == ()
@@ -648,36 +651,16 @@ def test_requester__refused_consent__posts_nothing() -> None:
 
 def test_requester__all_agreed__posts_the_hash_under_its_number() -> None:
     who = me(ASKER, Role.REQUESTER)
-    ordered = ev.TaskOrdered(
-        sender=ASKER,
-        request=1,
-        commitment=COMMITMENT,
-        spec=SPEC,
-        committee_size=3,
-        class_id=0,
-        executor_fee=1,
-        member_fee=1,
-    )
     agreed = ev.ConsentsGathered(commitment=COMMITMENT, consents=())
-    _, (order,) = walk(who, ordered, agreed)
+    _, (order,) = walk(who, ordered(), agreed)
     assert isinstance(order, do.SubmitPost)
     assert commit(order.spec_hash, ASKER, order.number) == COMMITMENT
 
 
 def test_requester__race_is_over__leader_alone_gets_the_taskspec_once() -> None:
     who = me(ASKER, Role.REQUESTER)
-    ordered = ev.TaskOrdered(
-        sender=ASKER,
-        request=1,
-        commitment=COMMITMENT,
-        spec=SPEC,
-        committee_size=3,
-        class_id=0,
-        executor_fee=1,
-        member_fee=1,
-    )
     agreed = ev.ConsentsGathered(commitment=COMMITMENT, consents=(b"c",))
-    unled, _ = walk(who, ordered, agreed, posted(10))
+    unled, _ = walk(who, ordered(), agreed, posted(10))
     case, _ = step(unled, claimed(OTHER), who)
     over = PARAMETERS.claim_end(case.on_chain())
     assert step(case, ev.BlockSeen(block(over - 1)), who)[1] == ()
@@ -695,18 +678,8 @@ def test_requester__race_is_over__leader_alone_gets_the_taskspec_once() -> None:
 def test_requester__leader_holds_the_draw_back__draws_itself() -> None:
     """The leader sees the committee before it is drawn; it must not be the only one who draws."""
     who = me(ASKER, Role.REQUESTER)
-    ordered = ev.TaskOrdered(
-        sender=ASKER,
-        request=1,
-        commitment=COMMITMENT,
-        spec=SPEC,
-        committee_size=3,
-        class_id=0,
-        executor_fee=1,
-        member_fee=1,
-    )
     agreed = ev.ConsentsGathered(commitment=COMMITMENT, consents=())
-    unled, _ = walk(who, ordered, agreed, posted(10))
+    unled, _ = walk(who, ordered(), agreed, posted(10))
     case, _ = step(unled, claimed(OTHER), who)
     case, _ = step(case, ev.BlockSeen(block(PARAMETERS.claim_end(case.on_chain()))), who)
     entropy = PARAMETERS.draw_entropy_block(case.on_chain())
@@ -824,18 +797,8 @@ def test_receiver__result_named_by_the_committee__fetches_that_one() -> None:
 def test_requester_and_receiver_in_one__learn_the_outcome_by_one_order() -> None:
     """Both roles order it; the same order twice is one row of the outbox."""
     who = me(OWNER, Role.REQUESTER, Role.BROKER, Role.RECEIVER)
-    ordered = ev.TaskOrdered(
-        sender=OWNER,
-        request=1,
-        commitment=COMMITMENT,
-        spec=SPEC,
-        committee_size=3,
-        class_id=0,
-        executor_fee=1,
-        member_fee=1,
-    )
     own = replace(posted(), requester=OWNER)
-    case, actions = walk(who, ordered, own, drawn(OTHER), settled())
+    case, actions = walk(who, ordered(OWNER), own, drawn(OTHER), settled())
     first, second = (each for each in actions if isinstance(each, do.LearnOutcome))
     assert first == second
     case, _ = step(case, learned(), who)

@@ -29,8 +29,8 @@ from nodeclient.chain import abi
 from nodeclient.chain import deployment as deployments
 from nodeclient.core.case import Role
 from nodeclient.folder import create_folder
+from scripts.anvil_process import find_anvil
 from tests.chain.anvil_node import AnvilNode
-from tests.contracts.anvil import find_anvil
 
 pytestmark = pytest.mark.chain
 

@@ -41,7 +41,7 @@ Progress = Callable[[str], None]
 
 _STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 _OS_RELEASE = b"ID=sealrun\nNAME=sealrun\n"
-_ZSTD = "15"
+_ZSTD = "9"  # 15 takes nine times as long to save a sixteenth
 
 
 def build_into(work: Path, target: Path, recipe: BootRecipe, progress: Progress) -> BootManifest:

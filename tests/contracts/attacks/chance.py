@@ -35,6 +35,11 @@ def ticket_of(network: Network, task: Task, keys: NodeKeys, beta: bytes) -> int:
     return int(call.call())
 
 
+def wins(network: Network, task: Task, keys: NodeKeys, word: bytes) -> bool:
+    """Whether the node would lead if `word` were the randomness of the race."""
+    return ticket_of(network, task, keys, beta_of(network, task, keys, word)) < task.ticket
+
+
 def by_ticket(network: Network, task: Task) -> list[NodeKeys]:
     """All nodes, the best ticket first."""
     word = network.prevrandao(task.posted_at + DELAY)

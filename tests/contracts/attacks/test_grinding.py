@@ -12,12 +12,12 @@ from web3 import Web3
 from web3.logs import DISCARD
 
 from tests.contracts.attacks.chance import (
-    beta_of,
     by_ticket,
     claim_with,
     forecast,
     raced,
     ticket_of,
+    wins,
 )
 from tests.contracts.attacks.harness import Removal, attack
 from tests.contracts.attacks.test_collusion import FEE, ONE_AT_A_TIME
@@ -98,7 +98,7 @@ def forged_words(network: Network, task: Task, keys: NodeKeys) -> bytes:
     """A randomness, made up, with which the node's ticket would win."""
     for number in itertools.count():
         word = number.to_bytes(32, "big")
-        if ticket_of(network, task, keys, beta_of(network, task, keys, word)) < task.ticket:
+        if wins(network, task, keys, word):
             return word
     raise AssertionError
 
@@ -149,7 +149,7 @@ def test_claim__in_the_block_that_suits__refused(network: Network) -> None:
     for number in range(network.block, task.posted_at + DELAY + CLAIM_WINDOW):
         network.mine_to(number)
         word = network.prevrandao(number)
-        if ticket_of(network, task, keys, beta_of(network, task, keys, word)) < task.ticket:
+        if wins(network, task, keys, word):
             lead(network, task, keys, network.header_of(number), word)
             return
     raise AssertionError("no block of the window would have suited")
@@ -210,7 +210,7 @@ def test_claim__header_of_another_block__refused(network: Network) -> None:
     network.mine_to(task.posted_at + DELAY + CLAIM_WINDOW - 2)
     for number in range(task.posted_at + DELAY + 1, network.block):
         word = network.prevrandao(number)
-        if ticket_of(network, task, keys, beta_of(network, task, keys, word)) < task.ticket:
+        if wins(network, task, keys, word):
             lead(network, task, keys, network.header_of(number), word)
             return
     raise AssertionError("no block would have suited")
@@ -223,7 +223,7 @@ def test_claim__posting_dated_back__refused(network: Network) -> None:
     network.mine_to(task.posted_at + DELAY + 6)
     for number in range(task.posted_at + 1, network.block - DELAY):
         word = network.prevrandao(number + DELAY)
-        if ticket_of(network, task, keys, beta_of(network, task, keys, word)) < task.ticket:
+        if wins(network, task, keys, word):
             dated = replace(task, posted_at=number)
             lead(network, dated, keys, network.header_of(number + DELAY), word)
             return

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Final
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from nodeclient.files import replace_file
 from tests.contracts.properties.adapter import CALLS
 from tests.contracts.properties.machine import Market
 
@@ -78,9 +78,8 @@ def _load() -> dict[str, dict[str, dict[str, float]]]:
 def _keep(key: str, number: int, result: dict[str, float]) -> None:
     results = _load()
     results.setdefault(key, {})[str(number)] = result
-    draft = RESULTS.with_suffix(f".{os.getpid()}")  # other runs read it, and Ctrl-C may come
-    draft.write_text(json.dumps(results, indent=1, sort_keys=True))
-    draft.replace(RESULTS)
+    # other runs read it, and Ctrl-C may come
+    replace_file(RESULTS, json.dumps(results, indent=1, sort_keys=True).encode())
 
 
 if __name__ == "__main__":
