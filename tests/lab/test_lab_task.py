@@ -21,7 +21,7 @@ from scripts.lab.lab import NONE
 from scripts.lab.state import TAKEN, LabState, load
 from tests.lab.leftovers import alive, leftovers, namespaces, residents
 
-LAB_SECONDS = 900.0
+LAB_SECONDS = 2400.0
 
 
 @pytest.fixture
