@@ -47,7 +47,7 @@ def test_is_kept__id_went_to_another_process__is_not(tmp_path: Path) -> None:
     ],
 )
 def test_load__damaged__says_what_to_do(tmp_path: Path, changed: dict[str, object]) -> None:
-    """It names what is killed and deleted as root: nothing but namespaces of labs may stand there."""
+    """It names what is killed and deleted as root: only namespaces of labs may stand there."""
     state().claim(tmp_path)
     body = json.loads((tmp_path / FILE).read_text())
     (tmp_path / FILE).write_text(json.dumps({**body, **changed}))
