@@ -16,7 +16,7 @@ from agent.boot import BootParameters
 from agent.formats import archive, capsule, cbor, evidence, hpke
 from agent.formats.bootimage import BootManifest, KernelMap
 from agent.formats.cbor import FormatError
-from agent.formats.cid import digest_of
+from agent.formats.cid import cid_from_digest, digest_of
 from agent.formats.context import AFTER, Context
 from agent.formats.endorsement import Challenge, Endorsement
 from agent.formats.evidence import Evidence
@@ -391,7 +391,7 @@ def all_targets() -> Iterator[Target]:
         (SPEC.function.cid.encode(),),
         lambda data: digest_of(data.decode("utf-8", "surrogateescape")),
         (FormatError,),
-        lambda data, value: isinstance(value, bytes) and len(value) == 32,
+        lambda data, value: cid_from_digest(value).encode() == data,  # type: ignore[arg-type]
         ("agent.formats.cid:digest_of",),
         codec="bytes",
     )
