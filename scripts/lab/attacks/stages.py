@@ -50,7 +50,7 @@ class Stages:
         if stage is Stage.ROGUE and self._now is not stage:
             boot_rogue(self._rig)
         if stage is Stage.NONE:
-            self._rig.power_off()
+            self._rig.pi.power_off()
         self._now = stage
         if stage is Stage.HONEST:
             self._control()
