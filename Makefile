@@ -49,7 +49,7 @@ fuzz: ## every parser of foreign bytes, a million changed inputs and more, into 
 
 mutate: ## every mutant of the contracts, docs/mutation.md; goes on where it stopped
 	@$(SETUP) python anvil
-	@python -m scripts.mutation --jobs $$(nproc)
+	@python -m scripts.mutation --jobs $$(nproc); python -m scripts.mutation --survivors --jobs $$(nproc)
 
 check: ## format, lint, types, import direction, contracts, README
 	@$(SETUP) python

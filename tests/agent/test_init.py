@@ -14,7 +14,16 @@ import pytest
 from agent import init, system
 from agent.daemons import DOCKERD, wait_for_engine
 from agent.init import power_off
-from agent.system import MOUNTS, SETTINGS, StartFailed, aliases, apply_settings, load_drivers
+from agent.system import (
+    CONTROLLERS,
+    MOUNTS,
+    SETTINGS,
+    StartFailed,
+    aliases,
+    apply_settings,
+    enter_group,
+    load_drivers,
+)
 
 
 def test_main__not_the_first_process__refuses() -> None:
@@ -69,6 +78,21 @@ def test_mounts__nothing_but_ram__and_no_raised_rights() -> None:
     assert all(each.flags & 4 for each in MOUNTS if not each.target.startswith("/dev"))
 
 
+def test_enter_group__controllers_are_shared_out_before_it_moves(tmp_path: Path) -> None:
+    own = tmp_path / "machine"
+    own.mkdir()
+    (own / "memory.swap.max").touch()
+    enter_group(tmp_path)
+    assert (tmp_path / "cgroup.subtree_control").read_text() == CONTROLLERS
+    assert (own / "cgroup.procs").read_text() == "0"
+
+
+def test_enter_group__no_swap_limit__does_not_start(tmp_path: Path) -> None:
+    """Docker would leave the limit out of every container and go on."""
+    with pytest.raises(StartFailed, match="limits no swap"):
+        enter_group(tmp_path)
+
+
 def test_apply_settings__an_unknown_one__is_left_out(tmp_path: Path) -> None:
     (tmp_path / "kernel").mkdir()
     (tmp_path / "kernel/sysrq").write_text("438")
@@ -82,6 +106,19 @@ def test_engine__options__nothing_written_to_disk_and_no_network() -> None:
     assert values["--containerd"].startswith("/run/")
     assert values["--bridge"] == "none"
     assert "--iptables=false" in DOCKERD
+
+
+def test_enter_group__controllers_on__then_moves_beside_the_containers(tmp_path: Path) -> None:
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine/memory.swap.max").write_text("max")
+    enter_group(tmp_path)
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    assert (tmp_path / "machine/cgroup.procs").read_text() == "0"
+
+
+def test_enter_group__kernel_that_limits_no_swap__does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(StartFailed, match="swap"):
+        enter_group(tmp_path)
 
 
 def test_load_drivers__devices_behind_devices__asks_for_each_alias_once(
