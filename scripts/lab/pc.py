@@ -19,7 +19,7 @@ class Pc(Qemu):
     """A PC that notes when it was switched on. Call `remove` at the end."""
 
     def __init__(self, folder: Path, label: str) -> None:
-        self.memory = RAM / f"sealrun-{label}"
+        self.memory = memory_file(label)
         self.folder = folder
         settings = QemuSettings(folder, SOCKET, MAC, MEMORY_MIB, memory_file=self.memory)
         super().__init__(settings)
@@ -35,3 +35,8 @@ class Pc(Qemu):
     def remove(self) -> None:
         """Nothing of it is left; it must be off."""
         self.memory.unlink(missing_ok=True)
+
+
+def memory_file(label: str) -> Path:
+    """Where the RAM of the rig `label` lies."""
+    return RAM / f"sealrun-{label}"

@@ -42,9 +42,10 @@ from scripts.embedded.chain import ROOT
 from scripts.embedded.network import Say
 from scripts.lab.approvals import Approvals
 from scripts.lab.errand import Errand, RuntimeImage, empty_runtime, record_of
-from scripts.lab.namespaces import CABLE, HUB_ADDRESS, SOCKET, Namespaces, entered, plug_in
+from scripts.lab.namespaces import CABLE, HUB_ADDRESS, SOCKET, Namespaces, entered, plug_in, remove
 from scripts.lab.network import MAC
-from scripts.lab.pc import Pc
+from scripts.lab.pc import Pc, memory_file
+from scripts.lab.state import LabError, LabState, load, me
 from scripts.lab.station import Station
 from scripts.lab.verifier import Verifier, said
 
@@ -69,13 +70,14 @@ class Rig:
     """Made by `rig`. For callers outside of every event loop."""
 
     def __init__(self, folder: Path, label: str, say: Say) -> None:
-        self.folder, self.say = folder, say
+        self.folder, self.label, self.say = folder, label, say
         self.spaces = Namespaces(label, (PI, VERIFIER, INTRUDER))
         self.pc = Pc(folder / "pc", label)
         self.pi = Station(self.spaces.site(PI).namespace)
         self.town = Station(self.spaces.site(VERIFIER).namespace)
         self.approvals = Approvals(folder, HUB_ADDRESS)
         self.root = SoftwareRoot(ec.generate_private_key(ec.SECP256R1()))
+        self._undo = contextlib.ExitStack()
         self.presented = folder / "endorsement.cbor"  # what the Pi tells of its TPM
         self.accomplice: Tpm | None = None  # a TPM elsewhere that answers for the Machine's
         self.boots = 0
@@ -96,15 +98,21 @@ class Rig:
         self.image = build_boot(IMAGES, self.say)
         self.runtime = empty_runtime(self.folder)
         own = self.folder / "verifier-images" / self.image.image_id.hex()
-        shutil.copytree(self.image.path, own, copy_function=_link)
+        shutil.copytree(self.image.path, own, copy_function=os.link)
+        self._undo.callback(self.pc.remove)
         self.pc.prepare()
+        self._undo.callback(self.spaces.remove)
         self.spaces.make()
         plug_in(self.spaces.site(PI).namespace, SOCKET)
         with entered(self.spaces.hub):
+            self._undo.callback(self.approvals.stop)
             self.approvals.start()
-        self.pi.start()
-        self.town.start()
+        for station in (self.pi, self.town):
+            self._undo.callback(station.stop)
+            station.start()
         self.town.run(self._open_verifier(own.parent))
+        self._undo.callback(lambda: self.town.run(self.verifier.close()))
+        self._undo.callback(self.power_off)
         self.say(f"rig with boot image {self.image.image_id.hex()[:16]}…")
 
     async def _open_verifier(self, images: Path) -> None:
@@ -123,13 +131,7 @@ class Rig:
 
     def tear_down(self) -> None:
         """Nothing is left, whatever happened."""
-        with contextlib.ExitStack() as stack:
-            stack.callback(self.pc.remove)
-            stack.callback(self.spaces.remove)
-            stack.callback(self.town.stop)
-            stack.callback(self.pi.stop)
-            stack.callback(self.approvals.stop)
-            stack.callback(self.power_off)
+        self._undo.close()
 
     # ------------------------------------------------------------------------------- the Pi's side
 
@@ -239,16 +241,31 @@ class Rig:
 
 @contextlib.contextmanager
 def rig(folder: Path, say: Say) -> Iterator[Rig]:
-    """A rig in `folder`, which is emptied; it holds nothing that runs afterwards."""
+    """A rig in `folder`, which is emptied; it holds nothing that runs afterwards.
+
+    Raises LabError while another process has one there; one that crashed is cleaned up.
+    """
+    _clear_crashed(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     made = Rig(folder, secrets.token_hex(3), say)
+    state = LabState(made.label, made.spaces.names, me())
+    state.claim(folder)
     try:
         made.set_up()
         yield made
     finally:
         made.tear_down()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_crashed(folder: Path) -> None:
+    state = load(folder)
+    if state is None:
+        return
+    if state.is_kept:
+        raise LabError("a machine is under attack in this folder already; wait for its end")
+    remove(state.namespaces)
+    memory_file(state.label).unlink(missing_ok=True)
 
 
 def _header(answer: Answer) -> Statement:
@@ -265,7 +282,3 @@ async def _no_block(_cid: str) -> bytes:
 
 async def _no_room(_cid: str, _block: bytes) -> None:
     raise RpcError("missing", "the rig's task has no result")
-
-
-def _link(source: str, target: str) -> None:
-    os.link(source, target)
