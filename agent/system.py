@@ -57,10 +57,14 @@ SETTINGS = {
 }
 
 
+CONTROLLERS = "+cpu +memory +pids"  # of what containers are limited in
+
+
 def set_up() -> None:
-    """Mounts, settings, name, loopback. Raises StartFailed."""
+    """Mounts, control group, settings, name, loopback. Raises StartFailed."""
     for each in MOUNTS:
         mount(each)
+    enter_group()
     apply_settings(SETTINGS)
     socket.sethostname(HOSTNAME)
     loopback_up()
@@ -75,6 +79,23 @@ def mount(what: Mount) -> None:
     names = [text.encode() for text in (what.kind, what.target, what.kind)]
     if libc().mount(*names, what.flags, what.options.encode()):
         raise StartFailed(f"{what.target}: {os.strerror(ctypes.get_errno())}; use another kernel")
+
+
+def enter_group(groups: Path = Path("/sys/fs/cgroup")) -> None:
+    """Live, with all that this process starts, beside the containers' control groups.
+
+    dockerd looks for the swap limit in its own group, which the topmost one has not got: from there
+    it would start containers without that limit, and say nothing. Raises StartFailed.
+    """
+    own = groups / "machine"
+    try:
+        (groups / "cgroup.subtree_control").write_text(CONTROLLERS)
+        own.mkdir(exist_ok=True)
+        (own / "cgroup.procs").write_text("0")  # who writes
+    except OSError as error:
+        raise StartFailed(f"{error.filename}: {error.strerror}; use another kernel") from error
+    if not (own / "memory.swap.max").exists():
+        raise StartFailed("this kernel limits no swap; use another kernel")
 
 
 def apply_settings(settings: Mapping[str, str], folder: Path = Path("/proc/sys")) -> None:

@@ -129,8 +129,12 @@ class Network:
         self.chain.start()
         self.say(f"chain at {self.chain.url}")
         asyncio.run(self._deploy())
-        with ThreadPoolExecutor(4) as pool:
+        pool = ThreadPoolExecutor(4)
+        try:
             list(pool.map(self._join, self.nodes.values()))
+        finally:
+            # Interrupted, we wait for nobody: one may be booting a Machine, which `stop` ends.
+            pool.shutdown(wait=False, cancel_futures=True)
         self.say(f"{len(self.nodes)} nodes registered, {len(self.workers)} of them drawable")
 
     def run_nodes(self) -> None:

@@ -19,7 +19,9 @@ PEOPLE = ("requester", "owner-b", "owner-c")
 TASK_SECONDS = 600.0  # far beyond what a task takes; then it is given up and says where it stood
 
 
-def play(network: Network, job: Job, story: Story, out: Path) -> dict[str, Any]:
+def play(
+    network: Network, job: Job, story: Story, out: Path, seconds: float = TASK_SECONDS
+) -> dict[str, Any]:
     """Seal, permit, order, watch, and let the independent script judge: its summary.
 
     Raises:
@@ -30,7 +32,7 @@ def play(network: Network, job: Job, story: Story, out: Path) -> dict[str, Any]:
     story.say("capsules sealed, policies set; asking for consent and posting")
     earned = network.credits()
     task = order(requester, request)
-    story.follow(network, task, requester, (b, c), TASK_SECONDS)
+    story.follow(network, task, requester, (b, c), seconds)
     story.paid(earned, network.credits())
     return verify(network, task, (b, c), out)
 

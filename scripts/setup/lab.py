@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from common import apt_install, say
+from common import VENV, apt_install, run, say
 from machine import SYSTEM_PATH
 
 # What shows that a Debian package is there: a program, or a file where it has none.
@@ -26,8 +26,12 @@ def make_lab() -> None:
     missing = sorted(package for sign, package in PACKAGES.items() if not _is_there(sign))
     if os.geteuid() != 0:
         say("leaving out the lab, which takes root; for it run as root: make lab")
-    elif missing:
+        return
+    if missing:
         apt_install(missing, "what the lab needs")
+    say("building the boot image, unless it is there")
+    failure = "cannot build the boot image; check the network, then run: sealrun image build boot"
+    run([VENV / "bin" / "sealrun", "image", "build", "boot", "--json"], failure, seconds=1800)
 
 
 def _is_there(sign: str) -> bool:

@@ -14,7 +14,16 @@ import pytest
 from agent import init, system
 from agent.daemons import DOCKERD, wait_for_engine
 from agent.init import power_off
-from agent.system import MOUNTS, SETTINGS, StartFailed, aliases, apply_settings, load_drivers
+from agent.system import (
+    CONTROLLERS,
+    MOUNTS,
+    SETTINGS,
+    StartFailed,
+    aliases,
+    apply_settings,
+    enter_group,
+    load_drivers,
+)
 
 
 def test_main__not_the_first_process__refuses() -> None:
@@ -67,6 +76,21 @@ def test_mounts__nothing_but_ram__and_no_raised_rights() -> None:
     assert not disks & {each.kind for each in MOUNTS}
     assert all(each.flags & 2 for each in MOUNTS)  # MS_NOSUID
     assert all(each.flags & 4 for each in MOUNTS if not each.target.startswith("/dev"))
+
+
+def test_enter_group__controllers_are_shared_out_before_it_moves(tmp_path: Path) -> None:
+    own = tmp_path / "machine"
+    own.mkdir()
+    (own / "memory.swap.max").touch()
+    enter_group(tmp_path)
+    assert (tmp_path / "cgroup.subtree_control").read_text() == CONTROLLERS
+    assert (own / "cgroup.procs").read_text() == "0"
+
+
+def test_enter_group__no_swap_limit__does_not_start(tmp_path: Path) -> None:
+    """Docker would leave the limit out of every container and go on."""
+    with pytest.raises(StartFailed, match="limits no swap"):
+        enter_group(tmp_path)
 
 
 def test_apply_settings__an_unknown_one__is_left_out(tmp_path: Path) -> None:

@@ -108,18 +108,24 @@ def main() -> int:
         for job in jobs:
             row = job.result()
             rows[row.target] = rows[row.target].plus(row)
+            save(list(rows.values()), chosen.seed)  # a run that is ended early has counted, too
             if row.violation:
                 sys.stdout.write(f"VIOLATION {row.target}\n{row.violation}\n")
                 sys.stdout.flush()
     return report(list(rows.values()), chosen.seed)
 
 
-def report(rows: list[Row], seed: str) -> int:
-    """Print the table and write it; 1 if anything broke."""
+def save(rows: list[Row], seed: str) -> None:
+    """Write what is known so far to var/fuzz.json."""
     VAR.mkdir(exist_ok=True)
     total = sum(row.inputs for row in rows)
     plain = {"seed": seed, "inputs": total, "rows": [asdict(row) for row in rows]}
     (VAR / "fuzz.json").write_text(json.dumps(plain, indent=1) + "\n")
+
+
+def report(rows: list[Row], seed: str) -> int:
+    """Print the table; 1 if anything broke."""
+    total = sum(row.inputs for row in rows)
     for row in rows:
         sys.stdout.write(
             f"{row.target:40} {row.inputs:>9,} inputs {row.guided:>9,} guided"

@@ -16,7 +16,7 @@ from agent.boot import BootParameters
 from agent.formats import archive, capsule, cbor, evidence, hpke
 from agent.formats.bootimage import BootManifest, KernelMap
 from agent.formats.cbor import FormatError
-from agent.formats.cid import digest_of
+from agent.formats.cid import cid_from_digest, digest_of
 from agent.formats.context import AFTER, Context
 from agent.formats.endorsement import Challenge, Endorsement
 from agent.formats.evidence import Evidence
@@ -302,7 +302,9 @@ def all_targets() -> Iterator[Target]:
     yield encoded(Remembered, kits.before_remembered(), kits.before_quoted())
     yield from_body(Challenge, Challenge(b"\0\x44" + b"\1" * 68, b"\1\0" + b"\2" * 256))
     yield from_body(Quote, Quote(b"attest", b"signature", b"ak"))
-    yield from_body(TpmFacts, TpmFacts(b"\1" * 32, b"\2" * 32, 3, 4, 5))
+    facts = TpmFacts(b"\1" * 32, b"\2" * 32, 3, 4, 5)
+    yield from_body(TpmFacts, facts)
+    yield replace(encoded(TpmFacts, facts), name="TpmFacts as kept")
     yield from_body(Half, Half(b"\1" * 32, b"\2" * 32))
     yield from_body(Offer, Offer(3, Half(b"\1" * 32, b"\2" * 32)))
     yield from_body(Context, context)
@@ -389,7 +391,7 @@ def all_targets() -> Iterator[Target]:
         (SPEC.function.cid.encode(),),
         lambda data: digest_of(data.decode("utf-8", "surrogateescape")),
         (FormatError,),
-        lambda data, value: isinstance(value, bytes) and len(value) == 32,
+        lambda data, value: cid_from_digest(value).encode() == data,  # type: ignore[arg-type]
         ("agent.formats.cid:digest_of",),
         codec="bytes",
     )

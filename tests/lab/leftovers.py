@@ -8,6 +8,9 @@ from nodeclient.machine.power import started_at
 from scripts.embedded.site import NAMESPACES
 from scripts.lab.namespaces import PREFIX, processes
 
+# What names the lab's parts, and the secrets of the PC's TPM.
+LEFT = ("state.json*", "pc/tpm/state")
+
 
 def residents(label: str) -> set[int]:
     """The ids of all processes in the namespaces of a lab."""
@@ -16,11 +19,19 @@ def residents(label: str) -> set[int]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Processes that know the lab's folder, mounts below it, its state file."""
+    """Processes that know the lab's folder, mounts below it, its state, its TPM."""
     found = [f"process {pid}: {words}" for pid, words in commands() if str(folder) in words]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     found += [f"mount {point}" for line in mounts if str(folder) in (point := line.split()[4])]
-    return found + [str(path) for path in folder.glob("state.json*")]
+    return found + [str(path) for name in LEFT for path in folder.glob(name)]
+
+
+def program(pid: int) -> str:
+    """What a process is called; empty if it ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def alive(pids: set[int]) -> list[int]:

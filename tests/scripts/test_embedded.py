@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import IncompleteRead
@@ -20,7 +21,8 @@ from nodeclient.store import Store
 from scripts.embedded import chain as module
 from scripts.embedded.chain import AnvilChain
 from scripts.embedded.network import Network
-from scripts.embedded.node import NodeProcess
+from scripts.embedded.node import NodeProcess, toml
+from scripts.embedded.site import HERE, PEER_PORT, Site
 from tests.core.test_roles import COMMITMENT, posted
 
 
@@ -136,3 +138,17 @@ def test_halted__is_not_waited_for_until_it_goes_on(
     sleeper.kill()
     sleeper.wait()
     assert (node.awake, node.halted) == (False, False)
+
+
+def test_toml__tables_in_tables__are_read_back() -> None:
+    power = {"kind": "qemu", "tap": "pc0", "settings": {"memory": 1536, "parts": ["a", 'b"']}}
+    text = f"power = {toml(power)}\nempty = {toml({})}\n"
+    assert tomllib.loads(text) == {"power": power, "empty": {}}
+
+
+def test_site__in_a_namespace__is_entered_and_has_its_own_port() -> None:
+    site = Site("10.88.0.5", "sealrun-x-pi")
+    assert site.endpoint() == f"10.88.0.5:{PEER_PORT}"
+    assert site.command(["true"]) == ["nsenter", "--net=/run/netns/sealrun-x-pi", "true"]
+    assert HERE.command(["true"]) == ["true"]
+    assert HERE.endpoint().startswith("127.0.0.1:")

@@ -103,9 +103,10 @@ def test_lab__package_is_missing__is_installed_by_name(
     lab, asked = load("lab", monkeypatch), []
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(lab, "apt_install", lambda names, _: asked.extend(names))
+    monkeypatch.setattr(lab, "run", lambda command, *_, **__: asked.extend(command[1:-1]))
     monkeypatch.setattr(lab, "_is_there", lambda sign: sign not in ("swtpm", "nft"))
     lab.make_lab()
-    assert asked == ["nftables", "swtpm"]
+    assert asked == ["nftables", "swtpm", "image", "build", "boot"]
 
 
 def test_lab__no_root__is_left_out_with_a_line(
@@ -115,5 +116,6 @@ def test_lab__no_root__is_left_out_with_a_line(
     lab = load("lab", monkeypatch)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr(lab, "_is_there", lambda _: False)
+    monkeypatch.setattr(lab, "run", pytest.fail)
     lab.make_lab()
     assert capsys.readouterr().out.endswith("run as root: make lab\n")

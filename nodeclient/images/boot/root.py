@@ -60,7 +60,7 @@ _FILES = {
     "etc/nsswitch.conf": b"hosts: files\npasswd: files\ngroup: files\n",
     f"{_DIST}sealrun.pth": f"/{PYTHON_PACKAGES}\n/{HOME}\n".encode(),
 }
-_LOADER = "lib64/ld-linux-x86-64.so.2"  # of every program
+_LOADER = "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"  # of every program
 
 
 def root_tree(packages: Iterable[Path], wheels: Tree, modules: Tree, agent: Path) -> Tree:

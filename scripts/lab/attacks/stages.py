@@ -1,0 +1,60 @@
+"""Carries attacks out: each on the machine that it is meant for, and only after a control run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scripts.lab.attacks.bus import keep_older_state
+from scripts.lab.attacks.rogue import boot_rogue
+from scripts.lab.attacks.table import Attack, Stage
+from scripts.lab.attacks.wire import Reasons
+from scripts.lab.rig import Rig
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """An attack, what the control run before it was not checked for, and why it was refused."""
+
+    attack: Attack
+    not_checked: tuple[str, ...]
+    reasons: Reasons
+
+    @property
+    def as_expected(self) -> bool:
+        """Refused, for exactly the reasons that the table says."""
+        return self.attack.is_met(self.reasons)
+
+
+class Stages:
+    """Boots what an attack needs, as rarely as possible: a boot takes most of a minute."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._now: Stage | None = None
+        self._unchecked: tuple[str, ...] = ()
+
+    def carry_out(self, attack: Attack) -> Carried:
+        """Raises ControlFailed, MachineError."""
+        self._enter(attack.stage)
+        return Carried(attack, self._unchecked, attack.act(self._rig))
+
+    def _enter(self, stage: Stage) -> None:
+        if self._now is None:
+            keep_older_state(self._rig)
+            self._rig.boot()
+            self._rig.enrol()
+            self._control()
+            self._now = Stage.HONEST
+        if stage is Stage.HONEST and self._now is not stage:
+            self._rig.boot()
+        if stage is Stage.ROGUE and self._now is not stage:
+            boot_rogue(self._rig)
+        if stage is Stage.NONE:
+            self._rig.power_off()
+        self._now = stage
+        if stage is Stage.HONEST:
+            self._control()
+
+    def _control(self) -> None:
+        """The same PC, TPM and verifier, and nothing attacked."""
+        self._unchecked = self._rig.control().not_checked

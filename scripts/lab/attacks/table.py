@@ -1,0 +1,145 @@
+"""Every attack by name: what is done, to which machine, and exactly why it must be refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from scripts.lab.attacks import bus, cable, memory, rogue, wire
+from scripts.lab.attacks.wire import Reasons
+from scripts.lab.rig import Rig
+
+_HEX = "[0-9a-f]{64}"
+_PCR4 = "pcr: PCR 4: not the programs of the boot image, or not they alone"
+_PCR9 = "pcr: PCR 9: the kernel was given something else than the boot image's"
+_PCR11 = "pcr: PCR 11: not the parts of the boot image, or not they alone"
+_ROGUE = (_PCR4, _PCR9, _PCR11)
+_REPLAY = "event-log: does not replay, with the IMA list, to the quoted PCRs"
+_SELECTION = "pcr: not over the PCRs that were asked for, or of another hash bank"
+_AGENT = ("agent: not the agent of the boot image", f"agent: {_HEX} is no approved agent")
+_RANGES = "ranges: differ from the asker's own copy of the agent"
+_SESSION = "quote: made for another nonce, session or step than the evidence's"
+_UNSIGNED = "quote: not signed by the attestation key that it names"
+_OLDER = (
+    "reset: the TPM was reset or restarted since BEFORE",
+    "reset: the TPM's reset count went back",
+    "reset: the TPM's clock went back",
+)
+_TWINS = "machine: the boot parameters were asked for twice: two machines share the cable"
+
+
+class Stage(Enum):
+    """Which machine must run: the approved image, the attacker's, or none yet."""
+
+    HONEST = "honest"
+    ROGUE = "rogue"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """`act` does it and gives the reasons of the refusal, each as "code: text"; none is a success
+    of the attacker. `expected`: a pattern (re, whole) for each reason, in any order."""
+
+    name: str
+    stage: Stage
+    act: Callable[[Rig], Reasons]
+    expected: tuple[str, ...]
+
+    @property
+    def what(self) -> str:
+        """One line for people."""
+        return " ".join((self.act.__doc__ or "").split())
+
+    def is_met(self, reasons: Reasons) -> bool:
+        """Whether it was refused for exactly the expected reasons."""
+        return sorted(_matches(self.expected, reasons)) == list(range(len(self.expected)))
+
+
+def _matches(expected: tuple[str, ...], reasons: Reasons) -> Iterator[int]:
+    """For each reason the number of its pattern; of none, a number that no pattern has."""
+    for text in reasons:
+        found = [n for n, one in enumerate(expected) if re.fullmatch(one, text)]
+        yield found[0] if found else len(expected)
+
+
+H, R, N = Stage.HONEST, Stage.ROGUE, Stage.NONE
+ATTACKS: tuple[Attack, ...] = tuple(
+    Attack(name, stage, act, tuple(expected))
+    for name, stage, act, expected in (
+        ("old-quote", H, wire.old_quote, [r"nonce: does not answer the asker's nonce; .*"]),
+        (
+            "other-task",
+            H,
+            wire.other_task,
+            [
+                "context: task is another than the task's",
+                "context: commitment is another than the task's",
+                "function: another function capsule than the task's",
+            ],
+        ),
+        ("other-chain", H, wire.other_chain, ["context: chain_id is another than the task's"]),
+        ("other-node", H, wire.other_node, ["context: node is another than the task's"]),
+        ("revoked-image", H, wire.revoked_image, [f"boot-image: {_HEX} is not approved"]),
+        ("unknown-maker", H, wire.unknown_maker, [r"endorsement: the EK's maker is not trusted.*"]),
+        (
+            "relayed-key",
+            H,
+            wire.relayed_key,
+            ["attestation-key: quoted by another key than the node's registered one"],
+        ),
+        ("fewer-pcrs", H, bus.fewer_pcrs, [_SELECTION, _REPLAY]),
+        ("other-bank", H, bus.other_bank, [_SELECTION, _REPLAY]),
+        ("other-session", H, bus.other_session, [_SESSION]),
+        ("relayed-quote", H, bus.relayed_quote, [_UNSIGNED, *_OLDER]),
+        ("older-tpm-state", H, bus.older_state, _OLDER),
+        (
+            "kernel-text",
+            H,
+            memory.kernel_text,
+            ["kernel: ranges differ from the asker's own copy of the boot image"],
+        ),
+        (
+            "root-in-memory",
+            H,
+            memory.root_file_system,
+            ["root-image: ranges differ from the asker's own copy of the boot image"],
+        ),
+        ("agent-in-memory", H, memory.running_agent, [*_AGENT, _RANGES]),
+        ("event-log-in-memory", H, memory.event_log, [_REPLAY]),
+        (
+            "second-machine",
+            H,
+            cable.stranger,
+            ["cable: frames of another machine were dropped, and nothing answered it"],
+        ),
+        ("modified-uki", R, rogue.modified_uki, _ROGUE),
+        (
+            "command-line",
+            R,
+            rogue.command_line,
+            [*_ROGUE, "command-line: the kernel command line is not the boot image's"],
+        ),
+        (
+            "modified-root",
+            R,
+            rogue.root,
+            [*_ROGUE, "root-image: ranges differ from the asker's own copy of the boot image"],
+        ),
+        ("replaced-agent", R, rogue.replaced_agent, [*_ROGUE, *_AGENT, _RANGES]),
+        ("event-log-edited", R, rogue.edited_log, [_REPLAY]),
+        ("event-log-shorter", R, rogue.shorter_log, [*_ROGUE, _REPLAY]),
+        ("event-log-cut", R, rogue.cut_log, [r"event-log: event log: .*"]),
+        ("event-log-oversized", R, rogue.oversized_log, [r"event-log: .* bytes exceed 524288"]),
+        (
+            "event-log-lying",
+            R,
+            rogue.lying_length,
+            [r"event-log: event log: an event is longer than the log; fetch it again"],
+        ),
+        ("unpinned-root", N, rogue.unpinned_root, ["machine: the Machine went off"]),
+        ("twin-machine", N, cable.twin, [_TWINS]),
+    )
+)

@@ -1,0 +1,42 @@
+"""The rig's PC: QEMU whose TPM bus is tapped, and whose RAM lies in a file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from nodeclient.machine.lab import Qemu, QemuSettings
+from scripts.lab.attacks.tpm_wire import TappedTpm
+from scripts.lab.namespaces import SOCKET
+from scripts.lab.network import MAC
+
+MEMORY_MIB: Final = 1536  # issue 4: the machine of its figures
+RAM: Final = Path("/dev/shm")  # noqa: S108  (a RAM disk; the file in it has a name of its own)
+
+
+class Pc(Qemu):
+    """A PC that notes when it was switched on. Call `remove` at the end."""
+
+    def __init__(self, folder: Path, label: str) -> None:
+        self.memory = memory_file(label)
+        self.folder = folder
+        settings = QemuSettings(folder, SOCKET, MAC, MEMORY_MIB, memory_file=self.memory)
+        super().__init__(settings)
+        self.bus = TappedTpm(folder / "tpm")
+        self.tpm = self.bus
+        self.switched_on = 0.0  # seconds of the monotonic clock
+
+    async def on(self) -> None:
+        """As a PC."""
+        self.switched_on = time.monotonic()
+        await super().on()
+
+    def remove(self) -> None:
+        """Nothing of it is left; it must be off."""
+        self.memory.unlink(missing_ok=True)
+
+
+def memory_file(label: str) -> Path:
+    """Where the RAM of the rig `label` lies."""
+    return RAM / f"sealrun-{label}"

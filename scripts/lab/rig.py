@@ -1,0 +1,284 @@
+"""A lab machine without a network of nodes: one Pi with its PC, one verifier, one chain.
+
+Three namespaces, real parts: the Pi boots the PC as its daemon does, the verifier judges as a
+Committee member does. Attacks and benchmarks share it; what they need besides is the same boot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.formats.endorsement import Challenge, Endorsement
+from agent.formats.evidence import Evidence, session_key_hash
+from agent.formats.hashes import sha256
+from agent.formats.messages import Context, Question
+from agent.formats.rpc import RpcError
+from agent.tpm import Tpm
+from nodeclient.attestation.makers import load_certificates
+from nodeclient.chain.images import ImageKind
+from nodeclient.core.appraisal import AttestationResult
+from nodeclient.core.evidence_policy import Expected, Remembered, remember
+from nodeclient.core.types import Address, NodeRecord, Statement, Verdict
+from nodeclient.duties.vouching import Voucher
+from nodeclient.images.boot.keep import BuiltBoot, build_boot
+from nodeclient.machine.channel_keys import KeySlot
+from nodeclient.machine.desk import MachineDesk
+from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings
+from nodeclient.machine.netboot.machine import IsApproved
+from nodeclient.machine.supply import Supply
+from nodeclient.p2p.messages import ActivationRequest
+from nodeclient.ports import Session
+from nodeclient.roots.software import SoftwareRoot
+from scripts.embedded.chain import ROOT
+from scripts.embedded.network import Say
+from scripts.lab.approvals import Approvals
+from scripts.lab.errand import Errand, RuntimeImage, empty_runtime, record_of
+from scripts.lab.namespaces import CABLE, HUB_ADDRESS, SOCKET, Namespaces, entered, plug_in, remove
+from scripts.lab.network import MAC
+from scripts.lab.pc import Pc, memory_file
+from scripts.lab.state import LabError, LabState, load, me
+from scripts.lab.station import Station
+from scripts.lab.verifier import Verifier, said
+
+PI, VERIFIER, INTRUDER = "pi", "verifier", "intruder"
+IMAGES: Final = ROOT / ".build" / "images" / "boot"
+BOOT_SECONDS: Final = 420.0  # a busy computer without acceleration; nobody waits for that on a desk
+
+
+class ControlFailed(RuntimeError):
+    """The machine was refused before anybody attacked it: no attack would show anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Evidence as it came over the wire, and the nonce that was asked."""
+
+    nonce: bytes
+    data: bytes
+
+
+class Rig:
+    """Made by `rig`. For callers outside of every event loop."""
+
+    def __init__(self, folder: Path, label: str, say: Say) -> None:
+        self.folder, self.label, self.say = folder, label, say
+        self.spaces = Namespaces(label, (PI, VERIFIER, INTRUDER))
+        self.pc = Pc(folder / "pc", label)
+        self.pi = Station(self.spaces.site(PI).namespace)
+        self.town = Station(self.spaces.site(VERIFIER).namespace)
+        self.approvals = Approvals(folder, HUB_ADDRESS)
+        self.root = SoftwareRoot(ec.generate_private_key(ec.SECP256R1()))
+        self._undo = contextlib.ExitStack()
+        self.presented = folder / "endorsement.cbor"  # what the Pi tells of its TPM
+        self.accomplice: Tpm | None = None  # a TPM elsewhere that answers for the Machine's
+        self.boots = 0
+        self.before: Remembered | None = None
+        self.last: Remembered | None = None
+        self.image: BuiltBoot  # the approved one
+        self.booted: BuiltBoot
+        self.runtime: RuntimeImage
+        self.errand: Errand
+        self.record: NodeRecord
+        self.verifier: Verifier
+        self.desk: MachineDesk | None = None
+        self.machine: NetbootMachine | None = None
+        self.session: Session
+
+    def set_up(self) -> None:
+        """Everything but a boot."""
+        self.image = build_boot(IMAGES, self.say)
+        self.runtime = empty_runtime(self.folder)
+        own = self.folder / "verifier-images" / self.image.image_id.hex()
+        shutil.copytree(self.image.path, own, copy_function=os.link)
+        self._undo.callback(self.pc.remove)
+        self.pc.prepare()
+        self._undo.callback(self.spaces.remove)
+        self.spaces.make()
+        plug_in(self.spaces.site(PI).namespace, SOCKET)
+        with entered(self.spaces.hub):
+            self._undo.callback(self.approvals.stop)
+            self.approvals.start()
+        for station in (self.pi, self.town):
+            self._undo.callback(station.stop)
+            station.start()
+        self.town.run(self._open_verifier(own.parent))
+        self._undo.callback(lambda: self.town.run(self.verifier.close()))
+        self._undo.callback(self.power_off)
+        self.say(f"rig with boot image {self.image.image_id.hex()[:16]}…")
+
+    async def _open_verifier(self, images: Path) -> None:
+        await self.approvals.deploy()
+        await self.approvals.approve(self.image.image_id, ImageKind.BOOT)
+        await self.approvals.approve(self.runtime.image_id, ImageKind.RUNTIME)
+        deployment = self.approvals.deployment
+        market = Address(deployment["TaskMarket"].address)
+        self.errand = Errand.of(self.runtime.image_id, deployment.chain_id, market)
+        url, folder = self.approvals.url, self.folder / "verifier"
+        self.verifier = Verifier(folder, url, deployment, images, self.ask_pi)
+        self.verifier.makers.mkdir()
+        maker, _ = self.pc.tpm.certificates
+        shutil.copyfile(maker, self.verifier.makers / maker.name)
+        await self.verifier.warm()
+
+    def tear_down(self) -> None:
+        """Nothing is left, whatever happened."""
+        self._undo.close()
+
+    # ------------------------------------------------------------------------------- the Pi's side
+
+    def boot(
+        self,
+        image: BuiltBoot | None = None,
+        kind: type[NetbootMachine] = NetbootMachine,
+        is_approved: IsApproved | None = None,
+    ) -> None:
+        """Boot, and prepare the task. Raises MachineError; the PC is off then.
+
+        An attacker's Pi is of another `kind`, and asks somebody else than the chain.
+        """
+        self.power_off()
+        image = self.booted = image or self.image
+        self.before = self.last = None
+        self.boots += 1
+        asked = is_approved or self.approvals.is_approved
+        self.pi.run(self._boot(image, kind, asked))
+        self.call("prepare", self.errand.order())
+
+    async def _boot(
+        self, image: BuiltBoot, kind: type[NetbootMachine], is_approved: IsApproved
+    ) -> None:
+        settings = NetbootSettings(
+            folder=self.folder / "machine",
+            cable=Cable(CABLE, MAC),
+            image=image.image_id,
+            images=image.path.parent,
+            boot_seconds=BOOT_SECONDS,
+            work_bytes=128 << 20,
+        )
+        slot = KeySlot(self.folder / "channel.sealed", self.root)
+        supply = Supply(_no_block, _no_room, self._find_runtime)
+        self.machine = kind(settings, supply, slot, self.pc, is_approved)
+        self.desk = MachineDesk(self.machine, self.root)
+        self.session = await self.desk.boot(self.boots)
+
+    def power_off(self) -> None:
+        """Cut the PC's power."""
+        if self.machine is not None:
+            self.pi.run(self.machine.power_off())
+        self.machine = self.desk = None
+
+    def call(self, method: str, body: object) -> object:
+        """Call the Agent. Raises MachineError."""
+        assert self.desk is not None, "boot it first"
+        return self.pi.run(self.desk.call(self.session.resume, method, body))
+
+    def enrol(self) -> None:
+        """Learn the attestation key of the PC that runs, as `sealrun node enrol` does."""
+        given = Endorsement.from_body(self.call("endorsement", None))
+        _, issuer = self.pc.tpm.certificates
+        chain = (*given.certificates, *load_certificates(issuer))
+        self.presented.write_bytes(replace(given, certificates=chain).encode())
+        self.record = record_of(sha256(given.ak), self.root.public_key())
+
+    async def ask_pi(self, _node: Address, method: str, request: object) -> bytes:
+        """A verifier's request about the Pi's TPM, in place of the peer-to-peer network."""
+        assert self.desk is not None, "boot it first"
+        voucher = Voucher(self.presented, self.desk)
+        if method == "endorsement":
+            return await self.pi.reach(voucher.endorsement())
+        assert isinstance(request, ActivationRequest)
+        if self.accomplice is not None:
+            return self.accomplice.activate(Challenge(request.blob, request.secret))
+        return await self.pi.reach(voucher.activate(self.session.resume, request))
+
+    async def _find_runtime(self, image: bytes) -> Path | None:
+        return self.runtime.path if image == self.runtime.image_id else None
+
+    # ------------------------------------------------------------------------- the verifier's side
+
+    def ask(self, nonce: bytes | None = None, context: Context | None = None) -> Answer:
+        """Evidence for a nonce (a fresh one), through the Pi."""
+        nonce = nonce or secrets.token_bytes(32)
+        body = Question(nonce, context or self.errand.context).to_body()
+        data = self.call("ask", body)
+        assert isinstance(data, bytes)
+        return Answer(nonce, data)
+
+    def expected(self, answer: Answer) -> Expected:
+        """What the verifier knows: of a session that it admitted, or of a header that names one."""
+        known = replace(self.errand.expected(answer.nonce), before=self.before, last=self.last)
+        return known if self.before is not None else replace(known, statement=_header(answer))
+
+    def judge(
+        self,
+        answer: Answer,
+        expected: Expected | None = None,
+        record: NodeRecord | None = None,
+    ) -> AttestationResult:
+        """The verifier's result."""
+        wanted, node = expected or self.expected(answer), record or self.record
+        return self.town.run(self.verifier.judge(answer.data, wanted, node))
+
+    def control(self) -> AttestationResult:
+        """The machine as it is, asked anew. Raises ControlFailed unless it is affirmed."""
+        answer = self.ask()
+        result = self.judge(answer)
+        if result.verdict is not Verdict.AFFIRMING:
+            raise ControlFailed(f"the control run was refused: {'; '.join(said(result))}")
+        self.last = remember(Evidence.decode(answer.data))
+        self.before = self.before or self.last
+        return result
+
+
+@contextlib.contextmanager
+def rig(folder: Path, say: Say) -> Iterator[Rig]:
+    """A rig in `folder`, which is emptied; it holds nothing that runs afterwards.
+
+    Raises LabError while another process has one there; one that crashed is cleaned up.
+    """
+    _clear_crashed(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    made = Rig(folder, secrets.token_hex(3), say)
+    state = LabState(made.label, made.spaces.names, me())
+    state.claim(folder)
+    try:
+        made.set_up()
+        yield made
+    finally:
+        made.tear_down()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_crashed(folder: Path) -> None:
+    state = load(folder)
+    if state is None:
+        return
+    if state.is_kept:
+        raise LabError("a machine is under attack in this folder already; wait for its end")
+    remove(state.namespaces)
+    memory_file(state.label).unlink(missing_ok=True)
+
+
+def _header(answer: Answer) -> Statement:
+    """The header of one phase. Its signature by the root is looked at before an appraisal begins
+    (`nodeclient.duties.appraising`), and no part of it."""
+    evidence = Evidence.decode(answer.data)
+    session = session_key_hash(*evidence.session())
+    return Statement(0, evidence.nonce, evidence.root, session, 0, 0)
+
+
+async def _no_block(_cid: str) -> bytes:
+    raise RpcError("missing", "the rig's task has no capsule")
+
+
+async def _no_room(_cid: str, _block: bytes) -> None:
+    raise RpcError("missing", "the rig's task has no result")
