@@ -119,8 +119,7 @@ class NetbootMachine(LinkedMachine):
         if self._link is None:
             try:
                 link = await self._listen(self._slot.load(session), Phase.RUNNING, session)
-                await self._connection(link)
-                self._hold(link)
+                await self._take_up(link)
             except MachineError:
                 await self.power_off()
                 raise
