@@ -25,7 +25,7 @@ _BLOCK = 1 << 16
 # What nobody looks at, here or anywhere. What a verifier has no reference for it names itself.
 _NEVER = (
     *("RAM outside the Agent", "bus interposers", "CPU microcode", "drive and card firmware"),
-    "session keys left in RAM",
+    *("devices that read memory (DMA)", "session keys left in RAM"),
 )
 NOT_CHECKED = {
     PI_ONLY: ("firmware", "boot event log", "IMA list", "kernel text", *_NEVER),
