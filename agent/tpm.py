@@ -39,7 +39,7 @@ class Tpm:
     def __init__(self, transport: Transport) -> None:
         self._transport, self._lock = transport, threading.Lock()
         self._ak, self._ak_public = self._create(keys.AK)
-        self._endorsement: Endorsement | None = None
+        self._endorsed: tuple[int, Endorsement] | None = None
 
     def quote(self, qualifying: bytes) -> Quote:
         """The PCRs of QUOTED_PCRS (SHA-256 bank) and `qualifying` (32 bytes), signed by the AK."""
@@ -56,11 +56,7 @@ class Tpm:
         Without any certificate the list is empty; it is for the asker to refuse that.
         """
         with self._lock:
-            if self._endorsement is None:
-                certificates, template = self._certificates()
-                with self._primary(template) as (_, public):
-                    self._endorsement = Endorsement(tuple(certificates), public, self._ak_public)
-        return self._endorsement
+            return self._endorse()[1]
 
     def activate(self, challenge: Challenge) -> bytes:
         """The secret that was sealed for this EK and AK together (Part 3, §12.5).
@@ -68,8 +64,8 @@ class Tpm:
         Raises TpmError if it was sealed for others.
         """
         with self._lock:
-            template = self._certificates()[1]
-            with self._primary(template) as (ek, _), self._policy() as session:
+            ek, _ = self._endorse()
+            with self._policy() as session:
                 _, answer = execute(
                     self._transport,
                     _ACTIVATE,
@@ -87,9 +83,10 @@ class Tpm:
             execute(self._transport, _SHUTDOWN, (), u16(_SU_CLEAR))
 
     def close(self) -> None:
-        """Flush the key and let go of the TPM."""
-        with contextlib.suppress(TpmError):
-            self._flush(self._ak)
+        """Flush the keys and let go of the TPM."""
+        for handle in (self._ak, *([self._endorsed[0]] if self._endorsed else [])):
+            with contextlib.suppress(TpmError):
+                self._flush(handle)
         self._transport.close()
 
     def _create(self, template: bytes) -> tuple[int, bytes]:
@@ -105,13 +102,17 @@ class Tpm:
         )
         return handle, answer.sized()
 
-    @contextlib.contextmanager
-    def _primary(self, template: bytes) -> Iterator[tuple[int, bytes]]:
-        handle, public = self._create(template)
-        try:
-            yield handle, public
-        finally:
-            self._flush(handle)
+    def _endorse(self) -> tuple[int, Endorsement]:
+        """The EK's handle, and what is said of it.
+
+        Made once and kept loaded: it takes a real TPM some ten seconds if it is an RSA key. Every
+        member and every broker of a task has it opened, and each quote would wait for all of them.
+        """
+        if self._endorsed is None:
+            certificates, template = self._certificates()
+            handle, public = self._create(template)
+            self._endorsed = handle, Endorsement(tuple(certificates), public, self._ak_public)
+        return self._endorsed
 
     @contextlib.contextmanager
     def _policy(self) -> Iterator[int]:

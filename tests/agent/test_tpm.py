@@ -26,6 +26,7 @@ from tests.agent.swtpm import SocketTransport, provision, running
 QUALIFYING = bytes(range(32))
 SECRET = bytes(range(32, 64))
 _PCR_EXTEND = 0x182
+CREATE_PRIMARY = 0x131  # TPM_CC
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +118,17 @@ def test_activate__sealed_to_this_ek_and_ak__gives_the_secret(wire: SocketTransp
     assert parse_attest(tpm.quote(QUALIFYING).attest).qualifying == QUALIFYING
 
 
+def test_activate__for_many_askers__no_key_is_made_again(wire: SocketTransport) -> None:
+    """An RSA key takes a real TPM ten seconds: a committee that asks would outwait its patience."""
+    counted = Counting(wire)
+    tpm = Tpm(counted)
+    stated = tpm.endorsement()
+    made = counted.codes.count(CREATE_PRIMARY)
+    for _ in range(3):
+        tpm.activate(challenge(stated.ek, stated.ak))
+    assert counted.codes.count(CREATE_PRIMARY) == made == 2
+
+
 def test_activate__another_tpm_s_ak_or_ek__refused(chips: tuple[Path, Path]) -> None:
     with running(chips[1]) as transport:
         other = Tpm(transport).endorsement()
@@ -154,8 +166,9 @@ def test_endorsement__no_certificate__says_so(tmp_path: Path) -> None:
 
 def test_close__handles_are_given_back(wire: SocketTransport) -> None:
     _, before = execute(wire, 0x17A, (), u32(1, 0x80000000, 8))
-    tpm = Tpm(wire)
-    tpm._flush(tpm._ak)
+    tpm = Tpm(Counting(wire))
+    tpm.endorsement()
+    tpm.close()
     _, after = execute(wire, 0x17A, (), u32(1, 0x80000000, 8))
     assert before.rest() == after.rest()
 
@@ -163,6 +176,21 @@ def test_close__handles_are_given_back(wire: SocketTransport) -> None:
 def test_device__not_there__says_so(tmp_path: Path) -> None:
     with pytest.raises(TpmError, match="cannot be opened"):
         Device(tmp_path / "tpmrm0")
+
+
+class Counting:
+    """Notes the code of each command that passes; its connection stays open."""
+
+    def __init__(self, inner: SocketTransport) -> None:
+        self._inner = inner
+        self.codes: list[int] = []
+
+    def transmit(self, command: bytes) -> bytes:
+        self.codes.append(int.from_bytes(command[6:10], "big"))
+        return self._inner.transmit(command)
+
+    def close(self) -> None:
+        pass
 
 
 class Scripted:

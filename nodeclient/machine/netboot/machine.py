@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.boot import BootParameters
-from agent.formats.netboot import LINK_PORT, PI_ADDRESS
+from agent.formats.netboot import ENGINE, LINK_PORT, PI_ADDRESS, SCRATCH
 from agent.formats.rpc import RpcError
 from nodeclient.errors import MachineError
 from nodeclient.machine.channel_keys import KeySlot
@@ -56,8 +56,8 @@ class NetbootSettings:
     call_seconds: float = 180.0
     rotate_seconds: float = 600.0
     work_bytes: int = 512 << 20
-    scratch: Path = Path("/run/sealrun/scratch")
-    docker: Path = Path("/run/docker.sock")
+    scratch: Path = Path(SCRATCH)
+    docker: Path = Path(ENGINE)
     boot_server: tuple[str, ...] = field(default_factory=default_command)
 
 
@@ -122,8 +122,7 @@ class NetbootMachine(LinkedMachine):
         if self._link is None:
             try:
                 link = await self._listen(self._slot.load(session), Phase.RUNNING, session)
-                await self._connection(link)
-                self._hold(link)
+                await self._take_up(link)
             except MachineError:
                 await self.power_off()
                 raise

@@ -189,7 +189,7 @@ def lying_length(rig: Rig) -> Reasons:
 
 
 def _log(rig: Rig) -> bytes:
-    rig.call("lie", {})
+    rig.pi.call("lie", {})
     return claims.log(Evidence.decode(rig.ask().data), "event_log")
 
 
@@ -205,7 +205,7 @@ def _stating(
     nonce: bytes | None = None,
 ) -> Reasons:
     """Ask, while the Agent lies about everything `but` that, and states what is `claimed`."""
-    rig.call("lie", {})
+    rig.pi.call("lie", {})
     boot = Evidence.decode(rig.ask().data).claim("boot")
     assert isinstance(boot, dict)
     nonce, honest = nonce or secrets.token_bytes(32), rig.image
@@ -216,7 +216,7 @@ def _stating(
         "root": [list(row) for row in _files(honest).root(nonce)],
     }
     told = {name: value for name, value in lies.items() if name not in but}
-    rig.call("lie", told | dict(claimed))
+    rig.pi.call("lie", told | dict(claimed))
     return said(rig.judge(rig.ask(nonce)))
 
 
