@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from nodeclient.core import claims
 from nodeclient.errors import MachineError
 from nodeclient.images.build import BuiltImage
 from nodeclient.machine.link import LinkKeys
+from nodeclient.machine.netboot import newest
 from nodeclient.machine.netboot.newest import NewestBoot
 from nodeclient.machine.power import forget_machine
 from nodeclient.machine.resume import ResumeRecord
@@ -136,6 +139,36 @@ async def test_boot__another_mac__gets_no_address_and_is_counted(bench: Bench) -
         await machine.boot(1)
     assert power.said().endswith("no address\n")
     assert (await machine.dropped())["stranger"] > 0
+
+
+async def test_boot__cannot_be_noted__given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A boot that no later daemon could find again must not run on."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(newest, "replace_file", full)
+    power = bench.power()
+    with pytest.raises(MachineError, match="No space left on device; make room"):
+        await netboot(bench.pi, bench.image, power).boot(1)
+    assert power.log == ["off", "on", "off"]
+    assert bench.wire.listening() == set()
+
+
+def test_newest_boot__noted_again__the_old_file_is_replaced_not_overwritten(
+    tmp_path: Path,
+) -> None:
+    """Half a file would make the Machine that runs one that nobody knows."""
+    boots = NewestBoot(tmp_path)
+    boots.note(b"first")
+    [file] = tmp_path.iterdir()
+    (tmp_path / "old").hardlink_to(file)
+    boots.note(b"second")
+    assert (tmp_path / "old").read_bytes() != file.read_bytes()
+    assert boots.is_it(b"second")
+    assert not boots.is_it(b"first")
 
 
 async def test_resume__daemon_restarted__machine_found_again(bench: Bench) -> None:

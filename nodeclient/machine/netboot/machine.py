@@ -102,10 +102,10 @@ class NetbootMachine(LinkedMachine):
             await self._connection(link)
             await self._close_boot(server)
             session = self._hold(link)
+            self._newest.note(b"".join(session))
         except BaseException:
             await self.power_off()
             raise
-        self._newest.note(b"".join(session))
         return ResumeRecord(None, LINK_PORT, image, *session).session()
 
     async def resume(self, resume: bytes) -> Session:
