@@ -46,6 +46,7 @@ INIT: Final = Path(__file__).parents[3] / "nodeclient" / "images" / "boot" / "in
 OPTION: Final = "audit=0"  # a kernel parameter more
 _EXTRA = 1 << 20  # bytes, incompressible: the root grows, so that every range of it is another one
 _MAIN = "__main__.py"
+_INIT_SAYS = "sealrun: "  # how init.sh begins what it writes to the console
 _AGENT = "/new/usr/lib/sealrun/agent"
 _LAST_STEP = b"exec $B switch_root"
 _FILLED: Final = {"HOST": PI_ADDRESS, "PORT": str(HTTP_PORT), "PATH": ROOT_PATH}
@@ -123,8 +124,9 @@ def unpinned_root(rig: Rig) -> Reasons:
     try:
         boot_forged(rig, served)
     except MachineError as error:
-        last = rig.pc.console.read_bytes().decode("ascii", "replace").strip().splitlines()[-1]
-        return f"machine: {error.message}", f"console: {last.strip()}"
+        shown = rig.pc.console.read_text("ascii", "replace").splitlines()
+        words = [f"console: {line.strip()}" for line in shown if line.startswith(_INIT_SAYS)]
+        return f"machine: {error.message}", *words
     return ()
 
 
