@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import re
 import secrets
 import shutil
 import subprocess
@@ -46,7 +47,7 @@ INIT: Final = Path(__file__).parents[3] / "nodeclient" / "images" / "boot" / "in
 OPTION: Final = "audit=0"  # a kernel parameter more
 _EXTRA = 1 << 20  # bytes, incompressible: the root grows, so that every range of it is another one
 _MAIN = "__main__.py"
-_INIT_SAYS = "sealrun: "  # how init.sh begins what it writes to the console
+_INIT_SAYS = "sealrun: .*; power off"  # on the console, by init.sh
 _AGENT = "/new/usr/lib/sealrun/agent"
 _LAST_STEP = b"exec $B switch_root"
 _FILLED: Final = {"HOST": PI_ADDRESS, "PORT": str(HTTP_PORT), "PATH": ROOT_PATH}
@@ -124,9 +125,9 @@ def unpinned_root(rig: Rig) -> Reasons:
     try:
         boot_forged(rig, served)
     except MachineError as error:
-        shown = rig.pc.console.read_text("ascii", "replace").splitlines()
-        words = [f"console: {line.strip()}" for line in shown if line.startswith(_INIT_SAYS)]
-        return f"machine: {error.message}", *words
+        shown = rig.pc.console.read_text("ascii", "replace")
+        words = re.findall(_INIT_SAYS, shown)
+        return f"machine: {error.message}", *(f"console: {each}" for each in words)
     return ()
 
 
