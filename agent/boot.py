@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.formats import cbor
+from agent.formats.cbor import FormatError
+from agent.formats.netboot import ENGINE, SCRATCH
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_path, as_text
 
 MAX_BOOT = 64 * 1024
@@ -78,3 +80,12 @@ class BootParameters:
                 for each in as_list(body["simulated"], 0, 32, "simulated parts")
             ),
         )
+
+    def check_places(self) -> None:
+        """Refuse paths that are not the boot image's own. Raises FormatError.
+
+        The Agent mounts over `scratch` and erases it, as root: a Pi that could choose it would lay
+        an empty folder over a device in /sys, say, and the inventory would not show it.
+        """
+        if (self.scratch, self.docker) != (Path(SCRATCH), Path(ENGINE)):
+            raise FormatError("boot parameters: paths that are not the boot image's")

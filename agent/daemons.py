@@ -13,9 +13,10 @@ import subprocess
 import time
 from pathlib import Path
 
+from agent.formats.netboot import ENGINE
 from agent.system import ENVIRONMENT, StartFailed
 
-SOCKET = Path("/run/docker.sock")
+SOCKET = Path(ENGINE)
 _CONTAINERD = Path("/run/containerd")
 _TRIES = 1800  # of 0.1 s each, and of _ANSWER_SECONDS where it listens and does not answer yet
 _ANSWER_SECONDS = 5.0

@@ -20,7 +20,7 @@ from agent.erase import erase_task
 from agent.evidence import Witness
 from agent.formats.cbor import FormatError
 from agent.kernel import KernelUnreadable
-from agent.measured import Unmeasured, find_measured
+from agent.measured import Unmeasured, find_measured, runs_boot_image
 from agent.scratch import Scratch, ScratchError
 from agent.serve import Service
 from agent.session import Session
@@ -42,6 +42,8 @@ def main() -> int:
         return 2
     try:
         boot = BootParameters.decode(_read_all(sys.stdin.buffer))
+        if runs_boot_image():
+            boot.check_places()
     except FormatError as error:
         _log.error("%s; the Agent is started by its Pi, not by hand", error)
         return 2

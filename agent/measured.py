@@ -25,7 +25,7 @@ _BLOCK = 1 << 16
 # What nobody looks at, here or anywhere. What a verifier has no reference for it names itself.
 _NEVER = (
     *("RAM outside the Agent", "bus interposers", "CPU microcode", "drive and card firmware"),
-    "session keys left in RAM",
+    *("devices that read memory (DMA)", "session keys left in RAM"),
 )
 NOT_CHECKED = {
     PI_ONLY: ("firmware", "boot event log", "IMA list", "kernel text", *_NEVER),
@@ -84,12 +84,17 @@ class Measured:
             raise Unmeasured(f"the root cannot be read ({error.strerror}); boot again") from error
 
 
+def runs_boot_image() -> bool:
+    """Whether this system is a boot image's, and not somebody's host."""
+    return Path(KERNEL_MAP).exists()
+
+
 def find_measured() -> Measured | None:
     """The boot image under this Agent, or None where it runs on somebody's host.
 
     Raises TpmError, KernelUnreadable, Unmeasured or FormatError.
     """
-    if not Path(KERNEL_MAP).exists():
+    if not runs_boot_image():
         return None
     kernel_map = KernelMap.decode(read_bounded(Path(KERNEL_MAP), MAX_KERNEL_MAP))
     tpm = Tpm(Device()) if DEVICE.exists() else None

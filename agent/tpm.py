@@ -24,6 +24,7 @@ from agent.tpm_wire import TpmError, Transport, execute, password, sized, u16, u
 # TPM_CC, Part 2 §6.5.2
 _CREATE_PRIMARY, _POLICY_SECRET, _ACTIVATE, _NV_READ = 0x131, 0x151, 0x147, 0x14E
 _QUOTE, _FLUSH, _NV_READ_PUBLIC, _START_SESSION, _CAPABILITY = 0x158, 0x165, 0x169, 0x176, 0x17A
+_SHUTDOWN, _SU_CLEAR = 0x145, 0  # TPM_SU_CLEAR: nothing of this boot is wanted in the next
 _NULL_HANDLE = 0x40000007  # TPM_RH_NULL
 _POLICY_SESSION = 0x01  # TPM_SE_POLICY
 _CAP_HANDLES, _NV_FIRST = 1, 0x01000000
@@ -38,7 +39,7 @@ class Tpm:
     def __init__(self, transport: Transport) -> None:
         self._transport, self._lock = transport, threading.Lock()
         self._ak, self._ak_public = self._create(keys.AK)
-        self._endorsement: Endorsement | None = None
+        self._endorsed: tuple[int, Endorsement] | None = None
 
     def quote(self, qualifying: bytes) -> Quote:
         """The PCRs of QUOTED_PCRS (SHA-256 bank) and `qualifying` (32 bytes), signed by the AK."""
@@ -55,11 +56,7 @@ class Tpm:
         Without any certificate the list is empty; it is for the asker to refuse that.
         """
         with self._lock:
-            if self._endorsement is None:
-                certificates, template = self._certificates()
-                with self._primary(template) as (_, public):
-                    self._endorsement = Endorsement(tuple(certificates), public, self._ak_public)
-        return self._endorsement
+            return self._endorse()[1]
 
     def activate(self, challenge: Challenge) -> bytes:
         """The secret that was sealed for this EK and AK together (Part 3, §12.5).
@@ -67,8 +64,8 @@ class Tpm:
         Raises TpmError if it was sealed for others.
         """
         with self._lock:
-            template = self._certificates()[1]
-            with self._primary(template) as (ek, _), self._policy() as session:
+            ek, _ = self._endorse()
+            with self._policy() as session:
                 _, answer = execute(
                     self._transport,
                     _ACTIVATE,
@@ -80,10 +77,16 @@ class Tpm:
         answer.end()
         return secret
 
+    def rest(self) -> None:
+        """Be ready for the end of power: only so does every TPM keep its clock (Part 3, §9.4)."""
+        with self._lock:
+            execute(self._transport, _SHUTDOWN, (), u16(_SU_CLEAR))
+
     def close(self) -> None:
-        """Flush the key and let go of the TPM."""
-        with contextlib.suppress(TpmError):
-            self._flush(self._ak)
+        """Flush the keys and let go of the TPM."""
+        for handle in (self._ak, *([self._endorsed[0]] if self._endorsed else [])):
+            with contextlib.suppress(TpmError):
+                self._flush(handle)
         self._transport.close()
 
     def _create(self, template: bytes) -> tuple[int, bytes]:
@@ -99,13 +102,17 @@ class Tpm:
         )
         return handle, answer.sized()
 
-    @contextlib.contextmanager
-    def _primary(self, template: bytes) -> Iterator[tuple[int, bytes]]:
-        handle, public = self._create(template)
-        try:
-            yield handle, public
-        finally:
-            self._flush(handle)
+    def _endorse(self) -> tuple[int, Endorsement]:
+        """The EK's handle, and what is said of it.
+
+        Made once and kept loaded: it takes a real TPM some ten seconds if it is an RSA key. Every
+        member and every broker of a task has it opened, and each quote would wait for all of them.
+        """
+        if self._endorsed is None:
+            certificates, template = self._certificates()
+            handle, public = self._create(template)
+            self._endorsed = handle, Endorsement(tuple(certificates), public, self._ak_public)
+        return self._endorsed
 
     @contextlib.contextmanager
     def _policy(self) -> Iterator[int]:

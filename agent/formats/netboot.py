@@ -18,4 +18,6 @@ PARAMETERS_PATH = "/parameters"  # answered once per boot: it holds the boot's s
 
 ROOT_OPTION = "sealrun.root"  # kernel command line: SHA-256 of root.squashfs, hexadecimal
 ROOT_FILE = "/run/sealrun/root.squashfs"  # in the Machine: what it runs from, in RAM
+SCRATCH = "/run/sealrun/scratch"  # in the Machine: where a task's clear text is mounted
+ENGINE = "/run/docker.sock"  # in the Machine: dockerd
 KERNEL_MAP = "/usr/lib/sealrun/kernel.map"  # in the Machine: see `bootimage`

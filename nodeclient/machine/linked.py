@@ -57,6 +57,19 @@ class LinkedMachine(ABC):
         if link is not None:
             await link.close()
 
+    async def _take_up(self, link: Link) -> SessionKeys:
+        """Wait for the Agent, then hold its keys. Raises MachineError.
+
+        Who fails, or gives up waiting, lets go: the next one must not find a link that nobody
+        holds, whose keys are never replaced and whose silence nobody notices.
+        """
+        try:
+            await self._connection(link)
+            return self._hold(link)
+        except BaseException:
+            await self.let_go()
+            raise
+
     def _hold(self, link: Link) -> SessionKeys:
         """Keep the channel's keys, now and whenever they change. Raises MachineError."""
         session = link.session

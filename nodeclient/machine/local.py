@@ -107,8 +107,7 @@ class LocalMachine(LinkedMachine):
             link = self._link = Link(keys, self._supply.serve)
             link.session = session
             link.listen(_HOST, record.port)
-            await self._connection(link)
-            self._hold(link)
+            await self._take_up(link)
         return record.session()
 
     async def power_off(self) -> None:

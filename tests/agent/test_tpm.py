@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.agent.swtpm import SocketTransport, provision, running
 QUALIFYING = bytes(range(32))
 SECRET = bytes(range(32, 64))
 _PCR_EXTEND = 0x182
+CREATE_PRIMARY = 0x131  # TPM_CC
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +81,22 @@ def test_tpm__power_cut_again_and_again__the_same_key_and_never_locked_out(
         assert Tpm(transport).quote(QUALIFYING).ak not in keys
 
 
+def test_rest__then_power_is_cut__the_clock_goes_on_where_it_was(
+    chips: tuple[Path, Path],
+) -> None:
+    """Verifiers refuse a clock that went back. Without `rest` this TPM's does: it starts over."""
+    times = []
+    for _ in range(3):
+        with running(chips[0]) as transport:
+            tpm = Tpm(transport)
+            times.append(parse_attest(tpm.quote(QUALIFYING).attest).clock.time_ms)
+            time.sleep(0.2)
+            tpm.rest()
+            times.append(parse_attest(tpm.quote(QUALIFYING).attest).clock.time_ms)
+            tpm.rest()
+    assert times == sorted(times)
+
+
 def test_endorsement__certificate_in_the_tpm__is_of_its_ek_and_maker(
     wire: SocketTransport, chips: tuple[Path, Path]
 ) -> None:
@@ -98,6 +116,17 @@ def test_activate__sealed_to_this_ek_and_ak__gives_the_secret(wire: SocketTransp
     for _ in range(8):
         assert tpm.activate(challenge(stated.ek, stated.ak)) == SECRET
     assert parse_attest(tpm.quote(QUALIFYING).attest).qualifying == QUALIFYING
+
+
+def test_activate__for_many_askers__no_key_is_made_again(wire: SocketTransport) -> None:
+    """An RSA key takes a real TPM ten seconds: a committee that asks would outwait its patience."""
+    counted = Counting(wire)
+    tpm = Tpm(counted)
+    stated = tpm.endorsement()
+    made = counted.codes.count(CREATE_PRIMARY)
+    for _ in range(3):
+        tpm.activate(challenge(stated.ek, stated.ak))
+    assert counted.codes.count(CREATE_PRIMARY) == made == 2
 
 
 def test_activate__another_tpm_s_ak_or_ek__refused(chips: tuple[Path, Path]) -> None:
@@ -137,8 +166,9 @@ def test_endorsement__no_certificate__says_so(tmp_path: Path) -> None:
 
 def test_close__handles_are_given_back(wire: SocketTransport) -> None:
     _, before = execute(wire, 0x17A, (), u32(1, 0x80000000, 8))
-    tpm = Tpm(wire)
-    tpm._flush(tpm._ak)
+    tpm = Tpm(Counting(wire))
+    tpm.endorsement()
+    tpm.close()
     _, after = execute(wire, 0x17A, (), u32(1, 0x80000000, 8))
     assert before.rest() == after.rest()
 
@@ -146,6 +176,21 @@ def test_close__handles_are_given_back(wire: SocketTransport) -> None:
 def test_device__not_there__says_so(tmp_path: Path) -> None:
     with pytest.raises(TpmError, match="cannot be opened"):
         Device(tmp_path / "tpmrm0")
+
+
+class Counting:
+    """Notes the code of each command that passes; its connection stays open."""
+
+    def __init__(self, inner: SocketTransport) -> None:
+        self._inner = inner
+        self.codes: list[int] = []
+
+    def transmit(self, command: bytes) -> bytes:
+        self.codes.append(int.from_bytes(command[6:10], "big"))
+        return self._inner.transmit(command)
+
+    def close(self) -> None:
+        pass
 
 
 class Scripted:

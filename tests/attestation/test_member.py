@@ -26,6 +26,7 @@ from nodeclient.core.types import Phase, Verdict
 from nodeclient.duties.appraising import Appraiser
 from nodeclient.machine.measure import agent_folder, measure_agent
 from nodeclient.reference import Reference
+from nodeclient.registration import NO_MACHINE_KEY
 from tests.attestation.machine import TpmMachine
 from tests.attestation.test_endorsing import NODE, Pi, Verifier, registered
 from tests.core.evidence_kit import IMAGE, KERNEL, ROOT, RUNTIME, SPEC, Kit, make_quoted
@@ -209,13 +210,18 @@ async def test_judge__another_program_was_booted__refused(member: Member) -> Non
 
 
 @pytest.mark.parametrize(
-    ("accepted", "reasons"),
-    [({PI_ONLY, TPM_QUOTED}, set()), ({TPM_QUOTED}, {Code.VOUCH_NOT_PERMITTED})],
+    ("accepted", "tpm", "reasons"),
+    [
+        ({PI_ONLY, TPM_QUOTED}, False, set()),
+        ({TPM_QUOTED}, False, {Code.VOUCH_NOT_PERMITTED}),
+        ({PI_ONLY, TPM_QUOTED}, True, {Code.ATTESTATION_KEY}),
+    ],
 )
 async def test_judge__evidence_of_the_pi_alone__the_policy_decides_and_no_tpm_is_asked(
-    member: Member, accepted: set[str], reasons: set[Code]
+    member: Member, accepted: set[str], tpm: bool, reasons: set[Code]
 ) -> None:
     member.kit.pc = None
+    member.key = member.key if tpm else NO_MACHINE_KEY
     member.kit.claims["vouch"] = PI_ONLY
     for name in ("quote", "event_log", "ima"):
         member.kit.claims.pop(name, None)

@@ -140,6 +140,16 @@ def test_appraise__quote_beside_a_pi_that_vouches__not_checked() -> None:
     assert "claim quote (no TPM vouches)" in result.not_checked
 
 
+@pytest.mark.parametrize("phase", list(Phase))
+def test_appraise__registered_with_a_tpm_but_the_pi_vouches__refused(phase: Phase) -> None:
+    """The Pi alone could make all of it up: who promised a TPM is not let off by its operator."""
+    kit = make_kit(phase)
+    kit.endorsements = replace(kit.endorsements, attestation_key=bytes(32))
+    assert kit.appraise().verdict is Verdict.AFFIRMING
+    kit.endorsements = replace(kit.endorsements, attestation_key=X32)
+    assert {each.code for each in kit.appraise().reasons} == {C.ATTESTATION_KEY}
+
+
 def test_appraise__upper_half_signature_of_a_tpm__accepted() -> None:
     """TPMs do not normalise s; ours on chain must, a quote's need not."""
 

@@ -270,7 +270,7 @@ TPM_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
                 k, "policy", replace(k.policy, vouch=frozenset({PI_ONLY, TPM_QUOTED}))
             ),
         ),
-        {C.RESET},
+        {C.RESET, C.ATTESTATION_KEY},
     ),
     # what was booted
     ("image not known here", BEFORE, refer(boot=None), {C.BOOT_IMAGE}),

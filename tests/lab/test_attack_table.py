@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from agent.tpm_keys import SELECTION
 from agent.tpm_wire import password, sized, u16, u32
+from scripts.embedded.chain import ROOT
 from scripts.lab.attacks.bus import QUOTE, QuoteCommand
 from scripts.lab.attacks.page import PAGE, split, table
 from scripts.lab.attacks.table import ATTACKS, Attack, Stage
@@ -37,6 +42,23 @@ def test_attacks__each__is_told_and_expects_something() -> None:
 def test_page__its_table__is_that_of_the_attacks() -> None:
     _, between, _ = split(PAGE.read_text())
     assert between == table(), "run: python -m scripts.lab.attacks.page"
+
+
+def test_command__without_a_name__lists_all_of_them() -> None:
+    shown = attack("--json")
+    assert shown.returncode == 0
+    assert [row["name"] for row in json.loads(shown.stdout)] == [one.name for one in ATTACKS]
+
+
+def test_command__unknown_name__says_the_next_step() -> None:
+    refused = attack("old-quote", "bribe")
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("there is no attack 'bribe'; see: sealrun lab attack\n")
+
+
+def attack(*names: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "scripts.lab.attacks", *names]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_quote_command__as_the_agent_sends_it__is_taken_apart_and_put_together() -> None:

@@ -21,11 +21,10 @@ FOLDER = ROOT / "var" / "attack-test"
 
 @pytest.fixture(scope="module")
 def stages() -> Iterator[Stages]:
-    before = namespaces()
     with rig(FOLDER, lambda _: None) as made:
-        memory = made.pc.memory
+        memory, names = made.pc.memory, set(made.spaces.names)
         yield Stages(made)
-    assert namespaces() == before
+    assert not names & namespaces()
     assert leftovers(FOLDER) == []
     assert not memory.exists()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.formats.bootimage import EFI, KERNEL_MAP, MANIFEST, ROOT, BootManifest
 from nodeclient.images.engine import DEFAULT_SOCKET
-from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings
+from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings, Power
 from nodeclient.machine.supply import Supply
 from tests.machine.support import Pi
 from tests.machine.wire import MAC, Wire
@@ -92,7 +92,7 @@ class FakePower:
 
 
 def netboot(
-    pi: Pi, image: bytes, power: FakePower, *, approved: bool = True, lease: int = 60
+    pi: Pi, image: bytes, power: Power, *, approved: bool = True, lease: int = 60
 ) -> NetbootMachine:
     """A NetbootMachine over this Pi's blocks; the "PC" uses this host's Docker."""
 

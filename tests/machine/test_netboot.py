@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import docker
@@ -14,7 +17,11 @@ from agent.formats.netboot import HTTP_PORT, LINK_PORT, PI_ADDRESS
 from nodeclient.core import claims
 from nodeclient.errors import MachineError
 from nodeclient.images.build import BuiltImage
+from nodeclient.machine.link import LinkKeys
+from nodeclient.machine.netboot import newest
+from nodeclient.machine.netboot.newest import NewestBoot
 from nodeclient.machine.power import forget_machine
+from nodeclient.machine.resume import ResumeRecord
 from tests.machine.boots import FakePower, make_image, netboot
 from tests.machine.support import Pi
 from tests.machine.wire import STRANGER, Wire
@@ -36,6 +43,27 @@ class Bench:
     @property
     def folder(self) -> Path:
         return self.pi.folder / "boot-images" / self.image.hex()
+
+
+@dataclass
+class Switch:
+    """A power switch with nothing behind it."""
+
+    simulated = ()
+    lit: bool = True
+    log: list[str] = field(default_factory=list)
+
+    async def on(self) -> None:
+        self.log.append("on")
+
+    async def off(self) -> None:
+        self.log.append("off")
+
+    async def reset(self) -> None:
+        self.log.append("reset")
+
+    def is_on(self) -> bool:
+        return self.lit
 
 
 @pytest.fixture
@@ -113,6 +141,36 @@ async def test_boot__another_mac__gets_no_address_and_is_counted(bench: Bench) -
     assert (await machine.dropped())["stranger"] > 0
 
 
+async def test_boot__cannot_be_noted__given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A boot that no later daemon could find again must not run on."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(newest, "replace_file", full)
+    power = bench.power()
+    with pytest.raises(MachineError, match="No space left on device; make room"):
+        await netboot(bench.pi, bench.image, power).boot(1)
+    assert power.log == ["off", "on", "off"]
+    assert bench.wire.listening() == set()
+
+
+def test_newest_boot__noted_again__the_old_file_is_replaced_not_overwritten(
+    tmp_path: Path,
+) -> None:
+    """Half a file would make the Machine that runs one that nobody knows."""
+    boots = NewestBoot(tmp_path)
+    boots.note(b"first")
+    [file] = tmp_path.iterdir()
+    (tmp_path / "old").hardlink_to(file)
+    boots.note(b"second")
+    assert (tmp_path / "old").read_bytes() != file.read_bytes()
+    assert boots.is_it(b"second")
+    assert not boots.is_it(b"first")
+
+
 async def test_resume__daemon_restarted__machine_found_again(bench: Bench) -> None:
     power = bench.power()
     first = netboot(bench.pi, bench.image, power)
@@ -148,3 +206,30 @@ async def test_resume__machine_went_off__its_power_is_cut(bench: Bench) -> None:
         await netboot(bench.pi, bench.image, power).resume(session.resume)
     assert power.log == ["off", "on", "off"]
     assert bench.wire.listening() == set()
+
+
+async def test_resume__asker_gave_up__the_next_one_still_cuts_a_dead_machine(
+    wire: Wire, tmp_path: Path
+) -> None:
+    """A peer's question is cut off long before a PC is given up: no link may be left half open."""
+    assert wire.listening() == set()
+    pi, image = Pi(tmp_path / "machine", bytes(32), tmp_path), bytes(32)
+    hpke, signing = bytes(32), bytes(64)
+    pi.slot.save((hpke, signing), replace(LinkKeys.fresh(bytes(32)), agent=bytes(32)))
+    NewestBoot(pi.folder).note(hpke + signing)
+    power = Switch()
+    machine = netboot(pi, image, power)
+    record = ResumeRecord(None, LINK_PORT, image, hpke, signing).encode()
+    asking = asyncio.create_task(machine.resume(record))
+    while ("tcp", LINK_PORT) not in wire.listening():
+        await asyncio.sleep(0.05)
+        assert not asking.done()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert wire.listening() == set()
+    assert power.log == []
+    power.lit = False
+    with pytest.raises(MachineError, match="the Machine went off"):
+        await machine.resume(record)
+    assert power.log == ["off"]

@@ -30,11 +30,13 @@ def readable(case: Case) -> Iterator[Finding]:
 
 
 def registered(case: Case) -> Iterator[Finding]:
-    """The key is the one that the registry holds for this Node."""
-    material = case.material
-    if material is None or material.key is None:
-        return
-    if material.key.digest != case.endorsements.attestation_key:
+    """The key is the one that the registry holds for this Node; a Node that registered one does
+    not go back to a Pi that vouches, whatever the policy accepts of others."""
+    material, known = case.material, case.endorsements.attestation_key
+    if material is None:
+        if any(known):  # zeros: registered without a TPM
+            yield reason(Code.ATTESTATION_KEY, "the node is registered with a TPM; none vouches")
+    elif material.key is not None and material.key.digest != known:
         yield reason(Code.ATTESTATION_KEY, "quoted by another key than the node's registered one")
 
 

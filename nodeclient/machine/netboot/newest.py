@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.formats.hashes import sha256
+from nodeclient.errors import MachineError
+from nodeclient.files import replace_file
 
 _NAME = "newest-boot"
 
@@ -20,9 +22,17 @@ class NewestBoot:
         self._file.unlink(missing_ok=True)
 
     def note(self, session: bytes) -> None:
-        """The Machine said hello with these session keys (hpke ‖ signing)."""
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file.write_text(sha256(session).hex())
+        """The Machine said hello with these session keys (hpke ‖ signing). Raises MachineError.
+
+        Durable on return: a Pi that loses its power must still know the Machine that runs on.
+        """
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            replace_file(self._file, sha256(session).hex().encode())
+        except OSError as error:
+            raise MachineError(
+                f"{self._file}: {error.strerror}", "make room on the disk"
+            ) from error
 
     def is_it(self, session: bytes) -> bool:
         """Whether no other boot came after that one."""

@@ -23,6 +23,7 @@ from scripts.lab.attacks.stages import Carried, Stages
 from scripts.lab.attacks.table import ATTACKS, Attack
 from scripts.lab.host import check_host
 from scripts.lab.rig import rig
+from scripts.lab.state import LabError
 
 FOLDER: Final = ROOT / "var" / "attack"
 ALL: Final = "all"
@@ -32,7 +33,7 @@ INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 def main() -> int:
     """0 only if every attack was refused for exactly its reasons."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="*", choices=[ALL, *(one.name for one in ATTACKS), []])
+    parser.add_argument("names", nargs="*")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     wanted = parser.parse_args()
@@ -40,8 +41,8 @@ def main() -> int:
         show_attacks(Console(), as_json=wanted.json)
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
-    chosen = [one for one in ATTACKS if one.name in wanted.names or ALL in wanted.names]
     try:
+        chosen = choose(wanted.names)
         check_host()
         carried = run(chosen, wanted.folder.resolve(), Story(as_json=wanted.json))
     except KeyboardInterrupt:
@@ -52,6 +53,15 @@ def main() -> int:
         return 1
     show_results(carried, Console(), as_json=wanted.json)
     return 0 if all(one.as_expected for one in carried) else 1
+
+
+def choose(names: Sequence[str]) -> list[Attack]:
+    """The attacks of these names, in the order of the table. Raises LabError."""
+    known = {ALL, *(one.name for one in ATTACKS)}
+    for name in names:
+        if name not in known:
+            raise LabError(f"there is no attack {name!r}; see: sealrun lab attack")
+    return [one for one in ATTACKS if one.name in names or ALL in names]
 
 
 def run(chosen: Sequence[Attack], folder: Path, story: Story) -> list[Carried]:

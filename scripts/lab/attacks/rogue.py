@@ -110,23 +110,21 @@ def other_root(base: BuiltBoot, folder: Path) -> BuiltBoot:
 
 
 def unpinned_root(rig: Rig) -> Reasons:
-    """The approved kernel gets a root file system that its command line does not name."""
+    """The kernel gets a root file system that its command line does not name."""
+    (folder := rig.folder / "unpinned").mkdir()
+    # The approved image, but for a console: it shows what the Machine stumbled over.
+    known = make_variant(rig.image, folder, ("console=ttyS0",))
     with tempfile.TemporaryDirectory(dir=rig.folder) as name:
         (work := Path(name, "image")).mkdir()
-        (folder := rig.folder / "unpinned").mkdir(exist_ok=True)
-        changed = other_root(rig.image, work)
-        manifest = replace(changed.manifest, command_line=rig.image.manifest.command_line)
-        (changed.path / MANIFEST).write_bytes(manifest.encode())
-        served = place(changed.path, folder)
-        return refused_boot(rig, served)
-
-
-def refused_boot(rig: Rig, image: BuiltBoot) -> Reasons:
-    """Why a boot of it, by an attacker's Pi, came to nothing."""
+        changed = other_root(known, work)
+        manifest = replace(changed.manifest, command_line=known.manifest.command_line)
+        (work / MANIFEST).write_bytes(manifest.encode())
+        served = place(work, folder)
     try:
-        boot_forged(rig, image)
+        boot_forged(rig, served)
     except MachineError as error:
-        return (f"machine: {error.message}",)
+        last = rig.pc.console.read_bytes().decode("ascii", "replace").strip().splitlines()[-1]
+        return f"machine: {error.message}", f"console: {last.strip()}"
     return ()
 
 
@@ -189,7 +187,7 @@ def lying_length(rig: Rig) -> Reasons:
 
 
 def _log(rig: Rig) -> bytes:
-    rig.call("lie", {})
+    rig.pi.call("lie", {})
     return claims.log(Evidence.decode(rig.ask().data), "event_log")
 
 
@@ -205,7 +203,7 @@ def _stating(
     nonce: bytes | None = None,
 ) -> Reasons:
     """Ask, while the Agent lies about everything `but` that, and states what is `claimed`."""
-    rig.call("lie", {})
+    rig.pi.call("lie", {})
     boot = Evidence.decode(rig.ask().data).claim("boot")
     assert isinstance(boot, dict)
     nonce, honest = nonce or secrets.token_bytes(32), rig.image
@@ -216,7 +214,7 @@ def _stating(
         "root": [list(row) for row in _files(honest).root(nonce)],
     }
     told = {name: value for name, value in lies.items() if name not in but}
-    rig.call("lie", told | dict(claimed))
+    rig.pi.call("lie", told | dict(claimed))
     return said(rig.judge(rig.ask(nonce)))
 
 

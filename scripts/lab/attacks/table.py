@@ -27,6 +27,7 @@ _OLDER = (
     "reset: the TPM's reset count went back",
     "reset: the TPM's clock went back",
 )
+_UNPINNED = "console: sealrun: not the root that was measured; power off"
 _TWINS = "machine: the boot parameters were asked for twice: two machines share the cable"
 
 
@@ -139,7 +140,7 @@ ATTACKS: tuple[Attack, ...] = tuple(
             rogue.lying_length,
             [r"event-log: event log: an event is longer than the log; fetch it again"],
         ),
-        ("unpinned-root", N, rogue.unpinned_root, ["machine: the Machine went off"]),
+        ("unpinned-root", N, rogue.unpinned_root, ["machine: the Machine went off", _UNPINNED]),
         ("twin-machine", N, cable.twin, [_TWINS]),
     )
 )
