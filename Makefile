@@ -11,7 +11,7 @@ PYTEST ?= python -m pytest
 # Tests with machines, containers or whole networks: one at a time, they need all cores.
 ALONE := tests/agent tests/e2e tests/images tests/lab tests/machine tests/scripts
 
-.PHONY: help setup demo lab test test-fast test-long fuzz mutate check gas odds bench fmt lock clean
+.PHONY: help setup demo lab lab-soak test test-fast test-long fuzz mutate check gas odds bench fmt lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -74,6 +74,10 @@ odds: ## a million draws of the deployed bytecode against the exact odds
 bench: setup ## speeds and memory, into var/bench.json
 	@python scripts/bench.py
 	@python scripts/bench_appraisal.py
+	@python scripts/bench_boot.py
+
+lab-soak: setup ## twenty honest boots in a row: each must be accepted
+	@python scripts/bench_boot.py --boots 20
 
 fmt: ## format and fix what can be fixed
 	@$(SETUP) python

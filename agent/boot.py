@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.formats import cbor
 from agent.formats.cbor import FormatError
 from agent.formats.netboot import ENGINE, SCRATCH
-from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
+from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_path, as_text
 
 MAX_BOOT = 64 * 1024
 _KEYS = (
@@ -70,8 +70,8 @@ class BootParameters:
             port=as_int(body["port"], 1, 65535, "port"),
             pi_certificate=as_bytes(body["pi_certificate"], 32, "certificate digest"),
             boot_count=as_int(body["boot_count"], 0, 1 << 62, "boot count"),
-            scratch=_path(body["scratch"], "scratch folder"),
-            docker=_path(body["docker"], "docker socket"),
+            scratch=as_path(body["scratch"], "scratch folder"),
+            docker=as_path(body["docker"], "docker socket"),
             machine=as_text(body["machine"], 1, 64, "machine label"),
             lease_seconds=as_int(body["lease_seconds"], 1, 86400, "lease seconds"),
             work_bytes=as_int(body["work_bytes"], 1 << 20, 1 << 44, "work bytes"),
@@ -89,12 +89,3 @@ class BootParameters:
         """
         if (self.scratch, self.docker) != (Path(SCRATCH), Path(ENGINE)):
             raise FormatError("boot parameters: paths that are not the boot image's")
-
-
-def _path(obj: object, what: str) -> Path:
-    """An absolute path in the one form that `Path` gives back."""
-    text = as_text(obj, 1, 4096, what)
-    path = Path(text)
-    if not path.is_absolute() or str(path) != text:
-        raise FormatError(f"{what}: expected a plain absolute path")
-    return path

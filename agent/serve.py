@@ -1,4 +1,4 @@
-"""What the Pi can ask of the Agent, and nothing else: nine calls, each checked for its moment."""
+"""What the Pi can ask of the Agent, and nothing else: ten calls, each checked for its moment."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from agent.tpm_wire import TpmError
 from agent.work import Work
 
 # These must not wait behind a long step: a member proves the attestation key while keys come in.
-_AT_ONCE = frozenset({"status", "stop", "endorsement", "activate"})
+_AT_ONCE = frozenset({"status", "stop", "endorsement", "activate", "rest"})
 _KEPT = 32  # Evidence kept to answer a repeated question with the same bytes
 
 
@@ -57,6 +57,7 @@ class Service:
             "stop": self._stop,
             "endorsement": self._endorsement,
             "activate": self._activate,
+            "rest": self._rest,
         }
 
     async def handle(self, method: str, body: object) -> object:
@@ -167,6 +168,12 @@ class Service:
         """Open what somebody sealed to the TPM and its attestation key together."""
         challenge = Challenge.from_body(body)
         return await asyncio.to_thread(self._vouching_tpm().activate, challenge)
+
+    async def _rest(self, _body: object) -> object:
+        """The power goes next. Cut without a word, a TPM may come back with an earlier clock."""
+        if self._tpm is not None:
+            await asyncio.to_thread(self._tpm.rest)
+        return None
 
     def _vouching_tpm(self) -> Tpm:
         if self._tpm is None:

@@ -24,6 +24,7 @@ from agent.tpm_wire import TpmError, Transport, execute, password, sized, u16, u
 # TPM_CC, Part 2 §6.5.2
 _CREATE_PRIMARY, _POLICY_SECRET, _ACTIVATE, _NV_READ = 0x131, 0x151, 0x147, 0x14E
 _QUOTE, _FLUSH, _NV_READ_PUBLIC, _START_SESSION, _CAPABILITY = 0x158, 0x165, 0x169, 0x176, 0x17A
+_SHUTDOWN, _SU_CLEAR = 0x145, 0  # TPM_SU_CLEAR: nothing of this boot is wanted in the next
 _NULL_HANDLE = 0x40000007  # TPM_RH_NULL
 _POLICY_SESSION = 0x01  # TPM_SE_POLICY
 _CAP_HANDLES, _NV_FIRST = 1, 0x01000000
@@ -75,6 +76,11 @@ class Tpm:
                 secret = answer.sized()
         answer.end()
         return secret
+
+    def rest(self) -> None:
+        """Be ready for the end of power: only so does every TPM keep its clock (Part 3, §9.4)."""
+        with self._lock:
+            execute(self._transport, _SHUTDOWN, (), u16(_SU_CLEAR))
 
     def close(self) -> None:
         """Flush the keys and let go of the TPM."""

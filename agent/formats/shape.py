@@ -6,6 +6,7 @@ Each raises FormatError whose message names the field (`what`), so a refusal can
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import TypeVar
 
 from agent.formats.cbor import FormatError
@@ -50,6 +51,15 @@ def as_text(obj: object, low: int, high: int, what: str) -> str:
     if any(ord(char) < 32 or ord(char) == 127 for char in obj):
         raise FormatError(f"{what}: control characters are not permitted")
     return obj
+
+
+def as_path(obj: object, what: str) -> Path:
+    """An absolute path in the one form that `Path` gives back."""
+    text = as_text(obj, 1, 4096, what)
+    path = Path(text)
+    if not path.is_absolute() or str(path) != text:
+        raise FormatError(f"{what}: expected a plain absolute path")
+    return path
 
 
 def unique(values: Collection[T], what: str) -> None:

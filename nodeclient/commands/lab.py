@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Annotated
 
 import typer
 
@@ -35,6 +36,17 @@ def down(as_json: Json = False) -> None:
     _run("down", as_json)
 
 
+@app.command()
+def attack(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Attacks by name, or: all. None: what there is.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Attack a machine of the lab; each must be refused for exactly its reasons."""
+    _start("scripts.lab.attacks", *(names or []), *_json(as_json))
+
+
 @app.command("all")
 def run_all(as_json: Json = False) -> None:
     """Up, task and down in one; nothing is left, whatever happens."""
@@ -42,14 +54,21 @@ def run_all(as_json: Json = False) -> None:
 
 
 def _run(command: str, as_json: bool) -> None:
+    _start("scripts.lab", command, *_json(as_json))
+
+
+def _json(wanted: bool) -> tuple[str, ...]:
+    return ("--json",) if wanted else ()
+
+
+def _start(module: str, *arguments: str) -> None:
     """Hand over to scripts/lab, which is no part of an installed node."""
     if not (PROJECT / "scripts" / "lab").is_dir():
         raise CheckoutMissing(
             "the lab needs the project's folder with its contracts and examples",
             "clone the repository and run: make lab",
         )
-    words = [sys.executable, "-m", "scripts.lab", command, *(["--json"] if as_json else [])]
-    raise typer.Exit(_wait(words))
+    raise typer.Exit(_wait([sys.executable, "-m", module, *arguments]))
 
 
 def _wait(words: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from nodeclient.machine.lab import Qemu, QemuSettings
 from scripts.lab.attacks.tpm_wire import TappedTpm
 from scripts.lab.namespaces import SOCKET
 from scripts.lab.network import MAC
+from scripts.lab.state import LabError
 
 MEMORY_MIB: Final = 1536  # issue 4: the machine of its figures
 RAM: Final = Path("/dev/shm")  # noqa: S108  (a RAM disk; the file in it has a name of its own)
@@ -19,7 +21,7 @@ class Pc(Qemu):
     """A PC that notes when it was switched on. Call `remove` at the end."""
 
     def __init__(self, folder: Path, label: str) -> None:
-        self.memory = RAM / f"sealrun-{label}"
+        self.memory = memory_file(label)
         self.folder = folder
         settings = QemuSettings(folder, SOCKET, MAC, MEMORY_MIB, memory_file=self.memory)
         super().__init__(settings)
@@ -32,6 +34,17 @@ class Pc(Qemu):
         self.switched_on = time.monotonic()
         await super().on()
 
+    def prepare(self) -> None:
+        """As a PC; and its RAM must have room, or QEMU would die of it in the middle of a boot."""
+        if shutil.disk_usage(RAM).free < MEMORY_MIB << 20:
+            raise LabError(f"{RAM} has no room for {MEMORY_MIB} MiB; make it larger or free memory")
+        super().prepare()
+
     def remove(self) -> None:
         """Nothing of it is left; it must be off."""
         self.memory.unlink(missing_ok=True)
+
+
+def memory_file(label: str) -> Path:
+    """Where the RAM of the rig `label` lies."""
+    return RAM / f"sealrun-{label}"

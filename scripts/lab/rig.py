@@ -15,36 +15,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from agent.formats.endorsement import Challenge, Endorsement
 from agent.formats.evidence import Evidence, session_key_hash
-from agent.formats.hashes import sha256
 from agent.formats.messages import Context, Question
-from agent.formats.rpc import RpcError
-from agent.tpm import Tpm
-from nodeclient.attestation.makers import load_certificates
 from nodeclient.chain.images import ImageKind
 from nodeclient.core.appraisal import AttestationResult
 from nodeclient.core.evidence_policy import Expected, Remembered, remember
 from nodeclient.core.types import Address, NodeRecord, Statement, Verdict
-from nodeclient.duties.vouching import Voucher
 from nodeclient.images.boot.keep import BuiltBoot, build_boot
-from nodeclient.machine.channel_keys import KeySlot
-from nodeclient.machine.desk import MachineDesk
-from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings
+from nodeclient.machine.netboot import NetbootMachine
 from nodeclient.machine.netboot.machine import IsApproved
-from nodeclient.machine.supply import Supply
-from nodeclient.p2p.messages import ActivationRequest
-from nodeclient.ports import Session
-from nodeclient.roots.software import SoftwareRoot
 from scripts.embedded.chain import ROOT
 from scripts.embedded.network import Say
 from scripts.lab.approvals import Approvals
-from scripts.lab.errand import Errand, RuntimeImage, empty_runtime, record_of
-from scripts.lab.namespaces import CABLE, HUB_ADDRESS, SOCKET, Namespaces, entered, plug_in
-from scripts.lab.network import MAC
-from scripts.lab.pc import Pc
+from scripts.lab.errand import Errand, RuntimeImage, empty_runtime
+from scripts.lab.namespaces import HUB_ADDRESS, SOCKET, Namespaces, entered, plug_in, remove
+from scripts.lab.pc import Pc, memory_file
+from scripts.lab.pi import Pi
+from scripts.lab.state import LabError, LabState, load, me
 from scripts.lab.station import Station
 from scripts.lab.verifier import Verifier, said
 
@@ -69,16 +56,13 @@ class Rig:
     """Made by `rig`. For callers outside of every event loop."""
 
     def __init__(self, folder: Path, label: str, say: Say) -> None:
-        self.folder, self.say = folder, say
+        self.folder, self.label, self.say = folder, label, say
         self.spaces = Namespaces(label, (PI, VERIFIER, INTRUDER))
         self.pc = Pc(folder / "pc", label)
-        self.pi = Station(self.spaces.site(PI).namespace)
+        self.pi = Pi(folder, Station(self.spaces.site(PI).namespace), self.pc)
         self.town = Station(self.spaces.site(VERIFIER).namespace)
         self.approvals = Approvals(folder, HUB_ADDRESS)
-        self.root = SoftwareRoot(ec.generate_private_key(ec.SECP256R1()))
-        self.presented = folder / "endorsement.cbor"  # what the Pi tells of its TPM
-        self.accomplice: Tpm | None = None  # a TPM elsewhere that answers for the Machine's
-        self.boots = 0
+        self._undo = contextlib.ExitStack()
         self.before: Remembered | None = None
         self.last: Remembered | None = None
         self.image: BuiltBoot  # the approved one
@@ -87,24 +71,27 @@ class Rig:
         self.errand: Errand
         self.record: NodeRecord
         self.verifier: Verifier
-        self.desk: MachineDesk | None = None
-        self.machine: NetbootMachine | None = None
-        self.session: Session
 
     def set_up(self) -> None:
         """Everything but a boot."""
         self.image = build_boot(IMAGES, self.say)
         self.runtime = empty_runtime(self.folder)
         own = self.folder / "verifier-images" / self.image.image_id.hex()
-        shutil.copytree(self.image.path, own, copy_function=_link)
+        shutil.copytree(self.image.path, own, copy_function=os.link)
+        self._undo.callback(self.pc.remove)
         self.pc.prepare()
+        self._undo.callback(self.spaces.remove)
         self.spaces.make()
         plug_in(self.spaces.site(PI).namespace, SOCKET)
         with entered(self.spaces.hub):
+            self._undo.callback(self.approvals.stop)
             self.approvals.start()
-        self.pi.start()
-        self.town.start()
+        for station in (self.pi.station, self.town):
+            self._undo.callback(station.stop)
+            station.start()
         self.town.run(self._open_verifier(own.parent))
+        self._undo.callback(lambda: self.town.run(self.verifier.close()))
+        self._undo.callback(self.pi.power_off)
         self.say(f"rig with boot image {self.image.image_id.hex()[:16]}…")
 
     async def _open_verifier(self, images: Path) -> None:
@@ -115,7 +102,7 @@ class Rig:
         market = Address(deployment["TaskMarket"].address)
         self.errand = Errand.of(self.runtime.image_id, deployment.chain_id, market)
         url, folder = self.approvals.url, self.folder / "verifier"
-        self.verifier = Verifier(folder, url, deployment, images, self.ask_pi)
+        self.verifier = Verifier(folder, url, deployment, images, self.pi.answer)
         self.verifier.makers.mkdir()
         maker, _ = self.pc.tpm.certificates
         shutil.copyfile(maker, self.verifier.makers / maker.name)
@@ -123,15 +110,7 @@ class Rig:
 
     def tear_down(self) -> None:
         """Nothing is left, whatever happened."""
-        with contextlib.ExitStack() as stack:
-            stack.callback(self.pc.remove)
-            stack.callback(self.spaces.remove)
-            stack.callback(self.town.stop)
-            stack.callback(self.pi.stop)
-            stack.callback(self.approvals.stop)
-            stack.callback(self.power_off)
-
-    # ------------------------------------------------------------------------------- the Pi's side
+        self._undo.close()
 
     def boot(
         self,
@@ -143,71 +122,20 @@ class Rig:
 
         An attacker's Pi is of another `kind`, and asks somebody else than the chain.
         """
-        self.power_off()
         image = self.booted = image or self.image
         self.before = self.last = None
-        self.boots += 1
-        asked = is_approved or self.approvals.is_approved
-        self.pi.run(self._boot(image, kind, asked))
-        self.call("prepare", self.errand.order())
-
-    async def _boot(
-        self, image: BuiltBoot, kind: type[NetbootMachine], is_approved: IsApproved
-    ) -> None:
-        settings = NetbootSettings(
-            folder=self.folder / "machine",
-            cable=Cable(CABLE, MAC),
-            image=image.image_id,
-            images=image.path.parent,
-            boot_seconds=BOOT_SECONDS,
-            work_bytes=128 << 20,
-        )
-        slot = KeySlot(self.folder / "channel.sealed", self.root)
-        supply = Supply(_no_block, _no_room, self._find_runtime)
-        self.machine = kind(settings, supply, slot, self.pc, is_approved)
-        self.desk = MachineDesk(self.machine, self.root)
-        self.session = await self.desk.boot(self.boots)
-
-    def power_off(self) -> None:
-        """Cut the PC's power."""
-        if self.machine is not None:
-            self.pi.run(self.machine.power_off())
-        self.machine = self.desk = None
-
-    def call(self, method: str, body: object) -> object:
-        """Call the Agent. Raises MachineError."""
-        assert self.desk is not None, "boot it first"
-        return self.pi.run(self.desk.call(self.session.resume, method, body))
+        self.pi.boot(image, self.runtime, is_approved or self.approvals.is_approved, kind)
+        self.pi.call("prepare", self.errand.order())
 
     def enrol(self) -> None:
-        """Learn the attestation key of the PC that runs, as `sealrun node enrol` does."""
-        given = Endorsement.from_body(self.call("endorsement", None))
-        _, issuer = self.pc.tpm.certificates
-        chain = (*given.certificates, *load_certificates(issuer))
-        self.presented.write_bytes(replace(given, certificates=chain).encode())
-        self.record = record_of(sha256(given.ak), self.root.public_key())
-
-    async def ask_pi(self, _node: Address, method: str, request: object) -> bytes:
-        """A verifier's request about the Pi's TPM, in place of the peer-to-peer network."""
-        assert self.desk is not None, "boot it first"
-        voucher = Voucher(self.presented, self.desk)
-        if method == "endorsement":
-            return await self.pi.reach(voucher.endorsement())
-        assert isinstance(request, ActivationRequest)
-        if self.accomplice is not None:
-            return self.accomplice.activate(Challenge(request.blob, request.secret))
-        return await self.pi.reach(voucher.activate(self.session.resume, request))
-
-    async def _find_runtime(self, image: bytes) -> Path | None:
-        return self.runtime.path if image == self.runtime.image_id else None
-
-    # ------------------------------------------------------------------------- the verifier's side
+        """The machine that runs is from now on the Node's registered one."""
+        self.record = self.pi.enrol()
 
     def ask(self, nonce: bytes | None = None, context: Context | None = None) -> Answer:
         """Evidence for a nonce (a fresh one), through the Pi."""
         nonce = nonce or secrets.token_bytes(32)
         body = Question(nonce, context or self.errand.context).to_body()
-        data = self.call("ask", body)
+        data = self.pi.call("ask", body)
         assert isinstance(data, bytes)
         return Answer(nonce, data)
 
@@ -239,10 +167,15 @@ class Rig:
 
 @contextlib.contextmanager
 def rig(folder: Path, say: Say) -> Iterator[Rig]:
-    """A rig in `folder`, which is emptied; it holds nothing that runs afterwards."""
+    """A rig in `folder`, which is emptied; it holds nothing that runs afterwards.
+
+    Raises LabError while another process has one there; one that crashed is cleaned up.
+    """
+    _clear_crashed(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     made = Rig(folder, secrets.token_hex(3), say)
+    state = LabState(made.label, made.spaces.names, me())
+    state.claim(folder)
     try:
         made.set_up()
         yield made
@@ -251,21 +184,19 @@ def rig(folder: Path, say: Say) -> Iterator[Rig]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _clear_crashed(folder: Path) -> None:
+    state = load(folder)
+    if state is None:
+        return
+    if state.is_kept:
+        raise LabError("a machine is under attack in this folder already; wait for its end")
+    remove(state.namespaces)
+    memory_file(state.label).unlink(missing_ok=True)
+
+
 def _header(answer: Answer) -> Statement:
     """The header of one phase. Its signature by the root is looked at before an appraisal begins
     (`nodeclient.duties.appraising`), and no part of it."""
     evidence = Evidence.decode(answer.data)
     session = session_key_hash(*evidence.session())
     return Statement(0, evidence.nonce, evidence.root, session, 0, 0)
-
-
-async def _no_block(_cid: str) -> bytes:
-    raise RpcError("missing", "the rig's task has no capsule")
-
-
-async def _no_room(_cid: str, _block: bytes) -> None:
-    raise RpcError("missing", "the rig's task has no result")
-
-
-def _link(source: str, target: str) -> None:
-    os.link(source, target)

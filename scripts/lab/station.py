@@ -33,7 +33,12 @@ class Station:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it there, and wait. For callers outside of every event loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._running).result()
+        future = asyncio.run_coroutine_threadsafe(work, self._running)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C reaches only this thread
+            raise
 
     async def reach(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it there, for callers in another station."""

@@ -108,19 +108,6 @@ def test_engine__options__nothing_written_to_disk_and_no_network() -> None:
     assert "--iptables=false" in DOCKERD
 
 
-def test_enter_group__controllers_on__then_moves_beside_the_containers(tmp_path: Path) -> None:
-    (tmp_path / "machine").mkdir()
-    (tmp_path / "machine/memory.swap.max").write_text("max")
-    enter_group(tmp_path)
-    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
-    assert (tmp_path / "machine/cgroup.procs").read_text() == "0"
-
-
-def test_enter_group__kernel_that_limits_no_swap__does_not_start(tmp_path: Path) -> None:
-    with pytest.raises(StartFailed, match="swap"):
-        enter_group(tmp_path)
-
-
 def test_load_drivers__devices_behind_devices__asks_for_each_alias_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

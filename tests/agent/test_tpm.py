@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,22 @@ def test_tpm__power_cut_again_and_again__the_same_key_and_never_locked_out(
     assert resets == list(range(resets[0], resets[0] + 5))
     with running(chips[1]) as transport:
         assert Tpm(transport).quote(QUALIFYING).ak not in keys
+
+
+def test_rest__then_power_is_cut__the_clock_goes_on_where_it_was(
+    chips: tuple[Path, Path],
+) -> None:
+    """Verifiers refuse a clock that went back. Without `rest` this TPM's does: it starts over."""
+    times = []
+    for _ in range(3):
+        with running(chips[0]) as transport:
+            tpm = Tpm(transport)
+            times.append(parse_attest(tpm.quote(QUALIFYING).attest).clock.time_ms)
+            time.sleep(0.2)
+            tpm.rest()
+            times.append(parse_attest(tpm.quote(QUALIFYING).attest).clock.time_ms)
+            tpm.rest()
+    assert times == sorted(times)
 
 
 def test_endorsement__certificate_in_the_tpm__is_of_its_ek_and_maker(

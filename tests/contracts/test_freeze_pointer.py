@@ -146,3 +146,18 @@ def test_undrawn__more_dead_tasks_than_one_call_sees__denies_until_advanced(
     assert advance(network) == 257
     assert undrawn().call() == 0
     assert advance(network) == 258
+
+
+@pytest.mark.parametrize("head", [2**16 - 1, 2**40 + 5, 2**63 + 1])
+def test_counters__as_large_as_they_may_get__each_moves_alone(network: Network, head: int) -> None:
+    """Numbers that years lead to, each a slot's field: nothing runs over into its neighbour."""
+    burned, last = 2**100 + 1, head + 20
+    packed = burned << 128 | head << 64 | last
+    market = network.market.address
+    network.chain.rpc("anvil_setStorageAt", [market, f"0x{COUNTERS:064x}", f"0x{packed:064x}"])
+    functions = network.market.functions
+    assert (functions.burned().call(), functions.undrawn().call()) == (burned, 0)
+    assert network.post().id == last + 1
+    assert counters(network) == (burned + POSTING_FEE, head + 1, last + 1)
+    assert advance(network) == last + 1
+    assert counters(network) == (burned + POSTING_FEE, last + 1, last + 1)

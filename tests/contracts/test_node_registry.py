@@ -545,3 +545,16 @@ def test_terms__neighbours_full__read_the_fields_alone(
         for call in (terms, weight):
             with pytest.raises(ContractLogicError, match="registry: node changed after"):
                 call.call()
+
+
+def test_slash__inside_a_full_tier__stays_in_the_draw(network: Network) -> None:
+    """That a tier is full says nothing about who stands in it already."""
+    task = network.reach("admitted", class_id=1)
+    registry = network.registry.address
+    before = int.from_bytes(network.chain.w3.eth.get_storage_at(registry, 0))
+    full = before - before % 2**25 + 16384
+    network.chain.rpc("anvil_setStorageAt", [registry, f"0x{0:064x}", f"0x{full:064x}"])
+    weight = network.registry.functions.total_weight().call()
+    network.mine_to(task.step_at + 10)
+    network.send(network.outsider, network.expire_call(task))
+    assert network.registry.functions.total_weight().call() == weight

@@ -113,6 +113,8 @@ def test_root__programs__only_those_that_are_named(root: Path) -> None:
 def test_root__rights__nothing_raises_them_and_nobody_can_log_in(root: Path) -> None:
     assert [each for each in root.rglob("*") if each.lstat().st_mode & 0o6000] == []
     assert not (root / "etc/shadow").exists()
+    open_to_all = [each for each in (root, *root.rglob("*")) if each.lstat().st_mode & 0o002]
+    assert {each for each in open_to_all if not each.is_symlink()} == {root / "tmp"}
     for line in (root / "etc/passwd").read_text().splitlines():
         assert line.endswith(":/bin/false")
     assert not (root / "bin/false").exists()

@@ -17,6 +17,7 @@ from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.lab import Qemu
 from nodeclient.machine.netboot import HookPower, NetbootMachine
 from nodeclient.machine.supply import Supply
+from tests.machine.support import some_root
 
 BASE = """
 [chain]
@@ -58,7 +59,8 @@ def choose(config: Config) -> object:
     async def approved(image: bytes) -> bool:
         return True
 
-    return choose_machine(config, Supply(refuse, refuse, no_image), approved)  # type: ignore[arg-type]
+    supply = Supply(refuse, refuse, no_image)  # type: ignore[arg-type]
+    return choose_machine(config, supply, some_root(), approved)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,7 @@ def _squash(tree: Tree, target: Path, tools: Tools, work: Path) -> None:
     with archive.open("wb") as sink:
         write_tar(tree, sink, EPOCH)
     options = ("-tar", "-noappend", "-no-progress", "-quiet", "-all-root", "-no-xattrs",
+               "-root-mode", "0755",  # of a tar's top folder it takes no notice
                "-comp", "zstd", "-Xcompression-level", _ZSTD, "-b", "256K",
                "-mkfs-time", str(EPOCH), "-all-time", str(EPOCH))  # fmt: skip
     with archive.open("rb") as source:

@@ -52,7 +52,7 @@ def build_boot(folder: Path, progress: Progress, recipe: BootRecipe | None = Non
     if kept is not None:
         return kept
     folder.mkdir(parents=True, exist_ok=True)
-    progress("building the boot image; this takes minutes, once")
+    progress("building the boot image; this takes a minute or more, once")
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
         work, image = Path(name) / "work", Path(name) / "image"
         work.mkdir()

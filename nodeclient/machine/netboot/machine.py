@@ -7,6 +7,7 @@ Whoever asks for the parameters a second time shows that two ask: that boot is g
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from agent.boot import BootParameters
 from agent.formats.netboot import ENGINE, LINK_PORT, PI_ADDRESS, SCRATCH
+from agent.formats.rpc import RpcError
 from nodeclient.errors import MachineError
 from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.link import Link, LinkKeys
@@ -31,6 +33,7 @@ from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
 
 _log = logging.getLogger(__name__)
+_HEARD_SECONDS, _REST_SECONDS = 0.5, 5.0  # before the power is cut: an Agent is there, or it is not
 IsApproved = Callable[[bytes], Awaitable[bool]]
 
 
@@ -127,6 +130,7 @@ class NetbootMachine(LinkedMachine):
 
     async def power_off(self) -> None:
         """Cut the power: afterwards the cable is dead, whatever state the Machine was in."""
+        await self._let_rest()
         await self.let_go()
         if self._server is not None:
             server, self._server = self._server, None
@@ -135,6 +139,16 @@ class NetbootMachine(LinkedMachine):
         await self._power.off()
         self._newest.forget()
         self._slot.drop()
+
+    async def _let_rest(self) -> None:
+        """Tell an Agent that listens what comes: cut without a word, the TPM's clock may go back,
+        which verifiers refuse. One that does not answer loses its power all the same.
+        """
+        if self._link is None:
+            return
+        with contextlib.suppress(MachineError, RpcError):
+            agent = await self._link.agent(_HEARD_SECONDS)
+            await agent.call("rest", None, _REST_SECONDS)
 
     async def dropped(self) -> dict[str, int]:
         """Frames that the cable's rules dropped, by counter (`firewall.COUNTERS`)."""

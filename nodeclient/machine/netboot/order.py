@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.boot import MAX_BOOT
 from agent.formats import cbor
 from agent.formats.cbor import FormatError
-from agent.formats.shape import as_bytes, as_map, as_text
+from agent.formats.shape import as_bytes, as_map, as_path, as_text
 from nodeclient.errors import BadInput
 from nodeclient.machine.netboot.cable import Cable
 
@@ -67,7 +67,7 @@ class BootOrder:
             raise FormatError(str(error)) from error
         return cls(
             cable,
-            Path(as_text(body["folder"], 1, 4096, "folder")),
+            as_path(body["folder"], "folder"),
             as_bytes(body["image"], 32, "image"),
             as_bytes(body["parameters"], 1, "parameters", MAX_BOOT),
         )

@@ -32,6 +32,8 @@ AGENT_FILE: Final = "seal.py"
 _STEP = 2 << 20  # CONFIG_PHYSICAL_ALIGN: where x86-64 may put its kernel
 _PAGE = 4096
 _TRIES = 1 << 16
+# TCG_PCR_EVENT2 of a variable: digest, size, then UEFI_VARIABLE_DATA, whose name is at 32.
+_DIGEST, _SIZE, _NAME = 32, 4, 32
 
 
 def kernel_text(rig: Rig) -> Reasons:
@@ -42,7 +44,7 @@ def kernel_text(rig: Rig) -> Reasons:
     known = KernelMap.decode((rig.image.path / KERNEL_MAP).read_bytes())
     offset, joined = _fixed_part(known, symbols(kernel)[VICTIM])
     size = sum(length for _, length in known.intervals)
-    nonce = _draw(lambda nonce: _asked(nonce, Area.KERNEL, size, joined))
+    nonce = draw(lambda nonce: _asked(nonce, Area.KERNEL, size, joined))
     with _ram(rig) as ram:
         place = _find_kernel(ram, kernel, known) + offset
         with _changed(ram, [place], RETURN_ZERO):
@@ -57,7 +59,7 @@ def root_file_system(rig: Rig) -> Reasons:
     with path.open("rb") as source:
         source.seek(offset)
         page = source.read(_PAGE)
-    nonce = _draw(lambda nonce: _asked(nonce, Area.ROOT, size, offset))
+    nonce = draw(lambda nonce: _asked(nonce, Area.ROOT, size, offset))
     with _ram(rig) as ram, _changed(ram, _places(ram, page), _other(page)):
         return said(rig.judge(rig.ask(nonce)))
 
@@ -73,19 +75,18 @@ def running_agent(rig: Rig) -> Reasons:
             name == AGENT_FILE and offset == 0 for name, offset, _ in choose_ranges(nonce, files)
         )
 
-    nonce = _draw(asks)
+    nonce = draw(asks)
     with _ram(rig) as ram, _changed(ram, _places(ram, page[:512]), _other(page[:16])):
         return said(rig.judge(rig.ask(nonce)))
 
 
 def event_log(rig: Rig) -> Reasons:
-    """The kernel's copy of the firmware's event log: an event of the boot order is another one."""
+    """The kernel's copy of the firmware's event log: another boot order than was measured."""
     log = claims.log(Evidence.decode(rig.ask().data), "event_log")
-    at = log.index("BootOrder".encode("utf-16-le"))
-    with _ram(rig) as ram:
-        places = _places(ram, log[at - 64 : at + 64])
-        with _changed(ram, [place + 64 for place in places], "BootXrder".encode("utf-16-le")):
-            return said(rig.judge(rig.ask()))
+    begin = log.index("BootOrder".encode("utf-16-le")) - _NAME - _SIZE - _DIGEST
+    event = log[begin : begin + _DIGEST + _SIZE + _NAME]
+    with _ram(rig) as ram, _changed(ram, _places(ram, event), _other(event[:_DIGEST])):
+        return said(rig.judge(rig.ask()))
 
 
 def _fixed_part(known: KernelMap, address: int) -> tuple[int, int]:
@@ -113,7 +114,7 @@ def _asked(nonce: bytes, area: Area, size: int, place: int) -> bool:
     return any(at <= place < at + length for at, length in choose(nonce, area, size))
 
 
-def _draw(hits: Callable[[bytes], bool]) -> bytes:
+def draw(hits: Callable[[bytes], bool]) -> bytes:
     """A random nonce that asks for what was changed: a verifier that asks often enough draws one.
 
     With RANGES ranges of 4 KiB over 20 MB, one question in eighty does.

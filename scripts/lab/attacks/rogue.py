@@ -7,8 +7,11 @@ the approved image. Each attack lies about all of it but one thing; what a TPM m
 
 from __future__ import annotations
 
+import functools
 import os
+import random
 import secrets
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -20,19 +23,20 @@ from agent.boot import BootParameters
 from agent.formats.bootimage import EFI, KERNEL_MAP, MANIFEST, ROOT
 from agent.formats.evidence import Evidence
 from agent.formats.hashes import sha256
-from agent.formats.measure import answer_ranges, measure_tree
+from agent.formats.measure import answer_ranges, choose_ranges, measure_tree, tree_files
 from agent.formats.netboot import HTTP_PORT, PI_ADDRESS, ROOT_PATH
 from agent.formats.quote import MAX_EVENT_LOG
 from nodeclient.core import claims
 from nodeclient.errors import MachineError
 from nodeclient.images.boot.keep import BuiltBoot, place
-from nodeclient.images.boot.reference import open_boot_files
+from nodeclient.images.boot.reference import BootFiles, open_boot_files
 from nodeclient.images.boot.tree import file
 from nodeclient.images.boot.variant import make_variant
 from nodeclient.machine.link import LinkKeys
 from nodeclient.machine.measure import agent_folder
 from nodeclient.machine.netboot import NetbootMachine
 from nodeclient.machine.netboot.order import BootOrder
+from scripts.lab.attacks.memory import draw
 from scripts.lab.attacks.wire import Reasons
 from scripts.lab.rig import Rig
 from scripts.lab.verifier import said
@@ -40,6 +44,8 @@ from scripts.lab.verifier import said
 PUPPET: Final = Path(__file__).with_name("puppet.py")
 INIT: Final = Path(__file__).parents[3] / "nodeclient" / "images" / "boot" / "init.sh"
 OPTION: Final = "audit=0"  # a kernel parameter more
+_EXTRA = 1 << 20  # bytes, incompressible: the root grows, so that every range of it is another one
+_MAIN = "__main__.py"
 _AGENT = "/new/usr/lib/sealrun/agent"
 _LAST_STEP = b"exec $B switch_root"
 _FILLED: Final = {"HOST": PI_ADDRESS, "PORT": str(HTTP_PORT), "PATH": ROOT_PATH}
@@ -87,9 +93,10 @@ def other_root(base: BuiltBoot, folder: Path) -> BuiltBoot:
     root, extra = folder / ROOT, folder / "extra"
     root.write_bytes((base.path / ROOT).read_bytes())
     extra.mkdir()
-    (extra / "attacker").write_text("was here\n")
+    (extra / "attacker").write_bytes(random.Random(7).randbytes(_EXTRA))  # noqa: S311
     words = ["mksquashfs", str(extra), str(root), "-all-root", "-no-progress", "-quiet"]
     subprocess.run(words, check=True, capture_output=True, timeout=120)
+    shutil.rmtree(extra)
     content = root.read_bytes()
     old, new = base.manifest.root_sha256, sha256(content)
     manifest = replace(
@@ -103,21 +110,21 @@ def other_root(base: BuiltBoot, folder: Path) -> BuiltBoot:
 
 
 def unpinned_root(rig: Rig) -> Reasons:
-    """The approved kernel gets a root file system that its command line does not name."""
+    """The kernel gets a root file system that its command line does not name."""
+    (folder := rig.folder / "unpinned").mkdir()
+    # The approved image, but for a console: it shows what the Machine stumbled over.
+    known = make_variant(rig.image, folder, ("console=ttyS0",))
     with tempfile.TemporaryDirectory(dir=rig.folder) as name:
-        changed = other_root(rig.image, Path(name))
-        manifest = replace(changed.manifest, command_line=rig.image.manifest.command_line)
-        (changed.path / MANIFEST).write_bytes(manifest.encode())
-        served = place(changed.path, rig.folder / "unpinned")
-        return refused_boot(rig, served)
-
-
-def refused_boot(rig: Rig, image: BuiltBoot) -> Reasons:
-    """Why a boot of it, by an attacker's Pi, came to nothing."""
+        (work := Path(name, "image")).mkdir()
+        changed = other_root(known, work)
+        manifest = replace(changed.manifest, command_line=known.manifest.command_line)
+        (work / MANIFEST).write_bytes(manifest.encode())
+        served = place(work, folder)
     try:
-        boot_forged(rig, image)
+        boot_forged(rig, served)
     except MachineError as error:
-        return (f"machine: {error.message}",)
+        last = rig.pc.console.read_bytes().decode("ascii", "replace").strip().splitlines()[-1]
+        return f"machine: {error.message}", f"console: {last.strip()}"
     return ()
 
 
@@ -137,8 +144,13 @@ def root(rig: Rig) -> Reasons:
 
 
 def replaced_agent(rig: Rig) -> Reasons:
-    """The Agent's true files are stated."""
-    return _stating(rig, {}, but=("agent", "ranges"))
+    """The Agent's true files are stated; the question asks for the one that was replaced."""
+    files = tree_files(agent_folder())
+
+    def asks(nonce: bytes) -> bool:
+        return any(name == _MAIN for name, _, _ in choose_ranges(nonce, files))
+
+    return _stating(rig, {}, but=("agent", "ranges"), nonce=draw(asks))
 
 
 def edited_log(rig: Rig) -> Reasons:
@@ -175,7 +187,7 @@ def lying_length(rig: Rig) -> Reasons:
 
 
 def _log(rig: Rig) -> bytes:
-    rig.call("lie", {})
+    rig.pi.call("lie", {})
     return claims.log(Evidence.decode(rig.ask().data), "event_log")
 
 
@@ -184,22 +196,31 @@ def _measured(image: BuiltBoot) -> tuple[bytes, ...]:
     return (*manifest.pcr4, *manifest.pcr9, *manifest.pcr11)
 
 
-def _stating(rig: Rig, claimed: Mapping[str, object], but: tuple[str, ...] = ()) -> Reasons:
+def _stating(
+    rig: Rig,
+    claimed: Mapping[str, object],
+    but: tuple[str, ...] = (),
+    nonce: bytes | None = None,
+) -> Reasons:
     """Ask, while the Agent lies about everything `but` that, and states what is `claimed`."""
-    rig.call("lie", {})
+    rig.pi.call("lie", {})
     boot = Evidence.decode(rig.ask().data).claim("boot")
     assert isinstance(boot, dict)
-    nonce, honest = secrets.token_bytes(32), rig.image
-    files = open_boot_files(honest.path, honest.image_id)
+    nonce, honest = nonce or secrets.token_bytes(32), rig.image
     lies: dict[str, object] = {
         "agent": {"digest": measure_tree(agent_folder())},
         "ranges": answer_ranges(nonce, agent_folder()),
         "boot": boot | {"command_line": honest.manifest.command_line},
-        "root": [list(row) for row in files.root(nonce)],
+        "root": [list(row) for row in _files(honest).root(nonce)],
     }
     told = {name: value for name, value in lies.items() if name not in but}
-    rig.call("lie", told | dict(claimed))
+    rig.pi.call("lie", told | dict(claimed))
     return said(rig.judge(rig.ask(nonce)))
+
+
+@functools.cache
+def _files(image: BuiltBoot) -> BootFiles:
+    return open_boot_files(image.path, image.image_id)
 
 
 async def _believe(_image: bytes) -> bool:

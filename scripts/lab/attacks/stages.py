@@ -31,30 +31,39 @@ class Stages:
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self._now: Stage | None = None
+        self._broken: dict[Stage, Exception] = {}
         self._unchecked: tuple[str, ...] = ()
 
     def carry_out(self, attack: Attack) -> Carried:
         """Raises ControlFailed, MachineError."""
-        self._enter(attack.stage)
+        for stage in dict.fromkeys((Stage.HONEST, attack.stage)):
+            if stage in self._broken:  # a boot that failed takes minutes, and would fail again
+                raise self._broken[stage]
+        try:
+            self._enter(attack.stage)
+        except Exception as error:
+            self._broken[attack.stage if self._now else Stage.HONEST] = error
+            raise
         return Carried(attack, self._unchecked, attack.act(self._rig))
 
     def _enter(self, stage: Stage) -> None:
+        """The machine of this stage runs, after a control run in this rig."""
         if self._now is None:
             keep_older_state(self._rig)
             self._rig.boot()
             self._rig.enrol()
             self._control()
             self._now = Stage.HONEST
-        if stage is Stage.HONEST and self._now is not stage:
-            self._rig.boot()
+        elif stage is Stage.HONEST:
+            if self._now is not stage:
+                self._rig.boot()
+            self._control()
         if stage is Stage.ROGUE and self._now is not stage:
             boot_rogue(self._rig)
         if stage is Stage.NONE:
-            self._rig.power_off()
+            self._rig.pi.power_off()
         self._now = stage
-        if stage is Stage.HONEST:
-            self._control()
 
     def _control(self) -> None:
-        """The same PC, TPM and verifier, and nothing attacked."""
+        """The same PC, TPM and verifier, and nothing attacked. Raises ControlFailed."""
         self._unchecked = self._rig.control().not_checked

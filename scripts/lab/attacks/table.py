@@ -22,8 +22,12 @@ _AGENT = ("agent: not the agent of the boot image", f"agent: {_HEX} is no approv
 _RANGES = "ranges: differ from the asker's own copy of the agent"
 _SESSION = "quote: made for another nonce, session or step than the evidence's"
 _UNSIGNED = "quote: not signed by the attestation key that it names"
-_RESTARTED = "reset: the TPM was reset or restarted since BEFORE"
-_WENT_BACK = "reset: the TPM's reset count went back"
+_OLDER = (
+    "reset: the TPM was reset or restarted since BEFORE",
+    "reset: the TPM's reset count went back",
+    "reset: the TPM's clock went back",
+)
+_UNPINNED = "console: sealrun: not the root that was measured; power off"
 _TWINS = "machine: the boot parameters were asked for twice: two machines share the cable"
 
 
@@ -90,8 +94,8 @@ ATTACKS: tuple[Attack, ...] = tuple(
         ("fewer-pcrs", H, bus.fewer_pcrs, [_SELECTION, _REPLAY]),
         ("other-bank", H, bus.other_bank, [_SELECTION, _REPLAY]),
         ("other-session", H, bus.other_session, [_SESSION]),
-        ("relayed-quote", H, bus.relayed_quote, [_UNSIGNED, _RESTARTED, _WENT_BACK]),
-        ("older-tpm-state", H, bus.older_state, [_RESTARTED, _WENT_BACK]),
+        ("relayed-quote", H, bus.relayed_quote, [_UNSIGNED, *_OLDER]),
+        ("older-tpm-state", H, bus.older_state, _OLDER),
         (
             "kernel-text",
             H,
@@ -136,7 +140,7 @@ ATTACKS: tuple[Attack, ...] = tuple(
             rogue.lying_length,
             [r"event-log: event log: an event is longer than the log; fetch it again"],
         ),
-        ("unpinned-root", N, rogue.unpinned_root, ["machine: the Machine went off"]),
+        ("unpinned-root", N, rogue.unpinned_root, ["machine: the Machine went off", _UNPINNED]),
         ("twin-machine", N, cable.twin, [_TWINS]),
     )
 )

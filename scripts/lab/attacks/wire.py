@@ -12,13 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.formats.endorsement import Endorsement
-from agent.formats.hashes import sha256
 from nodeclient.attestation.makers import load_certificates
 from nodeclient.core.tpm.public import EkKey, parse_endorsement_key
 from nodeclient.core.types import Address
 from nodeclient.machine.lab import SoftwareTpm
 from scripts.lab.attacks.other_tpm import fed
-from scripts.lab.errand import Errand, record_of
+from scripts.lab.errand import Errand
 from scripts.lab.rig import Answer, Rig
 from scripts.lab.verifier import said
 
@@ -64,34 +63,34 @@ def revoked_image(rig: Rig) -> Reasons:
 
 def unknown_maker(rig: Rig) -> Reasons:
     """The TPM's endorsement key, with a certificate by a maker that nobody heard of."""
-    genuine = rig.presented.read_bytes()
+    genuine = rig.pi.presented.read_bytes()
     endorsement = Endorsement.decode(genuine)
     forged = _certify(parse_endorsement_key(endorsement.ek))
-    rig.presented.write_bytes(replace(endorsement, certificates=forged).encode())
+    rig.pi.presented.write_bytes(replace(endorsement, certificates=forged).encode())
     rig.town.run(rig.verifier.forget())
     try:
         return said(rig.judge(rig.ask()))
     finally:
-        rig.presented.write_bytes(genuine)
+        rig.pi.presented.write_bytes(genuine)
 
 
 def relayed_key(rig: Rig) -> Reasons:
     """The registered key lives in a genuine TPM elsewhere, which also proves it: the Machine's own
     TPM has another one."""
     chip = other_tpm(rig)
-    genuine = rig.presented.read_bytes()
+    genuine = rig.pi.presented.read_bytes()
     with fed(chip, ()) as tpm:
         given = tpm.endorsement()
         chain = (*given.certificates, *load_certificates(chip.certificates[1]))
-        rig.presented.write_bytes(replace(given, certificates=chain).encode())
+        rig.pi.presented.write_bytes(replace(given, certificates=chain).encode())
         rig.town.run(rig.verifier.forget())
-        rig.accomplice = tpm
+        rig.pi.accomplice = tpm
         try:
-            record = record_of(sha256(given.ak), rig.root.public_key())
+            record = rig.pi.registered(given.ak)
             return said(rig.judge(rig.ask(), record=record))
         finally:
-            rig.accomplice = None
-            rig.presented.write_bytes(genuine)
+            rig.pi.accomplice = None
+            rig.pi.presented.write_bytes(genuine)
 
 
 def other_tpm(rig: Rig) -> SoftwareTpm:
