@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 
-from agent.daemons import start, start_engine, wait_for_engine
+from agent.daemons import start, start_engine
 from agent.formats.faults import place_of
 from agent.system import StartFailed, libc, load_drivers, set_up
 
@@ -46,8 +46,7 @@ def _live() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     set_up()
     engine = start_engine()
-    load_drivers()
-    wait_for_engine(engine)
+    load_drivers()  # before anybody can ask for the inventory
     agent = start((sys.executable, "-I", "-B", "-m", "agent.fetch"))
     reap_until({process.pid: name for name, process in engine.items()} | {agent.pid: "the Agent"})
 

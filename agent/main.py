@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from agent.boot import MAX_BOOT, BootParameters
 from agent.channel import Channel
+from agent.daemons import wait_for_engine
 from agent.engine import Engine, EngineFailed
 from agent.erase import erase_task
 from agent.evidence import Witness
@@ -23,10 +24,12 @@ from agent.measured import Unmeasured, find_measured, runs_boot_image
 from agent.scratch import Scratch, ScratchError
 from agent.serve import Service
 from agent.session import Session
+from agent.system import StartFailed
 from agent.tpm_wire import TpmError
 from agent.work import Work
 
 _log = logging.getLogger("agent")
+_FAILURES = EngineFailed, ScratchError, StartFailed, TpmError, KernelUnreadable, Unmeasured
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # mlockall(2)
 
@@ -47,7 +50,7 @@ def main() -> int:
     _confine()
     try:
         asyncio.run(_live(boot))
-    except (EngineFailed, ScratchError, TpmError, KernelUnreadable, Unmeasured) as error:
+    except _FAILURES as error:
         _log.error("%s", error)
         return 1
     return 0
@@ -73,6 +76,9 @@ def _confine() -> None:
 
 async def _live(boot: BootParameters) -> None:
     loop = asyncio.get_running_loop()
+    measured = await asyncio.to_thread(find_measured)
+    if measured is not None:  # a PC: its engine is still starting, beside this process
+        await asyncio.to_thread(wait_for_engine, boot.docker)
     session, engine = Session(), await asyncio.to_thread(Engine, boot.docker, boot.machine)
     # An earlier life of this Machine that was cut off leaves nothing for this one.
     await asyncio.to_thread(erase_task, engine, Scratch(boot.scratch), None)
@@ -81,7 +87,6 @@ async def _live(boot: BootParameters) -> None:
         return asyncio.run_coroutine_threadsafe(channel.call(method, body), loop).result()
 
     work = Work(boot, session, engine, call_pi)
-    measured = await asyncio.to_thread(find_measured)
     witness = Witness(boot, session, engine, measured)
     service = Service(session, witness, work, measured.tpm if measured else None)
     channel = Channel(boot, session, service.handle)

@@ -65,6 +65,8 @@ class StoreConfig(_Part):
 class MachineConfig(_Part):
     """What every Machine has. ``images``, ``boot_images``: folders of runtime and boot images.
 
+    ``accept_vouch``: who may stand for *others'* Machines; a Pi that vouches for its own could make
+    all of it up, so that is not the default.
     ``accept_simulated``: parts of *others'* Machines that may be simulated, as their Evidence names
     them; none by default. ``question_rate``: questions per second to a Machine that it watches.
     ``silence_seconds`` without an answer are a finding: longer than an honest Pi takes to restart.
@@ -74,6 +76,7 @@ class MachineConfig(_Part):
 
     images: Path = Path("images")
     boot_images: Path = Path("images/boot")
+    accept_vouch: frozenset[Literal["PI-ONLY", "TPM-QUOTED"]] = frozenset({"TPM-QUOTED"})
     accept_simulated: frozenset[str] = frozenset()
     question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
     silence_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0

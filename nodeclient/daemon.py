@@ -36,7 +36,6 @@ from nodeclient.core import events as ev
 from nodeclient.core.actions import Action, Reply, WatchMachine
 from nodeclient.core.case import Case, Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
-from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
 from nodeclient.core.types import Address
 from nodeclient.duties import (
     broker,
@@ -149,6 +148,12 @@ async def node(
         yield follow
 
 
+def appraisal_policy(config: Config) -> AppraisalPolicy:
+    """What this Node accepts of others' Machines where no owner's policy decides."""
+    machine = config.machine
+    return AppraisalPolicy(frozenset(machine.accept_vouch), frozenset(machine.accept_simulated))
+
+
 def build_services(
     config: Config,
     folder: NodeFolder,
@@ -201,10 +206,7 @@ def build_services(
         me=me,
         settings=Settings(
             results=str(config.path(config.store.results)),
-            appraisal=AppraisalPolicy(
-                vouch=frozenset({PI_ONLY, TPM_QUOTED}),
-                simulated=frozenset(config.machine.accept_simulated),
-            ),
+            appraisal=appraisal_policy(config),
             question_rate=config.machine.question_rate,
             silence_seconds=config.machine.silence_seconds,
         ),

@@ -39,3 +39,8 @@ def refuse_skip(report: Any) -> Any:
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
     return report
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes by their length: fresh keys would give each worker of pytest-xdist other tests."""
+    return f"{argname}-{len(val)}" if isinstance(val, bytes) else None

@@ -220,6 +220,7 @@ class Network:
             self.deployment_file,
             place.roles or (WORKER_ROLES if works else OWNER_ROLES),
             {
+                "accept_vouch": [self.vouch],
                 "accept_simulated": list(self.simulated),
                 **self._machine,
                 **self.machines.get(node.name, {}),

@@ -8,6 +8,9 @@ import pytest
 
 from agent.formats.rpc import RpcError
 from nodeclient.config import Config, LocalMachineConfig, load_config
+from nodeclient.core.evidence_policy import AppraisalPolicy
+from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
+from nodeclient.daemon import appraisal_policy
 from nodeclient.errors import ConfigError
 from nodeclient.machine import LocalMachine
 from nodeclient.machine.choose import choose_machine
@@ -103,3 +106,16 @@ def test_machine__netboot_with_qemu__the_lab(tmp_path: Path) -> None:
 def test_machine__wrong_or_missing_key__named(tmp_path: Path, text: str, fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         load(tmp_path, text)
+
+
+def test_accept__nothing_said__a_tpm_and_nothing_simulated(tmp_path: Path) -> None:
+    """A Pi that vouches for its own Machine could make all of it up."""
+    assert appraisal_policy(load(tmp_path, "")) == AppraisalPolicy(vouch=frozenset({TPM_QUOTED}))
+    said = "[machine]\naccept_vouch = ['PI-ONLY']\naccept_simulated = ['machine']"
+    expected = AppraisalPolicy(vouch=frozenset({PI_ONLY}), simulated=frozenset({"machine"}))
+    assert appraisal_policy(load(tmp_path, said)) == expected
+
+
+def test_accept__nobody_s_word__refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="accept_vouch"):
+        load(tmp_path, "[machine]\naccept_vouch = ['ANYBODY']")
