@@ -19,6 +19,7 @@ from nodeclient.names import DIGEST, INTERFACE, MAC
 CONFIG = "config.toml"
 _MAX_FILE = 64 << 10  # bytes
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
+Digest = Annotated[str, Field(pattern=DIGEST)]
 
 
 class _Part(BaseModel):
@@ -68,7 +69,10 @@ class MachineConfig(_Part):
     ``accept_vouch``: who may stand for *others'* Machines; a Pi that vouches for its own could make
     all of it up, so that is not the default.
     ``accept_simulated``: parts of *others'* Machines that may be simulated, as their Evidence names
-    them; none by default. ``question_rate``: questions per second to a Machine that it watches.
+    them; none by default. ``accept_drivers``: SHA-256 of what cards of others' Machines may run
+    before the boot image; ``accept_firmware`` and ``accept_files``: digests of the only firmware
+    and the only files (IMA) that may have run there; empty: named as not checked.
+    ``question_rate``: questions per second to a Machine that it watches.
     ``silence_seconds`` without an answer are a finding: longer than an honest Pi takes to restart.
     ``rotate_seconds``: how long keys of the channel to the Machine are used.
     ``ek_roots``: folder of the root certificates of TPM makers that are believed; empty: none.
@@ -78,6 +82,9 @@ class MachineConfig(_Part):
     boot_images: Path = Path("images/boot")
     accept_vouch: frozenset[Literal["PI-ONLY", "TPM-QUOTED"]] = frozenset({"TPM-QUOTED"})
     accept_simulated: frozenset[str] = frozenset()
+    accept_drivers: frozenset[Digest] = frozenset()
+    accept_firmware: frozenset[Digest] = frozenset()
+    accept_files: frozenset[Digest] = frozenset()
     question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
     silence_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0
     rotate_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
@@ -122,7 +129,7 @@ class NetbootMachineConfig(MachineConfig):
     kind: Literal["netboot"]
     interface: Annotated[str, Field(pattern=INTERFACE)]
     mac: Annotated[str, Field(pattern=MAC)]
-    boot_image: Annotated[str, Field(pattern=DIGEST)]
+    boot_image: Digest
     power: Annotated[HookPowerConfig | QemuPowerConfig, Field(discriminator="kind")]
     boot_server: Command | None = None
     boot_seconds: Annotated[float, Field(gt=0, le=3600)] = 300.0

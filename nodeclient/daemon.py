@@ -29,7 +29,7 @@ from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender
 from nodeclient.chain.watcher import Watcher, WatchSettings
-from nodeclient.config import Config
+from nodeclient.config import Config, MachineConfig
 from nodeclient.control import Control
 from nodeclient.core import actions
 from nodeclient.core import events as ev
@@ -65,7 +65,7 @@ from nodeclient.p2p.server import PeerServer
 from nodeclient.p2p.tls import TlsIdentity, TrustFolder
 from nodeclient.peers import PeerBook
 from nodeclient.policies import Policies
-from nodeclient.reference import Reference
+from nodeclient.reference import Accepted, Reference
 from nodeclient.runner import Effect, Runner
 from nodeclient.store import Store
 
@@ -154,6 +154,12 @@ def appraisal_policy(config: Config) -> AppraisalPolicy:
     return AppraisalPolicy(frozenset(machine.accept_vouch), frozenset(machine.accept_simulated))
 
 
+def accepted(machine: MachineConfig) -> Accepted:
+    """What this Node's operator accepts of others' PCs beside the boot image."""
+    named = (machine.accept_drivers, machine.accept_firmware, machine.accept_files)
+    return Accepted(*(frozenset(map(bytes.fromhex, digests)) for digests in named))
+
+
 def build_services(
     config: Config,
     folder: NodeFolder,
@@ -169,7 +175,9 @@ def build_services(
     keys = folder.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
     boot_images = BootImages(config.path(config.machine.boot_images), open_boot_files)
-    reference = Reference(chain, config.path(config.machine.images), boot_images)
+    reference = Reference(
+        chain, config.path(config.machine.images), boot_images, accepted(config.machine)
+    )
 
     async def get_block(cid: str) -> bytes:
         try:

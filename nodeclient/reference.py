@@ -7,6 +7,7 @@ that the Evidence names, if this Node has a copy of it, byte ranges chosen by th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.formats.cbor import FormatError
@@ -19,11 +20,30 @@ from nodeclient.machine.measure import agent_folder, measure_agent
 from nodeclient.ports import ChainReader
 
 
-class Reference:
-    """The Agent's tree, the images on this Node, and the chain's approvals."""
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What an operator accepts of others' PCs beside the boot image: SHA-256 digests, 32 bytes.
 
-    def __init__(self, chain: ChainReader, images: Path, boot_images: BootImages) -> None:
-        self._chain = chain
+    ``drivers`` that cards bring: none by default. Of ``firmware`` and ``files`` an empty set says
+    that nothing is known, and the appraisal that they were not checked.
+    """
+
+    drivers: frozenset[bytes] = frozenset()
+    firmware: frozenset[bytes] = frozenset()
+    files: frozenset[bytes] = frozenset()
+
+
+class Reference:
+    """The Agent's tree, the images on this Node, the operator's choice, the chain's approvals."""
+
+    def __init__(
+        self,
+        chain: ChainReader,
+        images: Path,
+        boot_images: BootImages,
+        accepted: Accepted = Accepted(),
+    ) -> None:
+        self._chain, self._accepted = chain, accepted
         self._images = images
         self._boot_images = boot_images
         self._agent = measure_agent()
@@ -65,6 +85,9 @@ class Reference:
             # Of another release's Agent there is no copy here: the appraisal says so and refuses.
             ranges=self._ranges(evidence.nonce) if agent == self._agent else (),
             boot=boot,
+            drivers=self._accepted.drivers,
+            firmware=self._accepted.firmware or None,
+            files=self._accepted.files or None,
         )
 
     def _ranges(self, nonce: bytes) -> tuple[RangeAnswer, ...]:

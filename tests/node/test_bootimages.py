@@ -13,7 +13,7 @@ from nodeclient.bootimages import KEPT, Answers, BootImages
 from nodeclient.core.evidence_policy import ReferenceValues
 from nodeclient.core.types import Phase
 from nodeclient.images.errors import ImageError
-from nodeclient.reference import Reference
+from nodeclient.reference import Accepted, Reference
 from tests.core.evidence_kit import make_kit
 
 RUNTIME = b"\x24" * 32
@@ -150,6 +150,17 @@ async def test_values__boot_image_here_and_approved__stands_for_image_and_agent(
     assert (found.boot_images, found.agents) == ({image}, {manifest().agent})
     assert found.runtime_images == {RUNTIME}
     assert found.ranges == ()  # another release's agent: no copy of it to ask ranges of
+
+
+async def test_values__what_the_operator_accepts__stands_in_them(tmp_path: Path) -> None:
+    choice = Accepted(frozenset({NONCE}), frozenset({RUNTIME}), frozenset({bytes(32)}))
+    reference = Reference(Approvals(set()), tmp_path, images(tmp_path, Shelf()), choice)  # type: ignore[arg-type]
+    found = await reference.values(RUNTIME, make_kit(Phase.BEFORE).evidence())
+    assert Accepted(found.drivers, found.firmware or frozenset(), found.files or frozenset()) == (
+        choice
+    )
+    _, found = await values(tmp_path, Shelf())
+    assert (found.drivers, found.firmware, found.files) == (frozenset(), None, None)
 
 
 async def test_values__image_with_this_nodes_agent__is_asked_for_ranges_of_it(

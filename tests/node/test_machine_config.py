@@ -10,13 +10,14 @@ from agent.formats.rpc import RpcError
 from nodeclient.config import Config, LocalMachineConfig, load_config
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
-from nodeclient.daemon import appraisal_policy
+from nodeclient.daemon import accepted, appraisal_policy
 from nodeclient.errors import ConfigError
 from nodeclient.machine import LocalMachine
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.lab import Qemu
 from nodeclient.machine.netboot import HookPower, NetbootMachine
 from nodeclient.machine.supply import Supply
+from nodeclient.reference import Accepted
 from tests.machine.support import some_root
 
 BASE = """
@@ -114,6 +115,16 @@ def test_accept__nothing_said__a_tpm_and_nothing_simulated(tmp_path: Path) -> No
     said = "[machine]\naccept_vouch = ['PI-ONLY']\naccept_simulated = ['machine']"
     expected = AppraisalPolicy(vouch=frozenset({PI_ONLY}), simulated=frozenset({"machine"}))
     assert appraisal_policy(load(tmp_path, said)) == expected
+
+
+def test_accept__drivers_firmware_files__none_unless_named(tmp_path: Path) -> None:
+    assert accepted(load(tmp_path, "").machine) == Accepted()
+    keys = ("accept_drivers", "accept_firmware", "accept_files")
+    said = "[machine]\n" + "\n".join(f"{key} = ['{n:064x}']" for n, key in enumerate(keys))
+    expected = Accepted(*(frozenset({n.to_bytes(32, "big")}) for n in range(3)))
+    assert accepted(load(tmp_path, said).machine) == expected
+    with pytest.raises(ConfigError, match="accept_drivers"):
+        load(tmp_path, "[machine]\naccept_drivers = ['all']")
 
 
 def test_accept__nobody_s_word__refused(tmp_path: Path) -> None:

@@ -103,12 +103,12 @@ def firmware(case: Case) -> Iterator[Finding]:
     log, _ = _given(case)
     if log is None:
         return
-    approved = case.reference.firmware
+    approved, shown = case.reference.firmware, firmware_digest(log)
     if approved is None:
         pcrs = ", ".join(map(str, FIRMWARE_PCRS))
-        yield not_checked(f"firmware (PCRs {pcrs}: no reference values)")
-    elif firmware_digest(log) not in approved:
-        yield reason(Code.PCR, "the firmware is not an approved one")
+        yield not_checked(f"firmware {shown.hex()} (PCRs {pcrs}: no reference values)")
+    elif shown not in approved:
+        yield reason(Code.PCR, f"firmware {shown.hex()} is not approved")
     yield not_checked("settings of the firmware, boot order, partitions (PCRs 1, 5, 6)")
 
 

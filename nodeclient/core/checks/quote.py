@@ -109,7 +109,7 @@ def files(case: Case) -> Iterator[Finding]:
         yield not_checked(f"IMA list of {len(rest)} files (no reference values)")
     wrong = [] if approved is None else [e for e in rest if e.digest not in approved]
     for entry in wrong[:_NAMED]:
-        yield reason(Code.IMA, f"{entry.path} is not approved")
+        yield reason(Code.IMA, f"{entry.path} ({entry.digest.hex()}) is not approved")
     if len(material.ima) > material.covered:
         yield note(f"{len(material.ima) - material.covered} IMA entries are newer than the quote")
 
