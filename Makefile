@@ -8,8 +8,9 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.build/bin:$(PATH)
 export DEBIAN_FRONTEND := noninteractive
 SETUP := scripts/setup.sh
 PYTEST ?= python -m pytest
-# Tests with machines, containers or whole networks: one at a time, they need all cores.
-ALONE := tests/agent tests/e2e tests/images tests/lab tests/machine tests/scripts
+# Tests with machines, containers or whole networks: one at a time, they need all cores. Those of
+# tests/e2e share one network, which lives until the end: they come last.
+ALONE := tests/agent tests/images tests/lab tests/machine tests/scripts tests/e2e
 
 .PHONY: help setup demo lab lab-soak test test-fast test-long fuzz mutate check gas odds bench fmt lock clean
 

@@ -108,7 +108,7 @@ async def test_server__its_rights__nobody_without_capabilities(
 ) -> None:
     """dnsmasq keeps what it needs to answer a host without an address; the rest keeps nothing."""
     assert wire.listening() == SERVED
-    found = {status["Name"]: status for status in descendants()}
+    found = {status["Name"]: status for status in processes(server)}
     assert set(found) == {"python3", "dnsmasq"} or set(found) == {"python", "dnsmasq"}
     needed = 1 << 10 | 1 << 12 | 1 << 13  # NET_BIND_SERVICE, NET_ADMIN, NET_RAW
     for name, status in found.items():
@@ -123,7 +123,7 @@ async def test_server__secrets__in_no_argument_environment_or_file(
     wire: Wire, server: BootServer, order: BootOrder, tmp_path: Path
 ) -> None:
     seen = contents(tmp_path)
-    for status in descendants():
+    for status in processes(server):
         process = Path("/proc") / status["Pid"]
         seen += (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
     assert len(seen) > 2_000_000
@@ -134,7 +134,7 @@ async def test_server__secrets__in_no_argument_environment_or_file(
 async def test_server__killed__dnsmasq_goes_with_it_and_the_boot_knows(
     wire: Wire, server: BootServer
 ) -> None:
-    pid = next(int(each["Pid"]) for each in descendants() if each["Name"].startswith("python"))
+    pid = next(int(each["Pid"]) for each in processes(server) if each["Name"].startswith("python"))
     os.kill(pid, signal.SIGKILL)
     await until(lambda: wire.listening() == set())
     await until(lambda: server.finding is not None)
@@ -142,7 +142,7 @@ async def test_server__killed__dnsmasq_goes_with_it_and_the_boot_knows(
 
 
 async def test_server__dnsmasq_ends__the_boot_knows(wire: Wire, server: BootServer) -> None:
-    pid = next(int(each["Pid"]) for each in descendants() if each["Name"] == "dnsmasq")
+    pid = next(int(each["Pid"]) for each in processes(server) if each["Name"] == "dnsmasq")
     os.kill(pid, signal.SIGKILL)
     await until(lambda: server.finding is not None)
     assert server.finding == "dnsmasq ended in the middle of a boot; boot again"
@@ -198,19 +198,22 @@ def contents(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-def descendants() -> list[dict[str, str]]:
-    """/proc status of each process below this one."""
-    found, waiting = [], [os.getpid()]
+def processes(server: BootServer) -> list[dict[str, str]]:
+    """/proc status of the boot server and of each process below it: other tests have theirs."""
+    assert server._process is not None
+    found, waiting = [status_of(server._process.pid)], [server._process.pid]
     while waiting:
         parent = waiting.pop()
         for task in Path(f"/proc/{parent}/task").iterdir():
             for pid in (task / "children").read_text().split():
                 waiting.append(int(pid))
-                lines = (Path("/proc") / pid / "status").read_text().splitlines()
-                found.append(
-                    {key: value.strip() for key, _, value in (x.partition(":") for x in lines)}
-                )
+                found.append(status_of(int(pid)))
     return found
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 async def until(condition: object) -> None:
