@@ -14,11 +14,11 @@ import agent as package
 from agent import host
 from agent.boot import BootParameters
 from agent.engine import Engine
-from agent.formats.evidence import Evidence, build
+from agent.formats.evidence import PI_ONLY, Evidence, build
 from agent.formats.measure import answer_ranges, measure_tree
 from agent.formats.messages import AFTER, Question
 from agent.formats.outcome import Outcome, Transcript
-from agent.measured import NOT_CHECKED, PI_ONLY, Measured
+from agent.measured import NOT_CHECKED, Measured
 from agent.session import Session
 
 TREE = Path(package.__file__).parent

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.formats.bootimage import BootManifest
+from agent.formats.ranges import Answer
 from nodeclient.core.evidence_policy import BootReference
 from nodeclient.images.errors import ImageError
 
 log = logging.getLogger(__name__)
 KEPT = 2  # images; of each the kernel's text is held, some 20 MB
-Answers = tuple[tuple[int, int, bytes], ...]
 
 
 class BootFiles(Protocol):
@@ -28,10 +28,10 @@ class BootFiles(Protocol):
 
     @property
     def manifest(self) -> BootManifest: ...
-    def kernel(self, nonce: bytes) -> Answers:
-        """(offset, length, sha256(nonce ‖ bytes)) as ``agent.formats.ranges.answer``."""
+    def kernel(self, nonce: bytes) -> tuple[Answer, ...]:
+        """(offset, length, sha256(nonce ‖ bytes)) as ``agent.formats.ranges.answers``."""
 
-    def root(self, nonce: bytes) -> Answers:
+    def root(self, nonce: bytes) -> tuple[Answer, ...]:
         """The same over the root file system."""
 
 

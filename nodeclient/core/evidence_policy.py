@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.formats import cbor
-from agent.formats.evidence import Evidence
+from agent.formats.evidence import TPM_QUOTED, Evidence
+from agent.formats.ranges import Answer
 from agent.formats.shape import as_bytes, as_int, as_map
 from agent.formats.taskspec import TaskSpec
 from nodeclient.core import claims
-from nodeclient.core.policy import TPM_QUOTED, OwnerPolicy
+from nodeclient.core.policy import OwnerPolicy
 from nodeclient.core.tpm.facts import TpmFacts
 from nodeclient.core.tpm.material import read_material
 from nodeclient.core.types import Address, Phase, RootClass, Statement
@@ -154,8 +155,8 @@ class BootReference:
     pcr11: tuple[bytes, ...]
     command_line: str
     agent: bytes
-    kernel: tuple[tuple[int, int, bytes], ...]
-    root: tuple[tuple[int, int, bytes], ...]
+    kernel: tuple[Answer, ...]
+    root: tuple[Answer, ...]
 
 
 @dataclass(frozen=True, slots=True)

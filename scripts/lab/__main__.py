@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from nodeclient.errors import SealrunError
 from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job
 from scripts.embedded.play import play
 from scripts.embedded.story import Story
+from scripts.lab.command import carry_out
 from scripts.lab.facts import facts_of, rows_of
 from scripts.lab.host import check_host
 from scripts.lab.lab import FOLDER, down, joined, lab
@@ -30,7 +30,6 @@ EXAMPLE: Final = ROOT / "examples" / "common-names"
 SUMMARY: Final = "summary.json"
 LOG: Final = "keeper.log"
 TASK_SECONDS: Final = 1800.0  # two boots of an emulated PC on a host that may be busy
-INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 
 def main() -> int:
@@ -40,23 +39,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     wanted = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    try:
-        return COMMANDS[wanted.command](wanted.folder.resolve(), Story(as_json=wanted.json))
-    except KeyboardInterrupt:
-        print("sealrun lab: interrupted; everything was taken down", file=sys.stderr)
-        return INTERRUPTED
-    except (SealrunError, RuntimeError) as error:
-        print(f"sealrun lab: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-
-
-def _interrupt(*_: object) -> None:
-    """The first one ends the lab; while it is taken down, further ones would leave half of it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    command, folder = COMMANDS[wanted.command], wanted.folder.resolve()
+    return carry_out("sealrun lab", lambda: command(folder, Story(as_json=wanted.json)))
 
 
 def run_all(folder: Path, story: Story) -> int:

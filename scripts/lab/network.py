@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
+from agent.formats.evidence import TPM_QUOTED
 from nodeclient.core.case import Role
-from nodeclient.core.policy import TPM_QUOTED
 from nodeclient.images.boot.keep import BuiltBoot, build_boot
 from nodeclient.images.build import build_runtime
 from nodeclient.machine.lab import Qemu, QemuSettings

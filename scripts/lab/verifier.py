@@ -9,14 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.formats.cbor import FormatError
-from agent.formats.evidence import Evidence
+from agent.formats.evidence import TPM_QUOTED, Evidence
 from nodeclient.bootimages import BootImages
 from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
 from nodeclient.core.appraisal import AttestationResult, appraise
 from nodeclient.core.evidence_policy import AppraisalPolicy, Expected
-from nodeclient.core.policy import TPM_QUOTED
 from nodeclient.core.reasons import Code, reason
 from nodeclient.core.types import NodeRecord, Verdict
 from nodeclient.duties.endorsing import Ask, Endorser

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from agent.formats.endorsement import Endorsement
-from agent.formats.evidence import Evidence
-from agent.formats.hashes import sha256
+from agent.formats.evidence import TPM_QUOTED, Evidence
 from agent.formats.measure import answer_ranges
 from nodeclient.bootimages import BootImages
 from nodeclient.core import actions as do
-from nodeclient.core.policy import TPM_QUOTED, OwnerPolicy
+from nodeclient.core.policy import OwnerPolicy
 from nodeclient.core.types import Phase, Verdict
 from nodeclient.duties import broker
 from nodeclient.machine.measure import agent_folder, measure_agent
@@ -121,12 +119,7 @@ async def test_query__machine_proved_its_tpm__no_reason_against(
 
 
 async def test_query__relay__no_key_leaves(member: Member, other: TpmMachine) -> None:  # noqa: F811
-    assert member.kit.pc is not None
-    other.measure(booted(member.kit.pc))
-    mine, theirs = member.machine.endorsement(), other.endorsement()
-    member.verifier.pi.tell(Endorsement(mine.certificates, mine.ek, theirs.ak))
-    member.kit.pc.tpm = Chip(machine=other)
-    member.key = sha256(theirs.ak)
+    member.relay(other)
     told = "endorsement: the attestation key does not live in the TPM of the endorsement"
     assert await Broker(member).query() == (told,)
 

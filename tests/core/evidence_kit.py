@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.formats.cid import cid_of
-from agent.formats.evidence import Evidence, build, fold_nonces, nonce_path, session_key_hash
+from agent.formats.evidence import (
+    PI_ONLY,
+    TPM_QUOTED,
+    Evidence,
+    build,
+    fold_nonces,
+    nonce_path,
+    session_key_hash,
+)
 from agent.formats.messages import Context, Ending, Outcome, Transcript
 from agent.formats.p256 import SigningKey
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment_of
@@ -24,7 +32,6 @@ from nodeclient.core.evidence_policy import (
     Remembered,
     remember,
 )
-from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
 from nodeclient.core.types import Address, Phase, RootClass, Statement
 from tests.core import tpm_builder as pcs
 from tests.core.tpm_builder import Pc, SoftTpm

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from agent.formats.evidence import TPM_QUOTED
 from agent.formats.messages import Ending
 from agent.formats.p256 import SigningKey
 from nodeclient.core.evidence_policy import (
@@ -13,7 +14,6 @@ from nodeclient.core.evidence_policy import (
     Endorsements,
     Nonce,
 )
-from nodeclient.core.policy import TPM_QUOTED
 from nodeclient.core.reasons import Code
 from nodeclient.core.types import Address, Phase, RootClass
 from tests.core import evidence_kit as kits

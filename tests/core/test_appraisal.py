@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from agent.formats.cbor import FormatError
+from agent.formats.evidence import PI_ONLY
 from agent.formats.messages import Ending
 from nodeclient.core import appraisal
 from nodeclient.core.appraisal import MAX_REASONS, AttestationResult, appraise, merge
@@ -20,7 +21,6 @@ from nodeclient.core.evidence_policy import (
     ReferenceValues,
     Remembered,
 )
-from nodeclient.core.policy import PI_ONLY
 from nodeclient.core.reasons import Code, Reason, reason
 from nodeclient.core.types import Phase, RootClass, Verdict
 from tests.core import evidence_kit as kits

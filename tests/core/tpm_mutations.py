@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from agent.formats.evidence import PI_ONLY, TPM_QUOTED
 from agent.formats.p256 import SigningKey
 from agent.formats.quote import MAX_EVENT_LOG, QUOTED_PCRS
-from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
+from nodeclient.core.evidence_policy import Remembered
 from tests.core import evidence_kit as kits
 from tests.core import tpm_builder as pcs
 from tests.core.evidence_kit import Kit
@@ -77,13 +78,19 @@ def boot_reference(**changes: Any) -> Mutation:
 
 
 def before_tpm(**changes: Any) -> Mutation:
-    def mutate(kit: Kit) -> None:
-        before = kit.expected.before
-        assert before is not None
-        assert before.tpm is not None
-        kit.expect(before=replace(before, tpm=replace(before.tpm, **changes)))
+    return lambda kit: kit.expect(before=_remembered(kit, changes))
 
-    return mutate
+
+def last_tpm(**changes: Any) -> Mutation:
+    return lambda kit: kit.expect(last=_remembered(kit, changes))
+
+
+def _remembered(kit: Kit, changes: dict[str, Any]) -> Remembered:
+    """What BEFORE showed, but for the TPM."""
+    before = kit.expected.before
+    assert before is not None
+    assert before.tpm is not None
+    return replace(before, tpm=replace(before.tpm, **changes))
 
 
 def known_tpm(**changes: Any) -> Mutation:
@@ -93,16 +100,6 @@ def known_tpm(**changes: Any) -> Mutation:
         facts = kits.before_quoted().tpm
         assert facts is not None
         endorse(last=replace(facts, **changes))(kit)
-
-    return mutate
-
-
-def last_tpm(**changes: Any) -> Mutation:
-    def mutate(kit: Kit) -> None:
-        before = kit.expected.before
-        assert before is not None
-        assert before.tpm is not None
-        kit.expect(last=replace(before, tpm=replace(before.tpm, **changes)))
 
     return mutate
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.formats.bootimage import BootManifest
-from nodeclient.bootimages import KEPT, Answers, BootImages
+from agent.formats.ranges import Answer
+from nodeclient.bootimages import KEPT, BootImages
 from nodeclient.core.evidence_policy import ReferenceValues
 from nodeclient.core.types import Phase
 from nodeclient.images.errors import ImageError
@@ -42,10 +43,10 @@ class Files:
 
     manifest: BootManifest
 
-    def kernel(self, nonce: bytes) -> Answers:
+    def kernel(self, nonce: bytes) -> tuple[Answer, ...]:
         return ((0, 1, nonce),)
 
-    def root(self, nonce: bytes) -> Answers:
+    def root(self, nonce: bytes) -> tuple[Answer, ...]:
         return ((2, 3, nonce),)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.formats.evidence import PI_ONLY, TPM_QUOTED
 from agent.formats.rpc import RpcError
 from nodeclient.config import Config, LocalMachineConfig, load_config
 from nodeclient.core.evidence_policy import AppraisalPolicy
-from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
 from nodeclient.daemon import accepted, appraisal_policy
 from nodeclient.errors import ConfigError
 from nodeclient.machine import LocalMachine

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent.formats.hashes import sha256
+from agent.formats.ranges import Answer
 from nodeclient.core import claims
 from nodeclient.core.checks.case import Case, Finding, not_checked
 from nodeclient.core.evidence_policy import BootReference
@@ -124,9 +125,7 @@ def root(case: Case) -> Iterator[Finding]:
         yield from _ranges(case, "root", case.reference.boot.root, Code.ROOT_IMAGE)
 
 
-def _ranges(
-    case: Case, claim: str, known: tuple[tuple[int, int, bytes], ...], code: Code
-) -> Iterator[Finding]:
+def _ranges(case: Case, claim: str, known: tuple[Answer, ...], code: Code) -> Iterator[Finding]:
     if not known:
         yield reason(code, "no own copy to compare ranges with")
     elif claims.rows(case.evidence, claim) != known:

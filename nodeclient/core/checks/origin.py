@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent.formats import p256
-from agent.formats.evidence import nonce_leaf, session_key_hash, signed_digest
+from agent.formats.evidence import TPM_QUOTED, nonce_leaf, session_key_hash, signed_digest
 from agent.formats.hashes import verify_path
 from agent.formats.messages import Context
 from nodeclient.core import claims
 from nodeclient.core.checks.case import Case, Finding, not_checked
-from nodeclient.core.policy import TPM_QUOTED
 from nodeclient.core.reasons import Code, reason
 from nodeclient.core.types import Phase, RootClass
 

@@ -24,14 +24,13 @@ from agent.formats.bootimage import (
 from agent.formats.cbor import FormatError
 from agent.formats.hashes import sha256
 from agent.formats.netboot import ROOT_OPTION
-from agent.formats.ranges import Area, Read, answer
+from agent.formats.ranges import Answer, Area, answers
 from nodeclient.images.boot.kernel import open_kernel
 from nodeclient.images.boot.kernel_map import interval_bytes, kernel_map
 from nodeclient.images.boot.pe import Pe
 from nodeclient.images.boot.uki import measured_by_kernel, measured_programs, measured_sections
 from nodeclient.images.errors import ImageError
 
-Answers = tuple[tuple[int, int, bytes], ...]
 _LINUX, _INITRAMFS, _COMMAND_LINE = ".linux", ".initrd", ".cmdline"
 
 
@@ -43,11 +42,11 @@ class BootFiles:
     text: bytes
     root_path: Path
 
-    def kernel(self, nonce: bytes) -> Answers:
+    def kernel(self, nonce: bytes) -> tuple[Answer, ...]:
         """(offset, length, sha256(nonce ‖ bytes)) of each range of the kernel's fixed part."""
-        return _answers(nonce, Area.KERNEL, len(self.text), lambda at, n: self.text[at : at + n])
+        return answers(nonce, Area.KERNEL, len(self.text), lambda at, n: self.text[at : at + n])
 
-    def root(self, nonce: bytes) -> Answers:
+    def root(self, nonce: bytes) -> tuple[Answer, ...]:
         """The same over the root file system. Raises OSError if it is gone meanwhile."""
         with self.root_path.open("rb") as source:
 
@@ -55,7 +54,7 @@ class BootFiles:
                 source.seek(offset)
                 return source.read(length)
 
-            return _answers(nonce, Area.ROOT, self.manifest.root_size, read)
+            return answers(nonce, Area.ROOT, self.manifest.root_size, read)
 
 
 def open_boot_files(folder: Path, image: bytes) -> BootFiles:
@@ -108,16 +107,6 @@ def _check_statements(efi: bytes, mapped: bytes, manifest: BootManifest) -> byte
 def _agree(what: str, computed: object, stated: object) -> None:
     if computed != stated:
         raise ImageError(f"its manifest states another {what} than {EFI} has; do not use it")
-
-
-def _answers(nonce: bytes, area: Area, size: int, read: Read) -> Answers:
-    found = []
-    for offset, length, digest in answer(nonce, area, size, read):
-        assert isinstance(offset, int)
-        assert isinstance(length, int)
-        assert isinstance(digest, bytes)
-        found.append((offset, length, digest))
-    return tuple(found)
 
 
 def _read(path: Path, most: int) -> bytes:
