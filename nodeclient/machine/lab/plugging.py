@@ -91,11 +91,10 @@ def pull_out(monitor: Path, gadget: Gadget, name: str) -> None:
     """
     command(monitor, "device_del", id=name)
     deadline = time.monotonic() + _PULL_SECONDS
-    while name in plugged(monitor):
+    while name in plugged(monitor) or not _drop_medium(monitor, gadget, name):
         if time.monotonic() > deadline:
             raise MachineError(f"{name} is not let go", "look whether the system still runs")
         time.sleep(0.05)
-    _drop_medium(monitor, gadget, name)
 
 
 def plugged(monitor: Path) -> frozenset[str]:
@@ -109,6 +108,11 @@ def _medium(name: str) -> str:
     return f"{name}-medium"
 
 
-def _drop_medium(monitor: Path, gadget: Gadget, name: str) -> None:
+def _drop_medium(monitor: Path, gadget: Gadget, name: str) -> bool:
+    """Whether it is gone: QEMU uses it for a moment longer than the device."""
     if gadget.value.medium:
-        command(monitor, "blockdev-del", **{"node-name": _medium(name)})
+        try:
+            command(monitor, "blockdev-del", **{"node-name": _medium(name)})
+        except MachineError:
+            return False
+    return True
