@@ -25,7 +25,7 @@ from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings
 from nodeclient.machine.netboot.machine import IsApproved
 from nodeclient.machine.supply import Supply
 from nodeclient.p2p.messages import ActivationRequest
-from nodeclient.ports import Session
+from nodeclient.ports import BlockGetter, BlockPutter, Session
 from nodeclient.roots.software import SoftwareRoot
 from scripts.lab.errand import RuntimeImage, record_of
 from scripts.lab.namespaces import CABLE
@@ -42,7 +42,7 @@ class Pi:
 
     presented: the file that it shows of its TPM. accomplice: a TPM elsewhere that answers in place
     of the Machine's, if there is one. report: who hears of incidents, in the station's
-    thread; to be set before a boot.
+    thread; get_block, put_block: where the task's capsules are. To be set before a boot.
     """
 
     def __init__(self, folder: Path, station: Station, pc: Pc) -> None:
@@ -50,6 +50,8 @@ class Pi:
         self.presented = folder / "endorsement.cbor"
         self.accomplice: Tpm | None = None
         self.report: Report = log_only
+        self.get_block: BlockGetter = _no_block
+        self.put_block: BlockPutter = _no_room
         self._folder = folder
         self._root = SoftwareRoot(ec.generate_private_key(ec.SECP256R1()))
         self._boots = 0
@@ -89,7 +91,7 @@ class Pi:
             return runtime.path if wanted == runtime.image_id else None
 
         slot = KeySlot(self._folder / "channel.sealed", self._root)
-        supply = Supply(_no_block, _no_room, find)
+        supply = Supply(self.get_block, self.put_block, find)
         machine = self._machine = kind(
             settings, supply, slot, self.pc, is_approved, report=self.report
         )
@@ -105,6 +107,11 @@ class Pi:
     def call(self, method: str, body: object) -> object:
         """Call the Agent. Raises MachineError."""
         return self.station.run(self._running.call(self._session.resume, method, body))
+
+    @property
+    def session(self) -> Session:
+        """Of the latest boot."""
+        return self._session
 
     def strangers(self) -> int:
         """How many frames of other machines the cable has dropped."""
