@@ -31,6 +31,16 @@ def device_at(folder: Path) -> str:
     return ":".join((bus, *ids)) if all(re.fullmatch("[0-9a-f]{4}", each) for each in ids) else ""
 
 
+def devices_by_path(sys: Path = _SYS) -> dict[str, str]:
+    """Path below /sys (as a kernel event names it) → `device_at` of all USB and PCI devices."""
+    found: dict[str, str] = {}
+    for bus in ("pci", "usb"):
+        for entry in _entries(sys / "bus" / bus / "devices"):
+            if device := device_at(entry):
+                found[f"/{entry.resolve().relative_to(sys.resolve())}"] = device
+    return found
+
+
 def _pci(sys: Path) -> list[object]:
     """[slot, vendor, device, class, vendor and device of the card, revision, driver]"""
     return bounded(
