@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.boot import BootParameters
+from agent.formats.messages import ASK
 from agent.formats.netboot import ENGINE, LINK_PORT, PI_ADDRESS, SCRATCH
 from agent.formats.rpc import RpcError
+from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
 from nodeclient.machine.channel_keys import KeySlot
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.netboot import firewall
@@ -28,6 +31,7 @@ from nodeclient.machine.netboot.newest import NewestBoot
 from nodeclient.machine.netboot.order import BootOrder
 from nodeclient.machine.netboot.power import Power
 from nodeclient.machine.netboot.server import BootServer, default_command
+from nodeclient.machine.netboot.watch import CableWatch
 from nodeclient.machine.resume import ResumeRecord
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
@@ -65,7 +69,7 @@ class NetbootMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
     `slot` keeps the channel's keys. `is_approved` asks the chain whether an image (ID, 32 bytes)
-    may be booted now.
+    may be booted now. `report` hears of every frame that the Machine sends past its Pi.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class NetbootMachine(LinkedMachine):
         slot: KeySlot,
         power: Power,
         is_approved: IsApproved,
+        *,
+        report: Report = log_only,
     ) -> None:
         super().__init__(
             settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
@@ -82,6 +88,7 @@ class NetbootMachine(LinkedMachine):
         self._settings, self._supply = settings, supply
         self._power, self._is_approved = power, is_approved
         self._newest = NewestBoot(settings.folder)
+        self._watch = CableWatch(settings.cable, settings.folder, report)
         self._server: BootServer | None = None
 
     async def boot(self, boot_count: int) -> Session:
@@ -95,6 +102,7 @@ class NetbootMachine(LinkedMachine):
             )
         keys = LinkKeys.fresh(secrets.token_bytes(32))
         try:
+            await self._watch.begin()
             link = await self._listen(keys, Phase.BOOTING)
             server = self._server = BootServer(self._settings.boot_server)
             await server.start(self._order(keys, boot_count))
@@ -122,11 +130,23 @@ class NetbootMachine(LinkedMachine):
         if self._link is None:
             try:
                 link = await self._listen(self._slot.load(session), Phase.RUNNING, session)
+                await self._watch.go_on()
                 await self._take_up(link)
             except MachineError:
                 await self.power_off()
                 raise
         return record.session()
+
+    async def call(self, method: str, body: object) -> object:
+        """As `LinkedMachine.call`; every question also brings what this Pi says of its cable."""
+        if method == ASK and isinstance(body, dict):
+            body = body | {"cable": await self._watch.report()}
+        return await super().call(method, body)
+
+    async def let_go(self) -> None:
+        """Close this daemon's end only; the rules stand and count on."""
+        await super().let_go()
+        self._watch.stop()
 
     async def power_off(self) -> None:
         """Cut the power: afterwards the cable is dead, whatever state the Machine was in."""
