@@ -41,7 +41,7 @@ class Sighting:
     destination_port: int
     count: int
 
-    def to_row(self) -> list[object]:
+    def to_body(self) -> list[object]:
         """The row in a report."""
         near, far = [self.source, self.source_port], [self.destination, self.destination_port]
         return [self.protocol, *near, *far, self.count]
@@ -87,7 +87,7 @@ class CableReport:
             {
                 "began": dict(self.began),
                 "now": dict(self.now),
-                "seen": [each.to_row() for each in self.seen],
+                "seen": [each.to_body() for each in self.seen],
             }
         )
 

@@ -129,8 +129,10 @@ class NetbootMachine(LinkedMachine):
             raise MachineError("that boot is over", "boot it again")
         if self._link is None:
             try:
-                link = await self._listen(self._slot.load(session), Phase.RUNNING, session)
+                keys = self._slot.load(session)
+                await firewall.apply(self._settings.cable, Phase.RUNNING)
                 await self._watch.go_on()
+                link = await self._listen(keys, Phase.RUNNING, session)
                 await self._take_up(link)
             except MachineError:
                 await self.power_off()
