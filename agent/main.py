@@ -21,6 +21,7 @@ from agent.evidence import Witness
 from agent.formats.cbor import FormatError
 from agent.kernel import KernelUnreadable
 from agent.measured import Unmeasured, find_measured, runs_boot_image
+from agent.proxy import Ends
 from agent.scratch import Scratch, ScratchError
 from agent.serve import Service
 from agent.session import Session
@@ -86,7 +87,10 @@ async def _live(boot: BootParameters) -> None:
     def call_pi(method: str, body: object) -> object:
         return asyncio.run_coroutine_threadsafe(channel.call(method, body), loop).result()
 
-    work = Work(boot, session, engine, call_pi)
+    async def dial() -> Ends:
+        return await channel.open_stream()
+
+    work = Work(boot, session, engine, call_pi, dial)
     witness = Witness(boot, session, engine, measured)
     service = Service(session, witness, work, measured.tpm if measured else None)
     channel = Channel(boot, session, service.handle)

@@ -5,7 +5,8 @@ Pi → Agent: `prepare` (Prepare) → {"missing": CIDs}; `ask` (Question) → Ev
 `clean` {} → Transcript bytes; `stop` {} → Transcript bytes, whatever state the task is in;
 `endorsement` {} → Endorsement; `activate` (Challenge) → 32 bytes, both at any moment of a boot.
 Agent → Pi: `get_block` CID → bytes; `put_block` [CID, bytes] → null;
-`image_block` [image ID, index] → bytes, empty behind the last.
+`image_block` [image ID, index] → bytes, empty behind the last; `refused` count → null: so many
+connections the function was refused by now.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from agent.formats.outcome import (
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 from agent.formats.taskspec import MAX_TASKSPEC
 
-ASK = "ask"
+ASK, REFUSED = "ask", "refused"
 IMAGE_BLOCK = 1 << 20  # bytes of an image tar in one `image_block` answer
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "IMAGE_BLOCK",
     "MAX_ANSWERS",
     "MAX_TRANSCRIPT",
+    "REFUSED",
     "Context",
     "Ending",
     "Outcome",

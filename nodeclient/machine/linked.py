@@ -10,6 +10,7 @@ from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
 from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.machine.channel_keys import KeySlot, SessionKeys
 from nodeclient.machine.link import Link, LinkKeys
+from nodeclient.machine.proxy import TaskProxy
 from nodeclient.machine.rotation import every, rotate_keys
 
 _TRIES = 3  # connections over which one call is repeated
@@ -19,10 +20,15 @@ class LinkedMachine(ABC):
     """Base of the adapters of ``ports.Machine``. Times in seconds."""
 
     def __init__(
-        self, boot_seconds: float, call_seconds: float, rotate_seconds: float, slot: KeySlot
+        self,
+        boot_seconds: float,
+        call_seconds: float,
+        rotate_seconds: float,
+        slot: KeySlot,
+        proxy: TaskProxy,
     ) -> None:
         self._boot_seconds, self._call_seconds = boot_seconds, call_seconds
-        self._rotate_seconds, self._slot = rotate_seconds, slot
+        self._rotate_seconds, self._slot, self._proxy = rotate_seconds, slot, proxy
         self._link: Link | None = None
         self._rotating: asyncio.Task[None] | None = None
 
@@ -56,6 +62,7 @@ class LinkedMachine(ABC):
         link, self._link = self._link, None
         if link is not None:
             await link.close()
+        await self._proxy.close()
 
     async def _take_up(self, link: Link) -> SessionKeys:
         """Wait for the Agent, then hold its keys. Raises MachineError.

@@ -14,7 +14,6 @@ from nodeclient.core.incidents import Report
 from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.incidents import log_only
 from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings, Power
-from nodeclient.machine.supply import Supply
 from tests.machine.support import Pi
 from tests.machine.wire import MAC, Wire
 
@@ -117,5 +116,4 @@ def netboot(
         scratch=pi.folder / "scratch",
         docker=DEFAULT_SOCKET,
     )
-    supply = Supply(pi.get, pi.put, pi.find_image)
-    return NetbootMachine(settings, supply, pi.slot, power, is_approved, report=report)
+    return NetbootMachine(settings, pi.supply, pi.slot, power, is_approved, report=report)

@@ -32,6 +32,7 @@ from nodeclient.machine.netboot.order import BootOrder
 from nodeclient.machine.netboot.power import Power
 from nodeclient.machine.netboot.server import BootServer, default_command
 from nodeclient.machine.netboot.watch import CableWatch
+from nodeclient.machine.proxy import ProxyRules, TaskProxy
 from nodeclient.machine.resume import ResumeRecord
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
@@ -62,6 +63,7 @@ class NetbootSettings:
     work_bytes: int = 512 << 20
     scratch: Path = Path(SCRATCH)
     docker: Path = Path(ENGINE)
+    proxy: ProxyRules = field(default_factory=ProxyRules)
     boot_server: tuple[str, ...] = field(default_factory=default_command)
 
 
@@ -69,7 +71,8 @@ class NetbootMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
     `slot` keeps the channel's keys. `is_approved` asks the chain whether an image (ID, 32 bytes)
-    may be booted now. `report` hears of every frame that the Machine sends past its Pi.
+    may be booted now. `report` hears of every frame that the Machine sends past its Pi,
+    and of connections that the task does not define.
     """
 
     def __init__(
@@ -83,7 +86,11 @@ class NetbootMachine(LinkedMachine):
         report: Report = log_only,
     ) -> None:
         super().__init__(
-            settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
+            settings.boot_seconds,
+            settings.call_seconds,
+            settings.rotate_seconds,
+            slot,
+            TaskProxy.of(settings.proxy, supply, settings.folder, report),
         )
         self._settings, self._supply = settings, supply
         self._power, self._is_approved = power, is_approved
@@ -103,6 +110,7 @@ class NetbootMachine(LinkedMachine):
         keys = LinkKeys.fresh(secrets.token_bytes(32))
         try:
             await self._watch.begin()
+            self._proxy.begin()
             link = await self._listen(keys, Phase.BOOTING)
             server = self._server = BootServer(self._settings.boot_server)
             await server.start(self._order(keys, boot_count))
@@ -181,7 +189,7 @@ class NetbootMachine(LinkedMachine):
     ) -> Link:
         await firewall.apply(self._settings.cable, phase)
         await self._settings.cable.attach()
-        link = self._link = Link(keys, self._supply.serve)
+        link = self._link = Link(keys, self._supply.serve, self._proxy.accept)
         link.session = session
         link.listen(PI_ADDRESS, LINK_PORT)
         return link
