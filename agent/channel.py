@@ -103,7 +103,7 @@ class Channel:
                 return await self._dial(keys)
         return await self._dial(last)
 
-    async def open_stream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def dial_stream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection beside the channel, for one of the task's. Raises OSError, TimeoutError.
 
         It lives as long as both ends keep it, also when the channel's keys are replaced.

@@ -88,7 +88,7 @@ async def _live(boot: BootParameters) -> None:
         return asyncio.run_coroutine_threadsafe(channel.call(method, body), loop).result()
 
     async def dial() -> Ends:
-        return await channel.open_stream()
+        return await channel.dial_stream()
 
     work = Work(boot, session, engine, call_pi, dial)
     witness = Witness(boot, session, engine, measured)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -41,6 +41,7 @@ _TRIES = 3  # addresses that are dialled
 _ASK_SECONDS, _RESOLVE_SECONDS, _DIAL_SECONDS = 10.0, 10.0, 8.0
 
 Permitted = Callable[[], Collection[str]]  # the `host:port` strings of the task that runs now
+Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,14 @@ class TaskProxy:
     """Serves the streams of one Machine. `begin` with each boot; `close` ends all."""
 
     def __init__(
-        self, rules: ProxyRules, permitted: Permitted, log: JsonLines, report: Report
+        self,
+        rules: ProxyRules,
+        permitted: Permitted,
+        log: JsonLines,
+        report: Report,
+        resolve: Resolve | None = None,
     ) -> None:
+        self._resolve = resolve or resolve_name
         self._rules, self._permitted, self._log, self._report = rules, permitted, log, report
         self._workers: set[asyncio.Task[None]] = set()
         self._left = rules.most_bytes
@@ -130,7 +137,7 @@ class TaskProxy:
         if self._left <= 0:
             raise self._refuse(target, Answer.SPENT)
         host, _, port = target.rpartition(":")
-        addresses = await _resolve(host.strip("[]"), int(port))
+        addresses = await self._resolve(host.strip("[]"), int(port))
         if not addresses:
             raise self._refuse(target, Answer.UNREACHABLE)
         if len(addresses) > MAX_ADDRESSES or not all(map(self._is_permitted, addresses)):
@@ -184,7 +191,7 @@ async def _answer(writer: asyncio.StreamWriter, answer: Answer) -> None:
     await writer.drain()
 
 
-async def _resolve(host: str, port: int) -> list[Address]:
+async def resolve_name(host: str, port: int) -> list[Address]:
     """Every address behind a name; none if it has none, or nobody answers."""
     loop = asyncio.get_running_loop()
     try:

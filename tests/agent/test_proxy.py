@@ -205,6 +205,23 @@ async def test_connect__refused_by_the_agent__pi_hears_how_many_and_not_what(
     assert wire.server is None  # the target never left the Machine
 
 
+async def test_connect__bytes_before_the_answer__reach_the_permitted_host_alone(
+    tmp_path: Path, wire: Wire, proxy: Proxy, echo: int
+) -> None:
+    """Pipelined: a second request behind the first is no request any more."""
+    allowed = f"CONNECT 127.0.0.1:{echo} HTTP/1.1\r\n\r\n".encode()
+    other = b"CONNECT secret.example:443 HTTP/1.1\r\n\r\n"
+    code, reader = await request(tmp_path, allowed + other)
+    assert code == 200
+    await reader.readuntil(b"\r\n")
+    assert await reader.readexactly(len(other)) == other.upper()
+    code, reader = await request(tmp_path, other + allowed)
+    assert code == 403
+    assert b"200" not in await reader.read()  # closed behind the refusal
+    assert (proxy.counts["permitted"], proxy.counts["refused"]) == (1, 1)
+    assert [line["event"] for line in wire.lines()] == ["opened"]
+
+
 async def test_run__task_defines_a_connection__that_and_no_other(pi: Pi, echo: int) -> None:
     target, other = f"127.0.0.1:{echo}", f"127.0.0.1:{echo + 1}"
     code = CLIENT.replace("TARGET", target).replace("OTHER", other)
@@ -219,9 +236,12 @@ async def test_run__task_defines_a_connection__that_and_no_other(pi: Pi, echo: i
     assert (network["counts"]["sent_bytes"], network["counts"]["received_bytes"]) == (5, 5)
     assert str(echo + 1) not in repr(network)
     assert [each.kind for each in pi.incidents] == [Kind.PROXY]
-    log = [json.loads(line) for line in (pi.folder / "proxy.jsonl").open()]
-    assert [(line["event"], line["target"]) for line in log] == [
-        ("opened", target),
-        ("closed", target),
-    ]
-    assert (log[1]["sent"], log[1]["received"]) == (5, 5)
+    async with asyncio.timeout(30):
+        while len(log := (pi.folder / "proxy.jsonl").read_text().splitlines()) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    opened, ended = map(json.loads, log)
+    assert (opened["event"], opened["target"], opened["address"]) == (
+        *("opened", target),
+        "127.0.0.1",
+    )
+    assert (ended["target"], ended["sent"], ended["received"]) == (target, 5, 5)
