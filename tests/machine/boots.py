@@ -115,5 +115,6 @@ def netboot(
         boot_seconds=60.0,
         scratch=pi.folder / "scratch",
         docker=DEFAULT_SOCKET,
+        proxy=pi.rules,
     )
     return NetbootMachine(settings, pi.supply, pi.slot, power, is_approved, report=report)
