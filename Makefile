@@ -75,6 +75,7 @@ odds: ## a million draws of the deployed bytecode against the exact odds
 bench: setup ## speeds and memory, into var/bench.json
 	@python scripts/bench.py
 	@python scripts/bench_appraisal.py
+	@python scripts/bench_isolation.py
 	@python scripts/bench_boot.py
 	@python scripts/bench_hardware.py
 

@@ -23,6 +23,7 @@ from agent.formats.cbor import FormatError
 from agent.kernel import KernelUnreadable
 from agent.lockdown import refuse_new_hardware
 from agent.measured import Unmeasured, find_measured, runs_boot_image
+from agent.proxy import Ends
 from agent.scratch import Scratch, ScratchError
 from agent.serve import Service
 from agent.session import Session
@@ -90,7 +91,10 @@ async def _live(boot: BootParameters) -> None:
     def call_pi(method: str, body: object) -> object:
         return asyncio.run_coroutine_threadsafe(channel.call(method, body), loop).result()
 
-    work = Work(boot, session, engine, call_pi, own_machine=events is not None)
+    async def dial() -> Ends:
+        return await channel.dial_stream()
+
+    work = Work(boot, session, engine, call_pi, dial, own_machine=events is not None)
     witness = Witness(boot, session, engine, measured, events)
     service = Service(session, witness, work, measured.tpm if measured else None)
     channel = Channel(boot, session, service.handle)

@@ -10,7 +10,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    IPvAnyNetwork,
+    Tag,
+    ValidationError,
+)
 
 from nodeclient.core.case import Role
 from nodeclient.errors import ConfigError
@@ -75,6 +83,8 @@ class MachineConfig(_Part):
     ``question_rate``: questions per second to a Machine that it watches.
     ``silence_seconds`` without an answer are a finding: longer than an honest Pi takes to restart.
     ``rotate_seconds``: how long keys of the channel to the Machine are used.
+    ``proxy_networks``: where connections of tasks that run here may lead besides the public
+    internet; ``proxy_mib``: of one task's connections, both ways together.
     ``ek_roots``: folder of the root certificates of TPM makers that are believed; empty: none.
     """
 
@@ -88,6 +98,8 @@ class MachineConfig(_Part):
     question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
     silence_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0
     rotate_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
+    proxy_networks: tuple[IPvAnyNetwork, ...] = ()
+    proxy_mib: Annotated[int, Field(ge=0, le=1 << 20)] = 256
     ek_roots: Path = Path("ek-roots")
 
 

@@ -193,14 +193,19 @@ def build_services(
 
     def providers() -> tuple[Address, ...]:
         """Those whose Capsules the running Task uses: to anybody else its CIDs are no business."""
-        found: set[Address] = set()
+        return tuple(sorted({peer for spec in running() for peer in owners_and_requester(spec)}))
+
+    def running() -> Iterator[TaskSpec]:
         for commitment in store.waiting_for(WatchMachine):
             case = store.case(commitment)
             if case is not None and case.executor is not None and case.executor.spec:
-                found.update(owners_and_requester(TaskSpec.decode(case.executor.spec)))
-        return tuple(sorted(found))
+                yield TaskSpec.decode(case.executor.spec)
 
-    supply = Supply(get_block, put_block, find_image)
+    def connections() -> tuple[str, ...]:
+        """Of the Task that this Node's Machine runs now, from its TaskSpec."""
+        return tuple(each for spec in running() for each in spec.connections)
+
+    supply = Supply(get_block, put_block, find_image, connections)
     machine = choose_machine(config, supply, folder.root, chain.is_approved)
     desk = MachineDesk(machine, folder.root)
     policies = Policies(

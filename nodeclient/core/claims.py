@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from agent.formats.cable import MAX_CABLE, CableReport
 from agent.formats.cbor import FormatError
 from agent.formats.events import MAX_EVENTS, Event
 from agent.formats.evidence import MAX_EVIDENCE, Evidence
@@ -34,18 +35,8 @@ KNOWN = (
     frozenset(_KEYS)
     | QUOTED
     | {
-        *(
-            "chain",
-            "events",
-            "executable",
-            "modules",
-            "mounts",
-            "sockets",
-            "devices",
-            "ranges",
-            "outcome",
-        ),
-        *("erasure", "during", "vouch", "simulated", "not_checked"),
+        *("chain", "events", "executable", "modules", "mounts", "sockets", "devices", "ranges"),
+        *("cable", "erasure", "during", "outcome", "vouch", "simulated", "not_checked"),
     }
 )
 
@@ -110,6 +101,12 @@ def containers(evidence: Evidence) -> tuple[tuple[Container, ...], int]:
         image = as_bytes(entry["image"], 32, "container image")
         own.append(Container(image, as_text(entry["user"], 0, 64, "user"), flags))
     return tuple(own), as_int(body["foreign"], 0, 1 << 20, "foreign containers")
+
+
+def cable(evidence: Evidence) -> CableReport | None:
+    """Claim ``cable``: the Pi's word of what it dropped; None where it has no cable."""
+    data = as_bytes(evidence.claim("cable"), 0, "cable", MAX_CABLE)
+    return CableReport.decode(data) if data else None
 
 
 def runtime(evidence: Evidence) -> tuple[bytes | None, bool]:

@@ -11,6 +11,7 @@ from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.machine.netboot import Cable, HookPower, NetbootMachine, NetbootSettings, Power
 from nodeclient.machine.netboot.machine import IsApproved
 from nodeclient.machine.netboot.server import default_command
+from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Machine
 
@@ -32,9 +33,10 @@ def choose_machine(
     """
     machine = config.machine
     folder = config.folder / "machine"
+    proxy = ProxyRules(machine.proxy_networks, machine.proxy_mib << 20)
     slot = KeySlot(config.folder / CHANNEL_KEYS, root)
     if not isinstance(machine, NetbootMachineConfig):
-        local = LocalSettings(folder=folder, rotate_seconds=machine.rotate_seconds)
+        local = LocalSettings(folder=folder, rotate_seconds=machine.rotate_seconds, proxy=proxy)
         return LocalMachine(local, supply, slot, report=report)
     cable = Cable(machine.interface, machine.mac)
     settings = NetbootSettings(
@@ -44,6 +46,7 @@ def choose_machine(
         images=config.path(machine.boot_images),
         boot_seconds=machine.boot_seconds,
         rotate_seconds=machine.rotate_seconds,
+        proxy=proxy,
         work_bytes=machine.work_mib << 20,
         boot_server=machine.boot_server or default_command(),
     )

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 from agent.formats.bootimage import EFI, KERNEL_MAP, MANIFEST, ROOT, BootManifest
+from nodeclient.core.incidents import Report
 from nodeclient.images.engine import DEFAULT_SOCKET
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings, Power
-from nodeclient.machine.supply import Supply
 from tests.machine.support import Pi
 from tests.machine.wire import MAC, Wire
 
@@ -92,7 +93,13 @@ class FakePower:
 
 
 def netboot(
-    pi: Pi, image: bytes, power: Power, *, approved: bool = True, lease: int = 60
+    pi: Pi,
+    image: bytes,
+    power: Power,
+    *,
+    approved: bool = True,
+    lease: int = 60,
+    report: Report = log_only,
 ) -> NetbootMachine:
     """A NetbootMachine over this Pi's blocks; the "PC" uses this host's Docker."""
 
@@ -108,6 +115,6 @@ def netboot(
         boot_seconds=60.0,
         scratch=pi.folder / "scratch",
         docker=DEFAULT_SOCKET,
+        proxy=pi.rules,
     )
-    supply = Supply(pi.get, pi.put, pi.find_image)
-    return NetbootMachine(settings, supply, pi.slot, power, is_approved)
+    return NetbootMachine(settings, pi.supply, pi.slot, power, is_approved, report=report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from nodeclient.machine import LocalMachine
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.lab import Qemu
 from nodeclient.machine.netboot import HookPower, NetbootMachine
+from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.supply import Supply
 from nodeclient.reference import Accepted
 from tests.machine.support import some_root
@@ -82,6 +84,17 @@ def test_machine__netboot_with_hooks__the_pc(tmp_path: Path) -> None:
     assert machine._settings.images == tmp_path / "images/boot"
 
 
+@pytest.mark.parametrize(("head", "tail"), [("[machine]\n", ""), (NETBOOT, QEMU)])
+def test_machine__proxy__the_operator_s_networks_and_bytes(
+    tmp_path: Path, head: str, tail: str
+) -> None:
+    lines = 'proxy_networks = ["10.0.0.0/8", "fd00::/8"]\nproxy_mib = 1\n'
+    machine = choose(load(tmp_path, head + lines + tail))
+    assert isinstance(machine, LocalMachine | NetbootMachine)
+    networks = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    assert machine._settings.proxy == ProxyRules(networks, 1 << 20)
+
+
 def test_machine__netboot_with_qemu__the_lab(tmp_path: Path) -> None:
     machine = choose(load(tmp_path, NETBOOT + QEMU))
     assert isinstance(machine, NetbootMachine)
@@ -101,6 +114,8 @@ def test_machine__netboot_with_qemu__the_lab(tmp_path: Path) -> None:
         (NETBOOT + '[machine.power]\nkind = "hooks"\noff = []', r"power\.hooks\.off"),
         (NETBOOT + '[machine.power]\nkind = "hooks"', r"power\.hooks\.off"),
         (NETBOOT + QEMU + "settle_seconds = 1", r"power\.qemu\.settle_seconds"),
+        ('[machine]\nproxy_networks = ["10.0.0.1/8"]', r"machine\.local\.proxy_networks"),
+        ("[machine]\nproxy_mib = -1", r"machine\.local\.proxy_mib"),
         ('[machine]\nmac = "52:54:00:77:00:01"', r"machine\.local\.mac"),
     ],
 )

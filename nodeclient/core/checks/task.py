@@ -101,7 +101,7 @@ def network(case: Case) -> Iterator[Finding]:
     if sorted(policy) != sorted(case.expected.spec.connections):
         yield reason(Code.NETWORK, "the list of permitted connections is not the task's")
     for name, count in sorted(counts.items()):
-        if count:
+        if count and not name.endswith("_bytes"):  # those change with every answer
             yield note(f"connections {name}: {count}")
 
 

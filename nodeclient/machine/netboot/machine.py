@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.boot import BootParameters
+from agent.formats.messages import ASK
 from agent.formats.netboot import ENGINE, LINK_PORT, PI_ADDRESS, SCRATCH
 from agent.formats.rpc import RpcError
 from nodeclient.core.incidents import Report
@@ -31,6 +32,8 @@ from nodeclient.machine.netboot.newest import NewestBoot
 from nodeclient.machine.netboot.order import BootOrder
 from nodeclient.machine.netboot.power import Power
 from nodeclient.machine.netboot.server import BootServer, default_command
+from nodeclient.machine.netboot.watch import CableWatch
+from nodeclient.machine.proxy import ProxyRules, TaskProxy
 from nodeclient.machine.resume import ResumeRecord
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
@@ -61,6 +64,7 @@ class NetbootSettings:
     work_bytes: int = 512 << 20
     scratch: Path = Path(SCRATCH)
     docker: Path = Path(ENGINE)
+    proxy: ProxyRules = field(default_factory=ProxyRules)
     boot_server: tuple[str, ...] = field(default_factory=default_command)
 
 
@@ -68,7 +72,8 @@ class NetbootMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
     `slot` keeps the channel's keys. `is_approved` asks the chain whether an image (ID, 32 bytes)
-    may be booted now. `report` hears of every device that comes or goes and is not the task's.
+    may be booted now. `report` hears of every device that comes or goes and is not the task's, of
+    every frame that the Machine sends past its Pi, and of connections that no task defines.
     """
 
     def __init__(
@@ -88,10 +93,12 @@ class NetbootMachine(LinkedMachine):
             slot,
             supply,
             EventJournal(settings.folder / EVENTS, report),
+            TaskProxy.of(settings.proxy, supply, settings.folder, report),
         )
         self._settings = settings
         self._power, self._is_approved = power, is_approved
         self._newest = NewestBoot(settings.folder)
+        self._watch = CableWatch(settings.cable, settings.folder, report)
         self._server: BootServer | None = None
 
     async def boot(self, boot_count: int) -> Session:
@@ -105,6 +112,8 @@ class NetbootMachine(LinkedMachine):
             )
         keys = LinkKeys.fresh(secrets.token_bytes(32))
         try:
+            await self._watch.begin()
+            self._proxy.begin()
             link = await self._listen(keys, Phase.BOOTING)
             server = self._server = BootServer(self._settings.boot_server)
             await server.start(self._order(keys, boot_count))
@@ -131,12 +140,26 @@ class NetbootMachine(LinkedMachine):
             raise MachineError("that boot is over", "boot it again")
         if self._link is None:
             try:
-                link = await self._listen(self._slot.load(session), Phase.RUNNING, session)
+                keys = self._slot.load(session)
+                await firewall.apply(self._settings.cable, Phase.RUNNING)
+                await self._watch.go_on()
+                link = await self._listen(keys, Phase.RUNNING, session)
                 await self._take_up(link)
             except MachineError:
                 await self.power_off()
                 raise
         return record.session()
+
+    async def call(self, method: str, body: object) -> object:
+        """As `LinkedMachine.call`; every question also brings what this Pi says of its cable."""
+        if method == ASK and isinstance(body, dict):
+            body = body | {"cable": await self._watch.report()}
+        return await super().call(method, body)
+
+    async def let_go(self) -> None:
+        """Close this daemon's end only; the rules stand and count on."""
+        await super().let_go()
+        self._watch.stop()
 
     async def power_off(self) -> None:
         """Cut the power: afterwards the cable is dead, whatever state the Machine was in."""
@@ -169,7 +192,7 @@ class NetbootMachine(LinkedMachine):
     ) -> Link:
         await firewall.apply(self._settings.cable, phase)
         await self._settings.cable.attach()
-        link = self._link = Link(keys, self._serve)
+        link = self._link = Link(keys, self._serve, self._proxy.accept)
         link.session = session
         link.listen(PI_ADDRESS, LINK_PORT)
         return link
