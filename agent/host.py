@@ -13,6 +13,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from agent.disks import Present
+
 MAX_ENTRIES = 1024
 _MAX_EXECUTABLE = 1 << 30  # bytes hashed of one program
 _LISTEN = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}  # states of /proc/net (proc(5))
@@ -87,9 +89,13 @@ class Programs:
         return self._known[key]
 
 
-def inventory() -> dict[str, object]:
-    """The devices of PCI, USB, block and net, as the kernel lists them."""
-    return {"pci": _pci(), "usb": _usb(), "block": _block(), "net": _net()}
+def inventory(own: Present) -> dict[str, object]:
+    """The devices of PCI, USB, block and net, as the kernel lists them.
+
+    Of the Agent's `own` block devices as it would be without them: what the Machine *is* stays the
+    same from boot to boot. They stand in the claim `scratch`.
+    """
+    return {"pci": _pci(), "usb": _usb(), "block": _block(own), "net": _net()}
 
 
 def _pci() -> list[object]:
@@ -109,11 +115,14 @@ def _usb() -> list[object]:
     )
 
 
-def _block() -> list[object]:
+def _block(own: Present) -> list[object]:
     """[name, size in 512-byte sectors, removable, read-only]"""
     return _bounded(
         [each.name, *(_number(each / name) for name in ("size", "removable", "ro"))]
+        if each.name not in own.backing
+        else [each.name, 0, 0, 0]
         for each in _entries(_SYS / "class/block")
+        if each.name not in own.mapped
     )
 
 

@@ -15,7 +15,7 @@ import sys
 
 from agent.daemons import start, start_engine
 from agent.formats.faults import place_of
-from agent.system import StartFailed, libc, load_drivers, set_up
+from agent.system import StartFailed, libc, load_disk_modules, load_drivers, set_up
 
 _log = logging.getLogger("agent")
 _POWER_OFF, _CAD_OFF = 0x4321FEDC, 0  # reboot(2)
@@ -46,6 +46,7 @@ def _live() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     set_up()
     engine = start_engine()
+    load_disk_modules()
     load_drivers()  # before anybody can ask for the inventory
     agent = start((sys.executable, "-I", "-B", "-m", "agent.fetch"))
     reap_until({process.pid: name for name, process in engine.items()} | {agent.pid: "the Agent"})

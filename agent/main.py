@@ -21,7 +21,7 @@ from agent.evidence import Witness
 from agent.formats.cbor import FormatError
 from agent.kernel import KernelUnreadable
 from agent.measured import Unmeasured, find_measured, runs_boot_image
-from agent.scratch import Scratch, ScratchError
+from agent.scratch import ScratchError, make_scratch
 from agent.serve import Service
 from agent.session import Session
 from agent.system import StartFailed
@@ -81,13 +81,14 @@ async def _live(boot: BootParameters) -> None:
         await asyncio.to_thread(wait_for_engine, boot.docker)
     session, engine = Session(), await asyncio.to_thread(Engine, boot.docker, boot.machine)
     # An earlier life of this Machine that was cut off leaves nothing for this one.
-    await asyncio.to_thread(erase_task, engine, Scratch(boot.scratch), None)
+    scratch = make_scratch(boot.scratch, sealed=measured is not None)
+    await asyncio.to_thread(erase_task, engine, scratch, None)
 
     def call_pi(method: str, body: object) -> object:
         return asyncio.run_coroutine_threadsafe(channel.call(method, body), loop).result()
 
-    work = Work(boot, session, engine, call_pi)
-    witness = Witness(boot, session, engine, measured)
+    work = Work(boot, session, engine, scratch, call_pi)
+    witness = Witness(boot, session, engine, scratch, measured)
     service = Service(session, witness, work, measured.tpm if measured else None)
     channel = Channel(boot, session, service.handle)
     living = asyncio.create_task(channel.run())

@@ -41,9 +41,16 @@ PiCall = Callable[[str, object], object]  # blocking: for use in worker threads
 class Work:
     """State and steps of the task. The caller holds one lock around every step but `stop`."""
 
-    def __init__(self, boot: BootParameters, session: Session, engine: Engine, pi: PiCall) -> None:
+    def __init__(
+        self,
+        boot: BootParameters,
+        session: Session,
+        engine: Engine,
+        scratch: Scratch,
+        pi: PiCall,
+    ) -> None:
         self._boot, self._session, self._engine, self._pi = boot, session, engine, pi
-        self._scratch = Scratch(boot.scratch)
+        self._scratch = scratch
         self._brought: bytes | None = None
         self._runner: Runner | None = None
         self._worker: asyncio.Task[None] | None = None
@@ -56,7 +63,7 @@ class Work:
         self.min_answers = 0
 
     async def prepare(self, order: Prepare) -> None:
-        """Check the TaskSpec, make the RAM disks, bring the image. Repeatable for one task.
+        """Check the TaskSpec, make the disks, bring the image. Repeatable for one task.
 
         Raises FormatError or RpcError; the Agent is FRESH again then.
         """
