@@ -17,7 +17,7 @@ class Erased:
 
 
 def erase_task(engine: Engine, scratch: Scratch, brought: bytes | None) -> Erased:
-    """Remove containers, disks with their keys, and the image that this Machine brought, then check.
+    """Remove containers, disks with their keys and the image that this Machine brought; check.
 
     `brought` is the ID (32 bytes) of that image. One that another Machine of the same engine uses
     stays, and the transcript says so: only a simulated Machine shares its engine. Raises

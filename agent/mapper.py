@@ -42,32 +42,32 @@ class MapperError(Exception):
     """The device mapper refused."""
 
 
-def create(name: str, minor: int, backing: Path, size: int, control: Path = CONTROL) -> None:
+def create(name: str, minor: int, backing: Path, size: int) -> None:
     """Make the encrypted device `name`, `/dev/dm-<minor>`, over `size` bytes of `backing`.
 
     Its key is random and known to the kernel alone. Raises MapperError; nothing is left then.
     """
-    head = _call(control, _CREATE, request(_CREATE, name, flags=_PERSISTENT, minor=minor))
+    head = _call(_CREATE, request(_CREATE, name, flags=_PERSISTENT, minor=minor))
     device = _HEADER.unpack_from(head)[10]
     try:
         if _minor(device) != minor:
             raise MapperError(f"{name} is device {_minor(device)}, not {minor}; boot again")
         table = crypt_table(name, backing, size)
         try:
-            _call(control, _LOAD, table)
+            _call(_LOAD, table)
         finally:
             table[:] = bytes(len(table))
-        _call(control, _SUSPEND, request(_SUSPEND, name))  # without its flag this resumes
+        _call(_SUSPEND, request(_SUSPEND, name))  # without its flag this resumes
     except BaseException:
-        remove(name, control)
+        remove(name)
         raise
 
 
-def remove(name: str, control: Path = CONTROL) -> bool:
+def remove(name: str) -> bool:
     """Remove a device and with it its key; False if there is none. Raises MapperError."""
     for left in range(_BUSY_TRIES, -1, -1):
         try:
-            _call(control, _REMOVE, request(_REMOVE, name))
+            _call(_REMOVE, request(_REMOVE, name))
         except _NoDevice:
             return False
         except _Busy:
@@ -79,10 +79,10 @@ def remove(name: str, control: Path = CONTROL) -> bool:
     return False
 
 
-def is_crypt(name: str, control: Path = CONTROL) -> bool:
+def is_crypt(name: str) -> bool:
     """Whether `name` is there, in use, and one encrypted device; the key is not asked for."""
     try:
-        answer = _call(control, _TABLE, request(_TABLE, name))
+        answer = _call(_TABLE, request(_TABLE, name))
     except _NoDevice:
         return False
     fields = _HEADER.unpack_from(answer)
@@ -93,10 +93,10 @@ def is_crypt(name: str, control: Path = CONTROL) -> bool:
     return kind.rstrip(b"\0") == b"crypt"
 
 
-def exists(name: str, control: Path = CONTROL) -> bool:
+def exists(name: str) -> bool:
     """Whether there is a device of this name, whatever it is. Raises MapperError."""
     try:
-        _call(control, _STATUS, request(_STATUS, name))
+        _call(_STATUS, request(_STATUS, name))
     except _NoDevice:
         return False
     return True
@@ -159,10 +159,10 @@ class _Busy(MapperError):
     """The device is in use."""
 
 
-def _call(control: Path, command: int, order: bytearray) -> bytearray:
+def _call(command: int, order: bytearray) -> bytearray:
     """Give an order; the same buffer holds the answer. Raises MapperError."""
     number = 3 << 30 | _HEADER.size << 16 | 0xFD << 8 | command  # _IOWR(DM_IOCTL, command, …)
-    with _opened(control) as handle:
+    with _opened() as handle:
         try:
             fcntl.ioctl(handle, number, order, True)
         except OSError as error:
@@ -172,9 +172,9 @@ def _call(control: Path, command: int, order: bytearray) -> bytearray:
 
 
 @contextmanager
-def _opened(control: Path) -> Iterator[int]:
+def _opened() -> Iterator[int]:
     try:
-        handle = os.open(control, os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(CONTROL, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise MapperError(f"no device mapper ({error.strerror}); boot another image") from error
     try:

@@ -117,7 +117,7 @@ class Scratch:
 
     @property
     def keys_gone(self) -> bool:
-        """Whether the kernel has no key of these disks any more: it is asked. Raises ScratchError."""
+        """Whether the kernel says that it has no key of them. Raises ScratchError."""
         try:
             return self.disks.gone
         except DiskError as error:
