@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 
+from agent.capabilities import SYS_TIME, drop
 from agent.daemons import start, start_engine
 from agent.formats.faults import place_of
 from agent.system import StartFailed, libc, load_disk_modules, load_drivers, set_up
@@ -49,6 +50,7 @@ def _live() -> None:
     load_disk_modules()
     load_drivers()  # before anybody can ask for the inventory
     agent = start((sys.executable, "-I", "-B", "-m", "agent.fetch"))
+    drop(SYS_TIME)  # the Agent to be has it still, and sets the clock once
     reap_until({process.pid: name for name, process in engine.items()} | {agent.pid: "the Agent"})
 
 

@@ -117,11 +117,12 @@ def test_load_drivers__devices_behind_devices__asks_for_each_alias_once(
     (tmp_path / "kernel/uevent_seqnum").write_text("7")
     asked: list[list[str]] = []
 
-    def modprobe(command: list[str], **_: object) -> None:
-        asked.append(command[command.index("--") + 1 :])
+    def modprobe(*names: str) -> int:
+        asked.append([*names])
         device(tmp_path, "pci0/nvme/disk", "scsi:t-0")
+        return 0
 
-    monkeypatch.setattr(system.subprocess, "run", modprobe)
+    monkeypatch.setattr(system, "modprobe", modprobe)
     load_drivers(tmp_path)
     assert asked == [["pci:v1"], ["scsi:t-0"]]
 
