@@ -5,7 +5,6 @@ One guest, one boot; each test looks at a part of what its script found.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
