@@ -23,7 +23,7 @@ _INIT = """#!/bin/busybox sh
 B=/bin/busybox
 for name in proc sysfs devtmpfs; do $B mkdir -p /$name; done
 $B mount -t proc proc /proc; $B mount -t sysfs sysfs /sys; $B mount -t devtmpfs dev /dev
-while read -r module; do $B insmod "$module" 2>/dev/null; done </modules
+for module in virtio_pci virtio_rng squashfs overlay; do $B modprobe $module; done
 $B insmod /virtio_blk.ko
 while [ ! -b /dev/vda ]; do $B usleep 50000; done
 $B mount -t squashfs -o ro /dev/vda /lower
