@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ $B mkdir /upper/data /upper/work
 $B mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work root /new
 $B mount -t tmpfs -o mode=0755 run /new/run
 $B mkdir -m 0700 /new/run/sealrun
-$B cp /check.py /new/run/check.py
+$B cp -r /given /new/run/given
 for point in dev proc sys; do $B mount --move /$point /new/$point; done
-exec $B switch_root /new /usr/bin/python3 -I -B /run/check.py
+exec $B switch_root /new /usr/bin/python3 -I -B /run/given/check.py
 """
 _FRAME = """
 import json, os, sys, traceback
@@ -52,11 +53,15 @@ libc().reboot(0x4321FEDC)
 
 
 def run_guest(
-    image: BuiltBoot, folder: Path, script: str, *devices: str, options: str = ""
+    image: BuiltBoot,
+    folder: Path,
+    script: str,
+    *devices: str,
+    given: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
     """What `script` left in its dictionary `result`. Raises AssertionError with the console.
 
-    `devices`: further arguments of QEMU; `options`: further kernel parameters.
+    `devices`: further arguments of QEMU; `given`: files that the script finds in `/run/given`.
     """
     kernel, early = folder / "kernel", folder / "initrd"
     efi = (image.path / EFI).read_bytes()
@@ -68,9 +73,10 @@ def run_guest(
     body = _FRAME % ("".join(f"    {line}\n" for line in script.splitlines()), MARK)
     extra = {
         "init": file(_INIT.encode(), 0o755),
-        "check.py": file(body.encode()),
+        "given/check.py": file(body.encode()),
         "virtio_blk.ko": file(_from_root(image, "virtio_blk.ko")),
     }
+    extra |= {f"given/{name}": file(content) for name, content in (given or {}).items()}
     archive = parts[".initrd"]
     early.write_bytes(archive + bytes(-len(archive) % 4) + cpio(extra, EPOCH))
     command = [
@@ -78,7 +84,7 @@ def run_guest(
         *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024", "-no-reboot"),
         *(() if "-machine" in devices else ("-machine", "q35")),
         *("-kernel", str(kernel), "-initrd", str(early)),
-        *("-append", f"{image.manifest.command_line} console=ttyS0 {options}"),
+        *("-append", f"{image.manifest.command_line} console=ttyS0"),
         *("-drive", f"if=virtio,format=raw,readonly=on,file={image.path / ROOT}"),
         *("-device", "virtio-rng-pci", "-serial", "stdio", "-monitor", "none", *devices),
     ]

@@ -11,6 +11,7 @@ import pytest
 
 from tests.images.boot import kept_image
 from tests.images.guest import run_guest
+from tests.images.small import small_image
 
 WORK, OUT = 48 << 20, 2 << 20
 _SCRIPT = f"""
@@ -110,7 +111,33 @@ result["lockdown"] = Path("/sys/kernel/security/lockdown").read_text()
 result["ipv6"] = Path("/proc/net/if_inet6").exists()
 result["iommu"] = os.listdir("/sys/class/iommu")
 result["kcore"] = Path("/proc/kcore").open("rb").read(4).hex()
-result["kinds"] = sorted({{row[1] for row in host.mounts()}})
+
+# The engine as a Machine starts it, and an image in it.
+from agent.daemons import start_engine, wait_for_engine
+from agent.engine import Engine
+parts = start_engine()
+wait_for_engine()
+engine = Engine(Path("/run/docker.sock"), "guest")
+result["engine"] = engine.client.info()["Driver"]
+[given] = Path("/run/given").glob("*.tar")
+engine.load(given)
+result["image"] = engine.has_image(bytes.fromhex(given.stem))
+held = [each for each in Path("/run/docker-data").rglob("share/note")]
+result["layers"] = [each.stat().st_dev == os.stat("/run").st_dev for each in held]
+result["run"] = [row[1] for row in host.mounts() if row[0] == "/run"]
+result["outside"] = [
+    each
+    for each in ("/var/lib/docker", "/var/lib/containerd", "/var/run/docker", "/etc/docker")
+    if Path(each).exists()
+]
+result["rights"] = {{
+    name: [
+        int(line.split()[1], 16) >> SYS_TIME & 1
+        for line in Path(f"/proc/{{process.pid}}/status").read_text().splitlines()
+        if line.startswith("Cap")
+    ]
+    for name, process in parts.items()
+}}
 drop(SYS_TIME)
 try:
     time.clock_settime(time.CLOCK_REALTIME, 1_800_000_000)
@@ -124,7 +151,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the script found, in a PC with an IOMMU."""
     folder = tmp_path_factory.mktemp("guest")
     board = ("-machine", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on")
-    return run_guest(kept_image(), folder, _SCRIPT, *board)
+    image_id, tar = small_image(folder, b"a layer")
+    given = {f"{image_id.hex()}.tar": tar.read_bytes()}
+    return run_guest(kept_image(), folder, _SCRIPT, *board, given=given)
 
 
 def test_scratch__claim__encrypted_disks_only_while_there_is_a_task(found: dict[str, Any]) -> None:
@@ -196,3 +225,15 @@ def test_options__kernel__locked_and_readable_by_the_agent(found: dict[str, Any]
 
 def test_clock__right_dropped__cannot_be_set(found: dict[str, Any]) -> None:
     assert found["clock"] == "cannot be set"
+
+
+def test_engine__image_and_layers__in_ram_and_nowhere_else(found: dict[str, Any]) -> None:
+    assert found["engine"] == "overlay2"
+    assert found["image"] is True
+    assert found["layers"] == [True]
+    assert found["run"] == ["tmpfs"]
+    assert found["outside"] == []
+
+
+def test_engine__processes__cannot_set_the_clock(found: dict[str, Any]) -> None:
+    assert found["rights"] == {name: [0] * 5 for name in ("containerd", "dockerd")}
