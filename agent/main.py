@@ -24,7 +24,7 @@ from agent.measured import Unmeasured, find_measured, runs_boot_image
 from agent.scratch import ScratchError, make_scratch
 from agent.serve import Service
 from agent.session import Session
-from agent.system import StartFailed
+from agent.system import StartFailed, wait_for_drivers
 from agent.tpm_wire import TpmError
 from agent.work import Work
 
@@ -79,6 +79,7 @@ async def _live(boot: BootParameters) -> None:
     measured = await asyncio.to_thread(find_measured)
     if measured is not None:  # a PC: its engine is still starting, beside this process
         await asyncio.to_thread(wait_for_engine, boot.docker)
+        await asyncio.to_thread(wait_for_drivers)
     session, engine = Session(), await asyncio.to_thread(Engine, boot.docker, boot.machine)
     # An earlier life of this Machine that was cut off leaves nothing for this one.
     scratch = make_scratch(boot.scratch, sealed=measured is not None)

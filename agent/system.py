@@ -20,9 +20,13 @@ _NOSUID, _NODEV, _NOEXEC = 2, 4, 8  # mount(2)
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # netdevice(7)
 _SETTLE_TRIES = 50
 _MODULE_SECONDS = 60
+_DRIVER_TRIES = 1800  # of 0.1 s
 # What the task's disks take, before anybody can need it; and what a CPU may lack that does without.
 _DISK_MODULES = ("loop", "dm_crypt", "ext4", "xts", "crc32c_generic")
 _FASTER = ("aesni_intel", "crc32c_intel")
+
+
+DRIVERS_LOADED = Path("/run/sealrun/drivers")  # is there once they are
 
 
 class StartFailed(Exception):
@@ -151,6 +155,18 @@ def load_drivers(sys_folder: Path = Path("/sys")) -> None:
         if new:
             modprobe(*sorted(new))
         settle(sys_folder)
+
+
+def wait_for_drivers(sign: Path = DRIVERS_LOADED) -> None:
+    """Wait until PID 1 has loaded them: the inventory is complete then. Raises StartFailed.
+
+    Whether PID 1 still works on it needs no look: if it fails it cuts the power.
+    """
+    for _ in range(_DRIVER_TRIES):
+        if sign.exists():
+            return
+        time.sleep(0.1)
+    raise StartFailed("the drivers are not loaded; boot again")
 
 
 def aliases(sys_folder: Path) -> Iterator[str]:
