@@ -49,6 +49,7 @@ class Work:
         boot: BootParameters,
         session: Session,
         engine: Engine,
+        scratch: Scratch,
         pi: PiCall,
         dial: Dial,
         *,
@@ -56,7 +57,7 @@ class Work:
     ) -> None:
         self._boot, self._session, self._engine, self._pi = boot, session, engine, pi
         self._dial, self._own_machine = dial, own_machine
-        self._scratch = Scratch(boot.scratch)
+        self._scratch = scratch
         self._brought: bytes | None = None
         self._runner: Runner | None = None
         self._worker: asyncio.Task[None] | None = None
@@ -69,7 +70,7 @@ class Work:
         self.min_answers = 0
 
     async def prepare(self, order: Prepare) -> None:
-        """Check the TaskSpec, make the RAM disks, bring the image. Repeatable for one task.
+        """Check the TaskSpec, make the disks, bring the image. Repeatable for one task.
 
         Raises FormatError or RpcError; the Agent is FRESH again then.
         """

@@ -27,7 +27,8 @@ _KEYS: Mapping[str, frozenset[str]] = {
     "function": frozenset({"cid", "digest"}),
     "network": frozenset({"policy", "counts"}),
     "inventory": frozenset({"pci", "usb", "block", "net"}),
-    "counters": frozenset({"boot", "evidence", "clock_ms"}),
+    "scratch": frozenset({"kind", "cipher", "key_bits", "devices"}),
+    "counters": frozenset({"boot", "evidence", "clock_ms", "time_ms"}),
 }
 _OPTIONAL = frozenset({"settings"})  # told for people; the flags of each container decide
 QUOTED = frozenset({"quote", "event_log", "ima", "kernel", "root"})  # stated where a TPM vouches
@@ -62,11 +63,23 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """They never go back within a boot; ``boot`` never at all. ``clock_ms`` since the boot."""
+    """They never go back within a boot; ``boot`` never at all. Milliseconds: ``clock_ms`` since the
+    boot, ``time_ms`` since the epoch."""
 
     boot: int
     evidence: int
     clock_ms: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Where a task's files lie; ``devices`` are the encrypted ones that there are now."""
+
+    kind: str
+    cipher: str
+    key_bits: int
+    devices: tuple[str, ...]
 
 
 Row = tuple[object, ...]
@@ -175,8 +188,19 @@ def devices(evidence: Evidence) -> tuple[tuple[str, str], ...]:
 def counters(evidence: Evidence) -> Counters:
     """Claim ``counters``."""
     body = _map(evidence, "counters")
-    names = ("boot", "evidence", "clock_ms")
+    names = ("boot", "evidence", "clock_ms", "time_ms")
     return Counters(*(as_int(body[name], 0, 1 << 62, f"counter {name}") for name in names))
+
+
+def scratch(evidence: Evidence) -> Scratch:
+    """Claim ``scratch``."""
+    body = _map(evidence, "scratch")
+    return Scratch(
+        as_text(body["kind"], 1, 32, "scratch kind"),
+        as_text(body["cipher"], 0, 64, "cipher"),
+        as_int(body["key_bits"], 0, 1 << 16, "key bits"),
+        _texts(body["devices"], 16, "scratch devices"),
+    )
 
 
 def during(evidence: Evidence) -> tuple[tuple[bytes, bytes, bytes], ...]:

@@ -26,6 +26,7 @@ RangeAnswer = tuple[str, int, int, bytes]
 """(path, offset, length, sha256(nonce ‖ bytes)), as ``agent.formats.measure.answer_ranges``."""
 
 ERASED = frozenset({"containers", "content_keys", "images", "scratch"})  # checks of agent.erase
+ERASED_QUOTED = ERASED | {"scratch_key"}  # where a TPM vouches: see ``checks.task.scratch``
 _MAX_REMEMBERED = 4 << 20
 
 
@@ -64,6 +65,7 @@ class Remembered:
                 "boot": self.counters.boot,
                 "evidence": self.counters.evidence,
                 "clock_ms": self.counters.clock_ms,
+                "time_ms": self.counters.time_ms,
                 "inventory": {bus: list(rows) for bus, rows in self.inventory.items()},
                 "tpm": None if self.tpm is None else self.tpm.to_body(),
                 "cable": b"" if self.cable is None else self.cable.encode(),
@@ -73,20 +75,20 @@ class Remembered:
     @classmethod
     def decode(cls, data: bytes) -> Remembered:
         """Read ``encode``'s bytes. Raises FormatError."""
-        names = ("hpke", "signing", "image", "boot_nonce", "boot", "evidence", "clock_ms")
+        counts = ("boot", "evidence", "clock_ms", "time_ms")
+        names = ("hpke", "signing", "image", "boot_nonce", *counts)
         body = as_map(
             cbor.decode(data, _MAX_REMEMBERED),
             (*names, "inventory", "tpm", "cable"),
             "remembered",
         )
         cable = as_bytes(body["cable"], 0, "cable", MAX_CABLE)
-        counts = (as_int(body[name], 0, 1 << 62, name) for name in names[4:])
         return cls(
             as_bytes(body["hpke"], 32, "hpke"),
             as_bytes(body["signing"], 64, "signing"),
             as_bytes(body["image"], 32, "image"),
             as_bytes(body["boot_nonce"], 32, "boot nonce"),
-            claims.Counters(*counts),
+            claims.Counters(*(as_int(body[name], 0, 1 << 62, name) for name in counts)),
             claims.read_inventory(body["inventory"]),
             None if body["tpm"] is None else TpmFacts.from_body(body["tpm"]),
             CableReport.decode(cable) if cable else None,

@@ -24,6 +24,7 @@ from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpe
 from nodeclient.core.appraisal import AttestationResult, appraise
 from nodeclient.core.evidence_policy import (
     ERASED,
+    ERASED_QUOTED,
     AppraisalPolicy,
     BootReference,
     Endorsements,
@@ -45,6 +46,7 @@ FUNCTION_CID, INPUT_CID, RESULT_B, RESULT_C = (cid_of(bytes([n])) for n in range
 KERNEL, ROOT = (
     ((4096, 4096, bytes([n]) * 32), (0, 4096, bytes([n + 1]) * 32)) for n in (0x33, 0x35)
 )
+DATE = 1_790_000_000_000  # milliseconds since the epoch
 RANGES = (("runner.py", 10, 20, b"\x31" * 32), ("seal.py", 0, 7, b"\x32" * 32))
 
 SPEC = TaskSpec(
@@ -185,7 +187,15 @@ def make_quoted(phase: Phase) -> Kit:
         "vouch": TPM_QUOTED,
         "kernel": [list(entry) for entry in KERNEL],
         "root": [list(entry) for entry in ROOT],
+        "scratch": {
+            "kind": "dm-crypt",
+            "cipher": "aes-xts-plain64",
+            "key_bits": 512,
+            "devices": [] if phase is Phase.AFTER else ["dm-0", "dm-1"],
+        },
     }
+    if kit.transcript is not None:
+        kit.transcript = replace(kit.transcript, checked=dict.fromkeys(ERASED_QUOTED, True))
     boot = BootReference(
         image=IMAGE,
         pcr4=(pcs.UKI, pcs.INNER),
@@ -231,7 +241,8 @@ def base_claims(phase: Phase, session: Session) -> dict[str, Any]:
         "devices": [],
         "events": [],
         "ranges": [list(entry) for entry in RANGES],
-        "counters": {"boot": count, "evidence": 1, "clock_ms": 100},
+        "scratch": {"kind": "tmpfs", "cipher": "", "key_bits": 0, "devices": []},
+        "counters": {"boot": count, "evidence": 1, "clock_ms": 100, "time_ms": DATE},
         "vouch": PI_ONLY,
         "simulated": [],
         "not_checked": ["firmware"],
@@ -240,8 +251,9 @@ def base_claims(phase: Phase, session: Session) -> dict[str, Any]:
     if phase is Phase.DURING:
         claims["containers"]["own"] = [deepcopy(CONTAINER)]
         claims["function"]["digest"] = FUNCTION
-        claims["counters"] |= {"evidence": 2, "clock_ms": 200}
+        claims["counters"] |= {"evidence": 2, "clock_ms": 200, "time_ms": DATE + 100}
     if phase is Phase.AFTER:
+        claims["counters"] |= {"time_ms": DATE + 60_000}
         claims["outcome"] = OUTCOME.to_body()
         claims["during"] = [list(answer) for answer in ANSWERS]
     return claims

@@ -9,6 +9,7 @@ from agent.formats.messages import Context, Ending, Outcome, Transcript
 from nodeclient.core import claims
 from nodeclient.core.checks.case import Case, Finding, not_checked, note
 from nodeclient.core.checks.task import SIMULATED_MACHINE
+from nodeclient.core.evidence_policy import ERASED_QUOTED
 from nodeclient.core.reasons import Code, reason
 
 _IMAGES, _IMAGES_IN_USE = "images", "images_in_use"
@@ -49,7 +50,10 @@ def erasure(case: Case) -> Iterator[Finding]:
 def _checked(case: Case, transcript: Transcript) -> Iterator[Finding]:
     """Every kind of thing was looked for and not found."""
     shared = SIMULATED_MACHINE in claims.simulated(case.evidence)
-    for name in sorted(case.policy.erased | set(transcript.checked)):
+    before = case.expected.before
+    quoted = case.material is not None or (before is not None and before.tpm is not None)
+    wanted = case.policy.erased | (ERASED_QUOTED if quoted else frozenset())
+    for name in sorted(wanted | set(transcript.checked)):
         in_use = name == _IMAGES and transcript.removed.get(_IMAGES_IN_USE, 0) > 0
         if name == _IMAGES and shared and (in_use or name not in transcript.checked):
             # A simulated Machine shares its engine: the image may be older than the task, or
