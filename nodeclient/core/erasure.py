@@ -6,8 +6,14 @@ task: a prover that names its own ranges leaves out what it wants to keep.
 
 from __future__ import annotations
 
-from agent.formats.erasure import MAX_RANGES, PAGE, WINDOW, Range
+from dataclasses import dataclass
+
+from agent.formats.cbor import FormatError
+from agent.formats.erasure import MAX_RANGES, PAGE, WINDOW, ErasureProof, Range
 from nodeclient.core.claims import Region
+from nodeclient.core.tpm.attest import Attested, parse_attest, verify_attest
+from nodeclient.core.tpm.event_log import EventLog, parse_event_log
+from nodeclient.core.tpm.public import AttestationKey, parse_attestation_key
 
 RAM = "System RAM"  # the one type of /sys/firmware/memmap that Linux ever hands out
 
@@ -34,6 +40,29 @@ def uncovered(memory: tuple[Region, ...], ranges: tuple[Range, ...]) -> int:
         inside = (min(end, at + size) - max(start, at) for at, size in ranges)
         left += end - start - sum(max(0, part) for part in inside)
     return left
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """What an eraser's TPM says of a proof. ``genuine``: the key that it names signed it;
+    ``bound``: it is over this nonce, these ranges, keys and this answer."""
+
+    attested: Attested
+    key: AttestationKey
+    log: EventLog
+    genuine: bool
+    bound: bool
+
+
+def read_quoted(proof: ErasureProof) -> Quoted:
+    """Read the quote of a proof. Raises FormatError if there is none, or a part does not parse."""
+    if proof.quote is None:
+        raise FormatError("erasure proof: no TPM quoted it; erase again")
+    attested = parse_attest(proof.quote.attest)
+    key = parse_attestation_key(proof.quote.ak)
+    genuine = verify_attest(key.point, proof.quote.attest, proof.quote.signature)
+    bound = attested.qualifying == proof.qualifying
+    return Quoted(attested, key, parse_event_log(proof.event_log), genuine, bound)
 
 
 def _ram(memory: tuple[Region, ...]) -> list[tuple[int, int]]:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.formats import cbor
-from agent.formats.erasure import WINDOW
 from agent.formats.evidence import TPM_QUOTED, Evidence
 from agent.formats.ranges import Answer
 from agent.formats.shape import as_bytes, as_int, as_map
@@ -26,6 +25,7 @@ RangeAnswer = tuple[str, int, int, bytes]
 """(path, offset, length, sha256(nonce ‖ bytes)), as ``agent.formats.measure.answer_ranges``."""
 
 ERASED = frozenset({"containers", "content_keys", "images", "scratch"})  # checks of agent.erase
+MOST_UNCOVERED = 24 << 20  # bytes: the eraser's window, and what firmware took meanwhile
 _MAX_REMEMBERED = 4 << 20
 
 
@@ -231,7 +231,7 @@ class AppraisalPolicy:
     simulated: frozenset[str] = frozenset()
     least_answers: int = 3
     erased: frozenset[str] = field(default=ERASED)
-    uncovered: int = WINDOW
+    uncovered: int = MOST_UNCOVERED
 
 
 def owner_appraisal(policy: OwnerPolicy) -> AppraisalPolicy:

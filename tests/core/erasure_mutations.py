@@ -9,6 +9,7 @@ from typing import Any
 from agent.formats.erasure import KEYS, PAGE, WINDOW
 from agent.formats.p256 import SigningKey
 from agent.formats.quote import MAX_EVENT_LOG, QUOTED_PCRS
+from nodeclient.core.evidence_policy import MOST_UNCOVERED
 from tests.core import evidence_kit as kits
 from tests.core import tpm_builder as pcs
 from tests.core.erasure_kit import ERASER, MEMORY, MIB, RANGES, UNCOVERED, Erasure
@@ -94,6 +95,7 @@ def less(by: int) -> tuple[tuple[int, int], ...]:
 
 
 FIRST, SECOND = ([list(each) for each in RANGES][i] for i in (0, 1))
+SPARE = MOST_UNCOVERED - UNCOVERED  # bytes that the default policy lets go besides
 LAST = encode_event(Measurement(9, pcs.EVENT_TAG, b"options", ERASER.pcr9[0]))
 
 ERASURE_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
@@ -102,7 +104,7 @@ ERASURE_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
     ("no quote", AFTER, shown(quote=None, event_log=b""), E),
     ("proof of another shape", AFTER, shown(more=1), E),
     # which memory
-    ("1 MiB more left out", AFTER, proved(ranges=less(MIB)), E),
+    ("8 MiB more left out", AFTER, proved(ranges=less(8 * MIB)), E),
     ("64 KiB more than accepted left out", AFTER, proved(ranges=less(448 << 10)), E),
     ("memory above 4 GiB left out", AFTER, proved(ranges=RANGES[:1]), E),
     ("memory below 4 GiB left out", AFTER, proved(ranges=RANGES[1:]), E),

@@ -12,7 +12,7 @@ from nodeclient.core.erasure import plan_ranges, uncovered
 from nodeclient.core.evidence_policy import Remembered
 from nodeclient.core.types import Phase, Verdict
 from tests.core.erasure_kit import MIB, RANGES, UNCOVERED
-from tests.core.erasure_mutations import ERASURE_MUTATIONS, eraser_tpm, less, proved
+from tests.core.erasure_mutations import ERASURE_MUTATIONS, SPARE, eraser_tpm, less, proved
 from tests.core.evidence_kit import before_quoted, make_kit, make_quoted
 from tests.core.mutations import AFTER, C, Mutation
 from tests.core.tpm_mutations import tpm
@@ -60,7 +60,7 @@ def test_erased__pi_vouches__named_as_not_checked() -> None:
 def test_erased__no_more_left_out_than_accepted__affirmed() -> None:
     """The row of one page more stands in the table."""
     kit = make_quoted(AFTER)
-    proved(ranges=less(WINDOW - UNCOVERED))(kit)
+    proved(ranges=less(SPARE))(kit)
     assert kit.appraise().verdict is Verdict.AFFIRMING
 
 

@@ -9,33 +9,20 @@ and read back itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from agent.formats.cbor import FormatError
 from agent.formats.erasure import ErasureProof
 from nodeclient.core import claims
 from nodeclient.core.checks import booted
 from nodeclient.core.checks.case import Case, Finding, not_checked, note
-from nodeclient.core.erasure import uncovered
+from nodeclient.core.erasure import Quoted, read_quoted, uncovered
 from nodeclient.core.evidence_policy import Remembered
 from nodeclient.core.reasons import Code, reason
-from nodeclient.core.tpm.attest import Attested, parse_attest, verify_attest
-from nodeclient.core.tpm.event_log import EventLog, parse_event_log
+from nodeclient.core.tpm.event_log import EventLog
 from nodeclient.core.tpm.facts import TpmFacts, firmware_digest
 from nodeclient.core.tpm.material import SELECTION, count_covered
-from nodeclient.core.tpm.public import AttestationKey, parse_attestation_key
 
 _NO_IMA = ()  # the eraser's kernel keeps no list of files
-
-
-@dataclass(frozen=True, slots=True)
-class _Quoted:
-    """The eraser's quote, its key and its event log, all of which parse."""
-
-    attested: Attested
-    key: AttestationKey
-    log: EventLog
-    genuine: bool
 
 
 def memory(case: Case) -> Iterator[Finding]:
@@ -61,24 +48,14 @@ def erased(case: Case) -> Iterator[Finding]:
         return
     try:
         proof = ErasureProof.decode(encoded)
-        quoted = _read(proof)
+        quoted = read_quoted(proof)
     except FormatError as error:
         yield reason(Code.ERASURE, str(error))
         return
     yield from _coverage(case, before, proof)
-    yield from _statement(quoted, proof)
+    yield from _statement(quoted)
     yield from _eraser(case, quoted.log, proof)
     yield from _between(case, before.tpm, quoted)
-
-
-def _read(proof: ErasureProof) -> _Quoted:
-    """Raises FormatError."""
-    if proof.quote is None:
-        raise FormatError("erasure proof: no TPM quoted it; erase again")
-    attested = parse_attest(proof.quote.attest)
-    key = parse_attestation_key(proof.quote.ak)
-    genuine = verify_attest(key.point, proof.quote.attest, proof.quote.signature)
-    return _Quoted(attested, key, parse_event_log(proof.event_log), genuine)
 
 
 def _coverage(case: Case, before: Remembered, proof: ErasureProof) -> Iterator[Finding]:
@@ -95,11 +72,11 @@ def _coverage(case: Case, before: Remembered, proof: ErasureProof) -> Iterator[F
     yield note(f"RAM: {proof.covered} bytes erased, {left} not covered")
 
 
-def _statement(quoted: _Quoted, proof: ErasureProof) -> Iterator[Finding]:
+def _statement(quoted: Quoted) -> Iterator[Finding]:
     """A TPM's key signed exactly this erasure, and the event log leads to what it signed."""
     if not quoted.genuine:
         yield reason(Code.ERASURE, "its quote is not signed by the attestation key that it names")
-    if quoted.attested.qualifying != proof.qualifying:
+    if not quoted.bound:
         yield reason(Code.ERASURE, "its quote is over another nonce, range, key or answer")
     if quoted.attested.selection != SELECTION:
         yield reason(Code.ERASURE, "its quote is not over the PCRs that were asked for")
@@ -124,7 +101,7 @@ def _eraser(case: Case, log: EventLog, proof: ErasureProof) -> Iterator[Finding]
         yield from (reason(Code.ERASURE, f"eraser: {fault}") for fault in faults)
 
 
-def _between(case: Case, before: TpmFacts, quoted: _Quoted) -> Iterator[Finding]:
+def _between(case: Case, before: TpmFacts, quoted: Quoted) -> Iterator[Finding]:
     """The same TPM and firmware as in BEFORE, in a boot after that one and before this one."""
     if quoted.key.digest != before.key:
         yield reason(Code.ERASURE, "quoted by another TPM than the BEFORE evidence")
