@@ -39,10 +39,10 @@ class BootManifest:
     """Reference values of one boot image. Digests are 32 bytes of SHA-256, sizes bytes.
 
     Without a root (the eraser) its digest and the kernel map's are empty, its size 0. agent:
-    `measure_tree` of the Agent in the root, or of the eraser's sources. pcr4: Authenticode digests of the EFI
-    applications that firmware and stub load, in order. pcr9: of command line and initramfs as
-    Linux' own EFI stub measures them. pcr11: of the events that systemd-stub measures, in order.
-    packages: of the lock that the image was built from.
+    `measure_tree` of the Agent in the root, or of the eraser's sources. pcr4: Authenticode digests
+    of the EFI applications that firmware and stub load, in order. pcr9: of command line and
+    initramfs as Linux' own EFI stub measures them. pcr11: of the events that systemd-stub measures,
+    in order. packages: of the lock that the image was built from.
     """
 
     efi_sha256: bytes

@@ -221,8 +221,8 @@ def mac(program: Path, key: bytes, message: bytes) -> bytes:
 
 # RFC 8439, §2.5.2 and appendix A.3: (key, message, tag).
 IETF = (
-    b'Any submission to the IETF intended by the Contributor for publication as all or part of an '
-    b'IETF Internet-Draft or RFC and any statement made within the context of an IETF activity is '
+    b"Any submission to the IETF intended by the Contributor for publication as all or part of an "
+    b"IETF Internet-Draft or RFC and any statement made within the context of an IETF activity is "
     b'considered an "IETF Contribution". Such statements include oral statements in IETF sessions, '
     b"as well as written and electronic communications made at any time or place, which are "
     b"addressed to"

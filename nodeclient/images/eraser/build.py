@@ -33,7 +33,7 @@ from nodeclient.images.eraser.workshop import ERASER_LOCK, STUB, Workshop, open_
 Progress = Callable[[str], None]
 
 _RECIPES = "recipes"
-_CACHE = "eraser"  # beside the images: the compiler's root and built kernels
+CACHE = "eraser"  # beside the images: the compiler's root and built kernels
 _OS_RELEASE = b"ID=sealrun\nNAME=sealrun-eraser\n"
 # mem=: Linux keeps to the window, and the rest is the fill's. efi=noruntime: the firmware is not
 # called any more. panic=0: what broke stays broken until the Pi cuts the power.
@@ -57,8 +57,8 @@ def build_eraser(
     kept = kept_image(folder, known)
     if kept is not None:
         return kept
-    shop = open_workshop(folder / _CACHE)
-    linux = build_kernel(shop, folder / _CACHE, progress, extra_config)
+    shop = open_workshop(folder / CACHE)
+    linux = build_kernel(shop, folder / CACHE, progress, extra_config)
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
         image = Path(name) / "image"
         image.mkdir(mode=0o755)

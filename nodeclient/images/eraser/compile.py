@@ -76,6 +76,8 @@ def build_host_eraser(folder: Path, *defines: str) -> Path:
     except subprocess.TimeoutExpired:
         raise ImageError(f"gcc did not end within {SECONDS} s; try again") from None
     if done.returncode:
-        complaint = next((line for line in done.stderr.splitlines() if "error" in line), "no reason")
+        complaint = next(
+            (line for line in done.stderr.splitlines() if "error" in line), "no reason"
+        )
         raise ImageError(f"the eraser does not compile ({complaint[:160]}); correct it")
     return target

@@ -42,7 +42,7 @@ def build_kernel(
     shop: Workshop, folder: Path, progress: Progress, extra: tuple[str, ...] = ()
 ) -> bytes:
     """The bzImage, from ``folder/linux-<key>`` if it was built before. Raises ImageError."""
-    kept = folder / f"linux-{key(extra)}"
+    kept = kept_kernel(folder, extra)
     if kept.is_file():
         return kept.read_bytes()
     progress("building the eraser's kernel; this takes some minutes, once")
@@ -55,6 +55,7 @@ def build_kernel(
         jobs = f"-j{os.cpu_count() or 1}"
         shop.run((*_MAKE, "-C", f"/source/{tree}", "O=/objects", jobs, "bzImage"), SECONDS)
         image = (objects / _IMAGE).read_bytes()
+        shutil.copyfile(objects / ".config", kept.with_suffix(".config"))
     finally:
         shutil.rmtree(source)
         shutil.rmtree(objects)
@@ -62,6 +63,11 @@ def build_kernel(
         sink.write(image)
     os.replace(sink.name, kept)
     return image
+
+
+def kept_kernel(folder: Path, extra: tuple[str, ...] = ()) -> Path:
+    """Where a built kernel lies; beside it, with the suffix ``.config``, all that was chosen."""
+    return folder / f"linux-{key(extra)}"
 
 
 def _configure(shop: Workshop, tree: str, objects: Path, extra: tuple[str, ...]) -> None:

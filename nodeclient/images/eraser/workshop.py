@@ -60,7 +60,9 @@ class Workshop:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise ImageError(f"{command[0]} did not end within {seconds:.0f} s; try again") from None
+            raise ImageError(
+                f"{command[0]} did not end within {seconds:.0f} s; try again"
+            ) from None
         except OSError as error:
             raise ImageError("no chroot on this host; install coreutils") from error
         if done.returncode:

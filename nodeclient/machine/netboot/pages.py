@@ -32,6 +32,11 @@ class Pages:
         self._tell = tell
         self._busy = 0
 
+    @property
+    def paths(self) -> set[str]:
+        """What can be fetched; all else is not found."""
+        return {*self._files, *((PARAMETERS_PATH,) if self._has_parameters else ())}
+
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         if self._busy >= MAX_REQUESTS:
@@ -44,10 +49,10 @@ class Pages:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.raw_path
-        if path == PARAMETERS_PATH and self._has_parameters:
-            return self._give() if request.method == "GET" else _plain(405)
-        if path not in self._files:
+        if path not in self.paths:
             return _plain(404)
+        if path == PARAMETERS_PATH:
+            return self._give() if request.method == "GET" else _plain(405)
         if request.method not in ("GET", "HEAD"):
             return _plain(405)
         file, event = self._files[path]
