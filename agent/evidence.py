@@ -92,6 +92,7 @@ class Witness:
                 "counts": dict(facts.proxy_counts),
             },
             "inventory": host.inventory(),
+            "memory": host.memory(),
             "devices": [list(each) for each in facts.devices],
             "ranges": answer_ranges(question.nonce, TREE),
             "counters": {
@@ -169,4 +170,5 @@ def _after(question: Question) -> dict[str, object]:
     return {
         "erasure": question.transcript,
         "during": [list(answer) for answer in question.during],
+        "proof": question.proof,
     }

@@ -87,6 +87,19 @@ class Programs:
         return self._known[key]
 
 
+def memory() -> list[object]:
+    """[start, end, type] of each row of the firmware's memory map, end exclusive, in bytes.
+
+    As the firmware gave it, whatever `mem=` says; empty where the kernel does not tell.
+    """
+    found: list[list[object]] = []
+    for each in _entries(_SYS / "firmware/memmap"):
+        start, last = _hexadecimal(each / "start"), _hexadecimal(each / "end")
+        if start is not None and last is not None:
+            found.append([start, last + 1, _read(each / "type")[:64]])
+    return _bounded(found)
+
+
 def inventory() -> dict[str, object]:
     """The devices of PCI, USB, block and net, as the kernel lists them."""
     return {"pci": _pci(), "usb": _usb(), "block": _block(), "net": _net()}
@@ -143,6 +156,13 @@ def _read(file: Path) -> str:
 def _number(file: Path) -> int:
     text = _read(file).strip()
     return int(text) if text.isdigit() else 0
+
+
+def _hexadecimal(file: Path) -> int | None:
+    try:
+        return int(_read(file), 16)
+    except ValueError:
+        return None
 
 
 def _address(text: str) -> str:

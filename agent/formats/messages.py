@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from agent.formats.cid import digest_of
 from agent.formats.context import AFTER, BEFORE, DURING, Context
+from agent.formats.erasure import MAX_PROOF
 from agent.formats.outcome import (
     MAX_ANSWERS,
     MAX_TRANSCRIPT,
@@ -76,12 +77,17 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Answer this nonce. AFTER also carries what the Node kept of the earlier session."""
+    """Answer this nonce. AFTER also carries what the Node kept of the earlier session.
+
+    proof: an encoded `erasure.ErasureProof` of AFTER, empty where there is none; the Agent copies
+    it unread into a claim.
+    """
 
     nonce: bytes
     context: Context
     during: tuple[tuple[bytes, bytes, bytes], ...] = ()
     transcript: bytes = b""
+    proof: bytes = b""
 
     def to_body(self) -> dict[str, object]:
         """The call's body."""
@@ -90,17 +96,19 @@ class Question:
             "context": self.context.to_body(),
             "during": [list(answer) for answer in self.during],
             "transcript": self.transcript,
+            "proof": self.proof,
         }
 
     @classmethod
     def from_body(cls, obj: object) -> Question:
         """Parse. Raises FormatError."""
-        body = as_map(obj, ("nonce", "context", "during", "transcript"), "question")
+        body = as_map(obj, ("nonce", "context", "during", "transcript", "proof"), "question")
         return cls(
             as_bytes(body["nonce"], 32, "nonce"),
             Context.from_body(body["context"]),
             tuple(_answer(each) for each in as_list(body["during"], 0, MAX_ANSWERS, "during")),
             as_bytes(body["transcript"], 0, "transcript", MAX_TRANSCRIPT),
+            as_bytes(body["proof"], 0, "erasure proof", MAX_PROOF),
         )
 
 

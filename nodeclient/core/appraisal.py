@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from agent.formats.cbor import FormatError
 from agent.formats.evidence import Evidence
 from nodeclient.core import claims
-from nodeclient.core.checks import after, machine, measured, origin, quote, task
+from nodeclient.core.checks import after, erasure, machine, measured, origin, quote, task
 from nodeclient.core.checks.case import Case, Finding
 from nodeclient.core.evidence_policy import (
     AppraisalPolicy,
@@ -63,6 +63,7 @@ CHECKS: tuple[tuple[Check, frozenset[Phase]], ...] = (
     (machine.agent, _ALL),
     (machine.ranges, _ALL),
     (machine.inventory, _ALL),
+    (erasure.memory, _ALL),
     (machine.executables, _ALL),
     (machine.modules, _ALL),
     (machine.mounts, _ALL),
@@ -75,6 +76,7 @@ CHECKS: tuple[tuple[Check, frozenset[Phase]], ...] = (
     (task.early_outcome, _NOT_AFTER),
     (after.residue, _AFTER),
     (after.erasure, _AFTER),
+    (erasure.erased, _AFTER),
     (after.outcome, _AFTER),
     (after.during, _AFTER),
 )

@@ -25,6 +25,7 @@ RangeAnswer = tuple[str, int, int, bytes]
 """(path, offset, length, sha256(nonce ‖ bytes)), as ``agent.formats.measure.answer_ranges``."""
 
 ERASED = frozenset({"containers", "content_keys", "images", "scratch"})  # checks of agent.erase
+MOST_UNCOVERED = 24 << 20  # bytes: the eraser's window, and what firmware took meanwhile
 _MAX_REMEMBERED = 4 << 20
 
 
@@ -49,6 +50,7 @@ class Remembered:
     boot_nonce: bytes
     counters: claims.Counters
     inventory: Mapping[str, tuple[claims.Row, ...]]
+    memory: tuple[claims.Region, ...] = ()
     tpm: TpmFacts | None = None
 
     def encode(self) -> bytes:
@@ -63,6 +65,7 @@ class Remembered:
                 "evidence": self.counters.evidence,
                 "clock_ms": self.counters.clock_ms,
                 "inventory": {bus: list(rows) for bus, rows in self.inventory.items()},
+                "memory": [[row.start, row.end, row.kind] for row in self.memory],
                 "tpm": None if self.tpm is None else self.tpm.to_body(),
             }
         )
@@ -72,7 +75,9 @@ class Remembered:
         """Read ``encode``'s bytes. Raises FormatError."""
         names = ("hpke", "signing", "image", "boot_nonce", "boot", "evidence", "clock_ms")
         body = as_map(
-            cbor.decode(data, _MAX_REMEMBERED), (*names, "inventory", "tpm"), "remembered"
+            cbor.decode(data, _MAX_REMEMBERED),
+            (*names, "inventory", "memory", "tpm"),
+            "remembered",
         )
         counts = (as_int(body[name], 0, 1 << 62, name) for name in names[4:])
         return cls(
@@ -82,6 +87,7 @@ class Remembered:
             as_bytes(body["boot_nonce"], 32, "boot nonce"),
             claims.Counters(*counts),
             claims.read_inventory(body["inventory"]),
+            claims.read_memory(body["memory"]),
             None if body["tpm"] is None else TpmFacts.from_body(body["tpm"]),
         )
 
@@ -98,6 +104,7 @@ def remember(evidence: Evidence) -> Remembered:
         boot.nonce,
         claims.counters(evidence),
         claims.inventory(evidence),
+        claims.memory(evidence),
         read_material(evidence).facts() if quoted else None,
     )
 
@@ -160,11 +167,22 @@ class BootReference:
 
 
 @dataclass(frozen=True, slots=True)
+class EraserReference:
+    """What a Machine's TPM must show that booted the eraser ``image``: as ``BootReference``."""
+
+    image: bytes
+    pcr4: tuple[bytes, ...]
+    pcr9: tuple[bytes, ...]
+    pcr11: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReferenceValues:
     """Approved measurements. ``ranges`` are the asker's own answers for the Evidence's nonce.
 
     An empty set approves nothing. ``boot`` is of the one image that the Evidence names; without it
-    no TPM's quote is believed. ``drivers`` are the digests that may stand in PCR 2 (what
+    no TPM's quote is believed. ``eraser`` is of the one that an erasure proof names, if that is
+    approved. ``drivers`` are the digests that may stand in PCR 2 (what
     cards bring), ``firmware`` those of ``tpm.facts.firmware_digest``, ``files`` those of the IMA
     list. What is None is not known for this kind of Machine: the result then names the check as
     not made.
@@ -180,6 +198,7 @@ class ReferenceValues:
     mounts: frozenset[tuple[str, str]] | None = None
     sockets: frozenset[tuple[str, str, int]] | None = None
     boot: BootReference | None = None
+    eraser: EraserReference | None = None
     drivers: frozenset[bytes] = frozenset()
     firmware: frozenset[bytes] | None = None
     files: frozenset[bytes] | None = None
@@ -205,12 +224,14 @@ class Endorsements:
 
 @dataclass(frozen=True, slots=True)
 class AppraisalPolicy:
-    """What this asker accepts: who vouches, which parts may be simulated, how many answers."""
+    """What this asker accepts: who vouches, which parts may be simulated, how many answers, and
+    how many bytes of RAM a proof of erasure may leave out."""
 
     vouch: frozenset[str] = frozenset()
     simulated: frozenset[str] = frozenset()
     least_answers: int = 3
     erased: frozenset[str] = field(default=ERASED)
+    uncovered: int = MOST_UNCOVERED
 
 
 def owner_appraisal(policy: OwnerPolicy) -> AppraisalPolicy:
