@@ -31,6 +31,8 @@ EXCLUDED = {
     "nodeclient.images.boot.kernel:open_kernel": "a file whose hash an approved manifest names",
     "nodeclient.images.boot.pe:Pe.parse": "a file whose hash an approved manifest names",
     "nodeclient.images.boot.reference:open_boot_files": "BootManifest.decode, then files by hash",
+    "nodeclient.images.boot.reference:open_eraser": "BootManifest.decode, then a file by hash",
+    "nodeclient.images.eraser.workshop:open_workshop": "packages whose versions the lock names",
     "nodeclient.images.boot.wheels:unpack": "wheels whose hashes the lock names",
 }
 
