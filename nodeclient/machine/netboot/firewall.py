@@ -10,7 +10,14 @@ from __future__ import annotations
 import json
 from enum import Enum
 
-from agent.formats.netboot import HTTP_PORT, LINK_PORT, MACHINE_ADDRESS, PI_ADDRESS, PREFIX
+from agent.formats.netboot import (
+    ERASE_PORT,
+    HTTP_PORT,
+    LINK_PORT,
+    MACHINE_ADDRESS,
+    PI_ADDRESS,
+    PREFIX,
+)
 from nodeclient.errors import MachineError
 from nodeclient.machine.commands import run
 from nodeclient.machine.netboot.cable import Cable
@@ -27,6 +34,8 @@ class Phase(Enum):
     OFF = "off"
     BOOTING = "booting"
     RUNNING = "running"
+    ERASER_BOOTING = "eraser booting"
+    ERASING = "erasing"
 
 
 def ruleset(cable: Cable, phase: Phase) -> str:
@@ -91,8 +100,8 @@ def _ingress(cable: Cable, phase: Phase) -> list[str]:
     rules = [f"ether saddr != {cable.mac} counter name stranger drop"]
     if phase is not Phase.OFF:
         rules += [f"arp daddr ip {PI_ADDRESS} accept"]
-        rules += [f"{_FROM_MACHINE} tcp dport {port} accept" for port in _ports(phase)]
-    if phase is Phase.BOOTING:
+        rules += [f"{_FROM_MACHINE} tcp dport {port} accept" for port in _PORTS[phase]]
+    if phase in _BOOTS:
         rules += [
             f"ip saddr {{ 0.0.0.0, {MACHINE_ADDRESS} }}"
             f" ip daddr {{ 255.255.255.255, {PI_ADDRESS} }} udp sport 68 udp dport 67 accept"
@@ -107,8 +116,8 @@ def _egress(cable: Cable, phase: Phase) -> list[str]:
             "counter name leak drop",
         ]
     rules = [f"arp saddr ip {PI_ADDRESS} accept"]
-    rules += [f"{_TO_MACHINE} tcp sport {port} accept" for port in _ports(phase)]
-    if phase is Phase.BOOTING:
+    rules += [f"{_TO_MACHINE} tcp sport {port} accept" for port in _PORTS[phase]]
+    if phase in _BOOTS:
         rules += [
             f"ether type {WAKE_ON_LAN:#06x} ether daddr {cable.mac} accept",
             f"ip saddr {PI_ADDRESS} ip daddr {{ 255.255.255.255, {MACHINE_ADDRESS} }}"
@@ -121,5 +130,10 @@ _FROM_MACHINE = f"ip saddr {MACHINE_ADDRESS} ip daddr {PI_ADDRESS}"
 _TO_MACHINE = f"ip saddr {PI_ADDRESS} ip daddr {MACHINE_ADDRESS}"
 
 
-def _ports(phase: Phase) -> tuple[int, ...]:
-    return (HTTP_PORT, LINK_PORT) if phase is Phase.BOOTING else (LINK_PORT,)
+_BOOTS = (Phase.BOOTING, Phase.ERASER_BOOTING)
+_PORTS = {
+    Phase.BOOTING: (HTTP_PORT, LINK_PORT),
+    Phase.RUNNING: (LINK_PORT,),
+    Phase.ERASER_BOOTING: (HTTP_PORT, ERASE_PORT),
+    Phase.ERASING: (ERASE_PORT,),
+}
