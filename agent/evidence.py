@@ -98,6 +98,7 @@ class Witness:
             },
             "cable": question.cable,
             "inventory": inventory(self._scratch.disks.present()),
+            "memory": host.memory(),
             "devices": [list(each) for each in facts.devices],
             "scratch": self._scratch.claim(),
             "ranges": answer_ranges(question.nonce, TREE),
@@ -183,4 +184,5 @@ def _after(question: Question) -> dict[str, object]:
     return {
         "erasure": question.transcript,
         "during": [list(answer) for answer in question.during],
+        "proof": question.proof,
     }

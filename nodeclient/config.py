@@ -21,8 +21,9 @@ from pydantic import (
 )
 
 from nodeclient.core.case import Role
+from nodeclient.core.evidence_policy import MOST_UNCOVERED
 from nodeclient.errors import ConfigError
-from nodeclient.names import DIGEST, INTERFACE, MAC
+from nodeclient.names import DIGEST, INTERFACE, MAC, OPTIONAL_DIGEST
 
 CONFIG = "config.toml"
 _MAX_FILE = 64 << 10  # bytes
@@ -80,6 +81,7 @@ class MachineConfig(_Part):
     them; none by default. ``accept_drivers``: SHA-256 of what cards of others' Machines may run
     before the boot image; ``accept_firmware`` and ``accept_files``: digests of the only firmware
     and the only files (IMA) that may have run there; empty: named as not checked.
+    ``accept_uncovered_mib``: how much RAM a proof of erasure of theirs may leave out.
     ``question_rate``: questions per second to a Machine that it watches.
     ``silence_seconds`` without an answer are a finding: longer than an honest Pi takes to restart.
     ``rotate_seconds``: how long keys of the channel to the Machine are used.
@@ -95,6 +97,7 @@ class MachineConfig(_Part):
     accept_drivers: frozenset[Digest] = frozenset()
     accept_firmware: frozenset[Digest] = frozenset()
     accept_files: frozenset[Digest] = frozenset()
+    accept_uncovered_mib: Annotated[int, Field(ge=0, le=1 << 20)] = MOST_UNCOVERED >> 20
     question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
     silence_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0
     rotate_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
@@ -134,7 +137,8 @@ class QemuPowerConfig(_Part):
 class NetbootMachineConfig(MachineConfig):
     """A PC on this Pi's cable: ``interface`` is the Pi's end, ``mac`` the PC's.
 
-    ``boot_image``: ID of the image that it boots, hexadecimal. ``boot_server``: the command that
+    ``boot_image``: ID of the image that it boots, hexadecimal. ``eraser``: of the one that erases
+    its RAM after a task; without it no proof of that is made. ``boot_server``: the command that
     serves a boot, where that runs in a container. ``work_mib`` of the PC's RAM for a Task's files.
     """
 
@@ -143,6 +147,7 @@ class NetbootMachineConfig(MachineConfig):
     mac: Annotated[str, Field(pattern=MAC)]
     boot_image: Digest
     power: Annotated[HookPowerConfig | QemuPowerConfig, Field(discriminator="kind")]
+    eraser: Annotated[str, Field(pattern=OPTIONAL_DIGEST)] = ""
     boot_server: Command | None = None
     boot_seconds: Annotated[float, Field(gt=0, le=3600)] = 300.0
     work_mib: Annotated[int, Field(ge=1, le=1 << 20)] = 512

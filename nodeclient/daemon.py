@@ -53,7 +53,7 @@ from nodeclient.duties.vouching import Voucher
 from nodeclient.enrolment import ENDORSEMENT
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
-from nodeclient.images.boot.reference import open_boot_files
+from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
@@ -151,7 +151,11 @@ async def node(
 def appraisal_policy(config: Config) -> AppraisalPolicy:
     """What this Node accepts of others' Machines where no owner's policy decides."""
     machine = config.machine
-    return AppraisalPolicy(frozenset(machine.accept_vouch), frozenset(machine.accept_simulated))
+    return AppraisalPolicy(
+        frozenset(machine.accept_vouch),
+        frozenset(machine.accept_simulated),
+        uncovered=machine.accept_uncovered_mib << 20,
+    )
 
 
 def accepted(machine: MachineConfig) -> Accepted:
@@ -174,7 +178,7 @@ def build_services(
     """The adapters that the configuration names. ``runner_box`` holds the runner once it exists."""
     keys = folder.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
-    boot_images = BootImages(config.path(config.machine.boot_images), open_boot_files)
+    boot_images = BootImages(config.path(config.machine.boot_images), open_boot_files, open_eraser)
     reference = Reference(
         chain, config.path(config.machine.images), boot_images, accepted(config.machine)
     )

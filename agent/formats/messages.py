@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from agent.formats.cable import MAX_CABLE
 from agent.formats.cid import digest_of
 from agent.formats.context import AFTER, BEFORE, DURING, Context
+from agent.formats.erasure import MAX_PROOF
 from agent.formats.outcome import (
     MAX_ANSWERS,
     MAX_TRANSCRIPT,
@@ -84,7 +85,8 @@ class Question:
     """Answer this nonce. AFTER also carries what the Node kept of the earlier session.
 
     cable: what the Pi says of the cable (`agent.formats.cable.CableReport`, encoded), empty where
-    there is none.
+    there is none. proof: an encoded `erasure.ErasureProof` of AFTER, empty where there is none.
+    The Agent copies both unread into claims.
     """
 
     nonce: bytes
@@ -92,6 +94,7 @@ class Question:
     during: tuple[tuple[bytes, bytes, bytes], ...] = ()
     transcript: bytes = b""
     cable: bytes = b""
+    proof: bytes = b""
 
     def to_body(self) -> dict[str, object]:
         """The call's body."""
@@ -101,18 +104,21 @@ class Question:
             "during": [list(answer) for answer in self.during],
             "transcript": self.transcript,
             "cable": self.cable,
+            "proof": self.proof,
         }
 
     @classmethod
     def from_body(cls, obj: object) -> Question:
         """Parse. Raises FormatError."""
-        body = as_map(obj, ("nonce", "context", "during", "transcript", "cable"), "question")
+        names = ("nonce", "context", "during", "transcript", "cable", "proof")
+        body = as_map(obj, names, "question")
         return cls(
             as_bytes(body["nonce"], 32, "nonce"),
             Context.from_body(body["context"]),
             tuple(_answer(each) for each in as_list(body["during"], 0, MAX_ANSWERS, "during")),
             as_bytes(body["transcript"], 0, "transcript", MAX_TRANSCRIPT),
             as_bytes(body["cable"], 0, "cable", MAX_CABLE),
+            as_bytes(body["proof"], 0, "erasure proof", MAX_PROOF),
         )
 
 

@@ -197,9 +197,13 @@ class WatchMachine(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanMachine(Action):
-    """Let the Agent clean; keep its signed transcript; power the Machine off."""
+    """Let the Agent clean; keep its signed transcript; erase the RAM; power the Machine off.
+
+    ``before``: root of the Evidence whose memory map says what to erase.
+    """
 
     resume: bytes
+    before: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from agent.formats.cable import MAX_CABLE, CableReport
 from agent.formats.cbor import FormatError
+from agent.formats.erasure import MAX_PROOF
 from agent.formats.events import MAX_EVENTS, Event
 from agent.formats.evidence import MAX_EVIDENCE, Evidence
 from agent.formats.quote import Quote
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 
 MAX_ROWS = 1025  # of one list: 1,024 and the mark below
+_MAX_ADDRESS = (1 << 64) - 1
 CUT = "…"  # last row of a list that the Agent had to cut
 _KEYS: Mapping[str, frozenset[str]] = {
     "boot": frozenset({"image", "command_line", "count", "nonce"}),
@@ -37,7 +39,8 @@ KNOWN = (
     | QUOTED
     | {
         *("chain", "events", "executable", "modules", "mounts", "sockets", "devices", "ranges"),
-        *("cable", "erasure", "during", "outcome", "vouch", "simulated", "not_checked"),
+        *("cable", "erasure", "during", "memory", "outcome", "proof", "vouch", "simulated"),
+        "not_checked",
     }
 )
 
@@ -80,6 +83,15 @@ class Scratch:
     cipher: str
     key_bits: int
     devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A row of the firmware's memory map: addresses in bytes, ``end`` exclusive, type in words."""
+
+    start: int
+    end: int
+    kind: str
 
 
 Row = tuple[object, ...]
@@ -173,6 +185,23 @@ def events(evidence: Evidence) -> tuple[Event, ...] | None:
     return tuple(Event.from_body(row) for row in as_list(stated, 0, MAX_EVENTS, "events"))
 
 
+def memory(evidence: Evidence) -> tuple[Region, ...]:
+    """Claim ``memory``: the firmware's map of the boot that answers."""
+    return read_memory(evidence.claim("memory"))
+
+
+def read_memory(obj: object) -> tuple[Region, ...]:
+    """A memory map out of decoded CBOR. A list that the Agent had to cut is refused: it would hide
+    memory."""
+    found = []
+    for entry in as_list(obj, 0, MAX_ROWS, "memory"):
+        start, end, kind = as_list(entry, 3, 3, "memory row")
+        first = as_int(start, 0, _MAX_ADDRESS, "start of memory")
+        last = as_int(end, first + 1, _MAX_ADDRESS + 1, "end of memory")
+        found.append(Region(first, last, as_text(kind, 0, 64, "type of memory")))
+    return tuple(found)
+
+
 def rows(evidence: Evidence, name: str) -> tuple[Row, ...]:
     """Claims ``executable``, ``modules``, ``mounts``, ``sockets``; ``ranges``, ``kernel`` and
     ``root``, whose rows end with a digest."""
@@ -217,6 +246,11 @@ def during(evidence: Evidence) -> tuple[tuple[bytes, bytes, bytes], ...]:
 def erasure(evidence: Evidence) -> bytes:
     """Claim ``erasure``: the transcript's bytes."""
     return as_bytes(evidence.claim("erasure"), 1, "erasure", 1 << 20)
+
+
+def proof(evidence: Evidence) -> bytes:
+    """Claim ``proof``: an encoded ``ErasureProof``; empty where none was made."""
+    return as_bytes(evidence.claim("proof"), 0, "proof", MAX_PROOF)
 
 
 def vouch(evidence: Evidence) -> str:

@@ -15,8 +15,9 @@ from agent.formats.messages import Context, Prepare, Question, Release, State, S
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Me
+from nodeclient.core.claims import Region, memory
 from nodeclient.core.digests import header_digest
-from nodeclient.core.types import Address, Phase, Statement, Task
+from nodeclient.core.types import Address, Commitment, Phase, Statement, Task
 from nodeclient.duties.services import Services
 from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.runner import Effect, Emit
@@ -71,6 +72,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             context(me, action.task, action.phase, action.attempt),
             action.during,
             action.transcript,
+            store.blob(proof_key(action.commitment)) or b"" if action.phase is Phase.AFTER else b"",
         )
         try:
             evidence = Evidence.decode(
@@ -144,13 +146,18 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         )
 
     async def clean(action: do.CleanMachine, emit: Emit) -> ev.OutcomeEvent:
-        """Harmless twice: the transcript is kept before the power goes, and looked for first."""
+        """Harmless twice: transcript and proof are kept before the next step, and looked for
+        first. A proof that was made and not kept is made again."""
         kept = f"transcript:{action.commitment.hex()}"
         try:
             transcript = store.blob(kept) or await machine.call(action.resume, "clean", None)
             if not isinstance(transcript, bytes):
                 raise MachineError("the agent gave no transcript", "look at its log")
             store.put_blob(kept, transcript)
+            if store.blob(proof_key(action.commitment)) is None:
+                services.note(action.commitment, "the machine's memory is being erased")
+                proof = await machine.erase(action.resume, memory_before(action.before))
+                store.put_blob(proof_key(action.commitment), proof)
             await machine.power_off(action.resume)
         except MachineError as error:
             return lost(action, error)
@@ -159,6 +166,11 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             for member, nonce, root in store.answers(action.commitment)
         )
         return ev.MachineCleaned(commitment=action.commitment, transcript=transcript, during=during)
+
+    def memory_before(root: bytes) -> tuple[Region, ...]:
+        """What the Agent stated of the boot that ran the task: it decides what is erased."""
+        evidence = store.blob(evidence_key(root))
+        return () if evidence is None else memory(Evidence.decode(evidence))
 
     async def power_off(action: do.PowerOff, emit: Emit) -> None:
         """Harmless twice."""
@@ -193,6 +205,11 @@ def context(me: Me, task: Task, phase: Phase, attempt: int) -> Context:
         int(phase),
         attempt,
     )
+
+
+def proof_key(commitment: Commitment) -> str:
+    """Under which name the store keeps the proof that a task's memory was erased."""
+    return f"proof:{commitment.hex()}"
 
 
 def evidence_key(root: bytes) -> str:

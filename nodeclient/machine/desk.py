@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from nodeclient.core.claims import Region
 from nodeclient.errors import MachineError, SealrunError
 from nodeclient.ports import Machine, Root, Session
 
@@ -36,6 +37,15 @@ class MachineDesk:
         async with self._lock:
             await self._machine.resume(record)
         return await self._machine.call(method, body)
+
+    async def erase(self, resume: bytes, memory: tuple[Region, ...]) -> bytes:
+        """Erase the RAM of one boot, and cut its power. Raises MachineError if another came after.
+
+        The lock is held throughout: nobody boots or asks a Machine that is being erased.
+        """
+        record = self._record(resume)
+        async with self._lock:
+            return await self._machine.erase(record, memory)
 
     async def power_off(self, resume: bytes) -> None:
         """Cut the power of one boot; nothing happens when it is over already."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.boot import BootParameters
+from nodeclient.core.claims import Region
 from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
 from nodeclient.images.engine import DEFAULT_SOCKET
@@ -129,6 +130,10 @@ class LocalMachine(LinkedMachine):
             link.listen(_HOST, record.port)
             await self._take_up(link)
         return record.session()
+
+    async def erase(self, _resume: bytes, _memory: tuple[Region, ...]) -> bytes:
+        """No proof: its memory is this host's, which is in use. Its Evidence says `machine`."""
+        return b""
 
     async def power_off(self) -> None:
         """Cut the power: afterwards nothing of the Machine is left, whatever state it was in."""

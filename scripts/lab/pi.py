@@ -14,6 +14,8 @@ from agent.formats.hashes import sha256
 from agent.formats.rpc import RpcError
 from agent.tpm import Tpm
 from nodeclient.attestation.makers import load_certificates
+from nodeclient.core.claims import Region
+from nodeclient.core.erasure import plan_ranges
 from nodeclient.core.incidents import Report
 from nodeclient.core.types import Address, NodeRecord
 from nodeclient.duties.vouching import Voucher
@@ -22,7 +24,10 @@ from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.machine.incidents import log_only
 from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings
+from nodeclient.machine.netboot.erase import Patience
+from nodeclient.machine.netboot.erasing import Erasing
 from nodeclient.machine.netboot.machine import IsApproved
+from nodeclient.machine.netboot.server import default_command
 from nodeclient.machine.supply import Supply
 from nodeclient.p2p.messages import ActivationRequest
 from nodeclient.ports import BlockGetter, BlockPutter, Session
@@ -97,6 +102,35 @@ class Pi:
         )
         self._desk = MachineDesk(machine, self._root)
         self._session = await self._desk.boot(self._boots)
+
+    def erase(
+        self, eraser: BuiltBoot, memory: tuple[Region, ...], is_approved: IsApproved
+    ) -> bytes:
+        """Boot this eraser, warm, and have it prove itself, once: an encoded proof.
+
+        Raises MachineError; the PC goes off in either case.
+        """
+        return self.station.run(self._erase(eraser, memory, is_approved))
+
+    async def _erase(
+        self, eraser: BuiltBoot, memory: tuple[Region, ...], is_approved: IsApproved
+    ) -> bytes:
+        erasing = Erasing(
+            cable=Cable(CABLE, MAC),
+            image=eraser.image_id,
+            images=eraser.path.parent,
+            boot_seconds=BOOT_SECONDS,
+            boot_server=default_command(),
+            power=self.pc,
+            is_approved=is_approved,
+            patience=Patience(hello=120.0, part=120.0, per_gib=900.0, step=300.0),
+        )
+        if self._machine is not None:
+            await self._machine.let_go()
+        try:
+            return (await erasing.run(plan_ranges(memory), cold=False)).encode()
+        finally:
+            await self.pc.off()
 
     def power_off(self) -> None:
         """Cut the PC's power."""

@@ -36,6 +36,7 @@ from nodeclient.core.evidence_policy import (
 )
 from nodeclient.core.types import Address, Phase, RootClass, Statement
 from tests.core import tpm_builder as pcs
+from tests.core.erasure_kit import ERASER, MEMORY, Erasure, honest_erasure
 from tests.core.tpm_builder import Pc, SoftTpm
 
 MEMBER, OTHER, NODE = (Address(bytes([n]) * 20) for n in (1, 2, 3))
@@ -143,6 +144,7 @@ class Kit:
     endorsements: Endorsements = Endorsements(RootClass.TPM2)  # noqa: RUF009
     policy: AppraisalPolicy = AppraisalPolicy(frozenset({PI_ONLY}))  # noqa: RUF009
     pc: Pc | None = None
+    erasure: Erasure | None = None
     restate: Mapping[str, Any] = field(default_factory=dict)
 
     def expect(self, **changes: Any) -> None:
@@ -151,6 +153,8 @@ class Kit:
     def evidence(self) -> Evidence:
         if self.transcript is not None:
             self.claims["erasure"] = self.transcript.sign(self.transcript_signer)
+        if self.erasure is not None:
+            self.claims["proof"] = self.erasure.encode()
         if self.pc is not None:
             said = self.claims.get("chain")
             step = Context.from_body(said) if isinstance(said, dict) else context(self.phase)
@@ -181,7 +185,7 @@ def make_quoted(phase: Phase) -> Kit:
     """As ``make_kit``, of a PC whose TPM vouches: the second boot's clock runs on."""
     kit = make_kit(phase)
     late = {Phase.BEFORE: 0, Phase.DURING: 1, Phase.AFTER: 2}[phase]
-    resets = 8 if phase is Phase.AFTER else 7
+    resets = 9 if phase is Phase.AFTER else 7  # in between the eraser was booted
     kit.pc = Pc(SoftTpm(TPM, time_ms=5000 + late, resets=resets))
     kit.claims |= {
         "vouch": TPM_QUOTED,
@@ -206,11 +210,13 @@ def make_quoted(phase: Phase) -> Kit:
         kernel=KERNEL,
         root=ROOT,
     )
-    kit.reference = replace(kit.reference, boot=boot)
+    kit.reference = replace(kit.reference, boot=boot, eraser=ERASER)
     kit.endorsements = Endorsements(RootClass.TPM2, pcs.sha(kit.pc.tpm.public), ek_proven=True)
     kit.policy = AppraisalPolicy(frozenset({TPM_QUOTED}))
     if phase is not Phase.BEFORE:
         kit.expect(before=before_quoted())
+    if phase is Phase.AFTER:
+        kit.erasure = honest_erasure(TPM, resets=8)
     return kit
 
 
@@ -238,6 +244,7 @@ def base_claims(phase: Phase, session: Session) -> dict[str, Any]:
         "network": {"policy": list(SPEC.connections) if busy else [], "counts": {"refused": 0}},
         "cable": cable(phase).encode(),
         "inventory": deepcopy(INVENTORY),
+        "memory": deepcopy(MEMORY),
         "devices": [],
         "events": [],
         "ranges": [list(entry) for entry in RANGES],
@@ -256,6 +263,7 @@ def base_claims(phase: Phase, session: Session) -> dict[str, Any]:
         claims["counters"] |= {"time_ms": DATE + 60_000}
         claims["outcome"] = OUTCOME.to_body()
         claims["during"] = [list(answer) for answer in ANSWERS]
+        claims["proof"] = b""
     return claims
 
 

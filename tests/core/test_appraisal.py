@@ -24,6 +24,7 @@ from nodeclient.core.evidence_policy import (
 from nodeclient.core.reasons import Code, Reason, reason
 from nodeclient.core.types import Phase, RootClass, Verdict
 from tests.core import evidence_kit as kits
+from tests.core.erasure_mutations import ERASURE_MUTATIONS
 from tests.core.evidence_kit import make_kit, make_quoted
 from tests.core.mutations import (
     AFTER,
@@ -92,7 +93,8 @@ def test_appraise__any_claim_out_of_shape__never_raises(phase: Phase, value: obj
 def test_checks__each_removed__some_mutation_gets_through() -> None:
     """No check is there in vain: for each there is a row that it alone refuses."""
     alone = set()
-    rows = [(make_kit, row) for row in MUTATIONS] + [(make_quoted, row) for row in TPM_MUTATIONS]
+    rows = [(make_kit, row) for row in MUTATIONS]
+    rows += [(make_quoted, row) for row in (*TPM_MUTATIONS, *ERASURE_MUTATIONS)]
     for make, (_, phase, mutate, _) in rows:
         kit = make(phase)
         mutate(kit)

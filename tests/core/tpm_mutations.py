@@ -137,6 +137,7 @@ def lying_length(data: bytes) -> bytes:
     return data[: -29 - 4] + b"\xff\xff\xff\x7f" + data[-29:]
 
 
+OTHER = SigningKey.generate()
 STRANGE = encode_event(Measurement(4, pcs.APPLICATION, b"x", X32))
 
 
@@ -259,16 +260,23 @@ TPM_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
     # clock
     ("TPM reset while it runs", DURING, tpm(resets=8), {C.RESET}),
     ("TPM resumed while it runs", DURING, tpm(restarts=1), {C.RESET}),
-    ("reset count goes back", AFTER, tpm(resets=6), {C.RESET}),
-    ("no reset since BEFORE", AFTER, tpm(resets=7), {C.RESET}),
+    ("reset count goes back", AFTER, tpm(resets=6), {C.RESET, C.ERASURE}),
+    ("no reset since BEFORE", AFTER, tpm(resets=7), {C.RESET, C.ERASURE}),
     ("clock goes back while it runs", DURING, tpm(time_ms=4999), {C.RESET}),
     ("clock behind the last answer", DURING, last_tpm(time_ms=6000), {C.RESET}),
     ("clock goes back over a boot", AFTER, tpm(time_ms=4999), {C.RESET}),
     ("reset count behind another task's", BEFORE, known_tpm(resets=8), {C.RESET}),
     ("restart count behind another task's", BEFORE, known_tpm(restarts=1), {C.RESET}),
     ("clock behind another task's", BEFORE, known_tpm(time_ms=5001), {C.RESET}),
-    ("another TPM than in BEFORE", AFTER, before_tpm(key=X32), {C.ATTESTATION_KEY}),
-    ("another firmware than in BEFORE", AFTER, before_tpm(firmware=X32), {C.PCR}),
+    ("another TPM in BEFORE", AFTER, before_tpm(key=X32), {C.ATTESTATION_KEY, C.ERASURE}),
+    ("another firmware in BEFORE", AFTER, before_tpm(firmware=X32), {C.PCR, C.ERASURE}),
+    (
+        "another TPM than in BEFORE, as registered by now",
+        AFTER,
+        both(tpm(key=OTHER), endorse(attestation_key=pcs.sha(pcs.ak_public(OTHER.public)))),
+        {C.ATTESTATION_KEY},
+    ),
+    ("another firmware than in BEFORE", AFTER, remeasure(0, pcs.S_CRTM, digest=X32), {C.PCR}),
     (
         "TPM in BEFORE, Pi afterwards",
         AFTER,

@@ -45,6 +45,29 @@ def make_image(images: Path) -> bytes:
     return manifest.image_id
 
 
+def make_eraser(images: Path) -> bytes:
+    """An eraser's folder: no root; its ID."""
+    efi = secrets.token_bytes(300_001)
+    manifest = BootManifest(
+        efi_sha256=hashlib.sha256(efi).digest(),
+        efi_size=len(efi),
+        root_sha256=b"",
+        root_size=0,
+        kernel_map_sha256=b"",
+        command_line="quiet",
+        agent=bytes(32),
+        pcr4=(bytes(32),),
+        pcr9=(bytes(32),),
+        pcr11=(bytes(32),),
+        packages=bytes(32),
+    )
+    folder = images / manifest.image_id.hex()
+    folder.mkdir(parents=True)
+    (folder / EFI).write_bytes(efi)
+    (folder / MANIFEST).write_bytes(manifest.encode())
+    return manifest.image_id
+
+
 class FakePower:
     """Starts `tests.machine.fake_pc` in the PC's namespace, and kills it and its Agent."""
 

@@ -245,7 +245,7 @@ def on_key_out_of_place(role: Executor, event: ev.KeyOffered, case: Case, me: Me
 
 
 def on_ran(role: Executor, event: ev.MachineRan, case: Case, me: Me) -> Step:
-    order = do.CleanMachine(commitment=case.commitment, resume=role.resume)
+    order = do.CleanMachine(commitment=case.commitment, resume=role.resume, before=case.before_root)
     ran = replace(role, state=State.CLEANING, outcome=event.outcome)
     return ran, (order,)
 

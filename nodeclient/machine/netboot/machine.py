@@ -18,6 +18,8 @@ from agent.boot import BootParameters
 from agent.formats.messages import ASK
 from agent.formats.netboot import ENGINE, LINK_PORT, PI_ADDRESS, SCRATCH
 from agent.formats.rpc import RpcError
+from nodeclient.core.claims import Region
+from nodeclient.core.erasure import plan_ranges
 from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
 from nodeclient.machine.channel_keys import KeySlot
@@ -27,6 +29,7 @@ from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.netboot import firewall
 from nodeclient.machine.netboot.cable import Cable
+from nodeclient.machine.netboot.erasing import Erasing
 from nodeclient.machine.netboot.firewall import Phase
 from nodeclient.machine.netboot.newest import NewestBoot
 from nodeclient.machine.netboot.order import BootOrder
@@ -50,7 +53,8 @@ class NetbootSettings:
     image: ID of the boot image (32 bytes). images: where `<ID in hex>/` lies. lease_seconds: how
     long the Agent waits for a daemon that is gone before it cleans and ends. rotate_seconds: how
     long the channel's keys are used. scratch, docker: paths
-    in the Machine. boot_server: the command that serves a boot.
+    in the Machine. boot_server: the command that serves a boot. eraser: ID of the image that
+    erases memory, in `images`, too; empty: none does.
     """
 
     folder: Path
@@ -66,6 +70,7 @@ class NetbootSettings:
     docker: Path = Path(ENGINE)
     proxy: ProxyRules = field(default_factory=ProxyRules)
     boot_server: tuple[str, ...] = field(default_factory=default_command)
+    eraser: bytes = b""
 
 
 class NetbootMachine(LinkedMachine):
@@ -160,6 +165,48 @@ class NetbootMachine(LinkedMachine):
         """Close this daemon's end only; the rules stand and count on."""
         await super().let_go()
         self._watch.stop()
+
+    async def erase(self, resume: bytes, memory: tuple[Region, ...]) -> bytes:
+        """Have the memory of one boot overwritten, prove it, and cut the power: an encoded proof.
+
+        Without an eraser nothing happens, and there is no proof. A daemon that died in between may
+        come again, until the next boot. Tried twice: from the memory as it is, then from a cold
+        start, which proves as much. Raises MachineError; the Machine is off then.
+        """
+        settings = self._settings
+        if not settings.eraser:
+            return b""
+        record = ResumeRecord.decode(resume)
+        self._newest.note_erasure(record.hpke + record.signing)
+        ranges = plan_ranges(memory)
+        try:
+            await self._let_rest()
+            await self.let_go()
+            if not ranges:
+                raise MachineError("no memory is known that could be erased", "boot it again")
+            try:
+                proof = await self._erasing().run(ranges, cold=False)
+            except MachineError as error:
+                _log.warning("the erasure failed and is tried again: %s", error)
+                proof = await self._erasing().run(ranges, cold=True)
+        except MachineError:
+            await self.power_off()
+            raise
+        # Not forgotten yet: who has not kept the proof must be able to ask again.
+        await self._power.off()
+        self._slot.drop()
+        return proof.encode()
+
+    def _erasing(self) -> Erasing:
+        return Erasing(
+            cable=self._settings.cable,
+            image=self._settings.eraser,
+            images=self._settings.images,
+            boot_seconds=self._settings.boot_seconds,
+            boot_server=self._settings.boot_server,
+            power=self._power,
+            is_approved=self._is_approved,
+        )
 
     async def power_off(self) -> None:
         """Cut the power: afterwards the cable is dead, whatever state the Machine was in."""
