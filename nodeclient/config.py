@@ -13,12 +13,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from nodeclient.core.case import Role
+from nodeclient.core.incidents import Kind
+from nodeclient.core.responses import DEFAULTS, Response, Table, override
 from nodeclient.errors import ConfigError
 from nodeclient.names import DIGEST, INTERFACE, MAC
 
 CONFIG = "config.toml"
 _MAX_FILE = 64 << 10  # bytes
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
+Occurrence = Annotated[int, Field(ge=1, le=64)]
 Digest = Annotated[str, Field(pattern=DIGEST)]
 
 
@@ -75,6 +78,9 @@ class MachineConfig(_Part):
     ``question_rate``: questions per second to a Machine that it watches.
     ``silence_seconds`` without an answer are a finding: longer than an honest Pi takes to restart.
     ``rotate_seconds``: how long keys of the channel to the Machine are used.
+    ``monitor_rate``: questions per second of its own to the own Machine while a Task is on it.
+    ``actions``: for a kind of incident, from which occurrence on what is done; a kind that is named
+    replaces the whole default of that kind.
     ``ek_roots``: folder of the root certificates of TPM makers that are believed; empty: none.
     """
 
@@ -87,8 +93,16 @@ class MachineConfig(_Part):
     accept_files: frozenset[Digest] = frozenset()
     question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
     silence_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0
+    monitor_rate: Annotated[float, Field(gt=0, le=100)] = 0.2
     rotate_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
+    actions: dict[Kind, dict[Occurrence, tuple[Response, ...]]] = {}
     ek_roots: Path = Path("ek-roots")
+
+
+def responses(machine: MachineConfig) -> Table:
+    """What is done about incidents: the defaults, with the operator's rows in their place."""
+    changes = {kind: tuple(sorted(rows.items())) for kind, rows in machine.actions.items()}
+    return override(DEFAULTS, changes)
 
 
 class LocalMachineConfig(MachineConfig):
@@ -99,7 +113,8 @@ class LocalMachineConfig(MachineConfig):
 
 class HookPowerConfig(_Part):
     """A PC's power switch: commands (argument lists, no shell). Without ``on``: wake-on-LAN;
-    without ``reset``: off and on. ``settle_seconds`` without power until its RAM has forgotten.
+    without ``reset``: off and on. ``settle_seconds`` without power until its RAM has forgotten;
+    ``hook_seconds``: how long a command may take.
     """
 
     kind: Literal["hooks"] = "hooks"
@@ -107,6 +122,7 @@ class HookPowerConfig(_Part):
     on: tuple[str, ...] = ()
     reset: tuple[str, ...] = ()
     settle_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    hook_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
 
 
 class QemuPowerConfig(_Part):

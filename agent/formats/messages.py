@@ -1,6 +1,7 @@
 """What Pi and Agent say to each other: the bodies of the channel's calls, typed and bounded.
 
 Pi → Agent: `prepare` (Prepare) → {"missing": CIDs}; `ask` (Question) → Evidence bytes;
+`monitor` (Question) → Evidence bytes that count as no answer, for the Pi's own eyes;
 `release` (Release) → {"missing": CIDs}; `start` {} → Status; `status` {} → Status;
 `clean` {} → Transcript bytes; `stop` {} → Transcript bytes, whatever state the task is in;
 `endorsement` {} → Endorsement; `activate` (Challenge) → 32 bytes, both at any moment of a boot.
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from agent.formats.cid import digest_of
 from agent.formats.context import AFTER, BEFORE, DURING, Context
 from agent.formats.outcome import (
+    LEAST_ANSWERS,
     MAX_ANSWERS,
     MAX_TRANSCRIPT,
     Ending,
@@ -33,6 +35,7 @@ __all__ = [
     "BEFORE",
     "DURING",
     "IMAGE_BLOCK",
+    "LEAST_ANSWERS",
     "MAX_ANSWERS",
     "MAX_TRANSCRIPT",
     "Context",
@@ -70,7 +73,7 @@ class Prepare:
         return cls(
             as_bytes(body["spec"], 1, "spec", MAX_TASKSPEC),
             Context.from_body(body["context"]),
-            as_int(body["min_answers"], 0, MAX_ANSWERS, "min_answers"),
+            as_int(body["min_answers"], LEAST_ANSWERS, MAX_ANSWERS, "min_answers"),
         )
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.boot import BootParameters
+from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
 from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.channel_keys import KeySlot
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.process import AgentProcess
@@ -48,14 +50,21 @@ class LocalSettings:
 class LocalMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
-    `slot` keeps the channel's keys.
+    `slot` keeps the channel's keys; `report` is told what is noticed of the Machine.
     """
 
-    def __init__(self, settings: LocalSettings, supply: Supply, slot: KeySlot) -> None:
+    def __init__(
+        self,
+        settings: LocalSettings,
+        supply: Supply,
+        slot: KeySlot,
+        *,
+        report: Report = log_only,
+    ) -> None:
         super().__init__(
             settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
         )
-        self._settings, self._supply = settings, supply
+        self._settings, self._supply, self._report = settings, supply, report
         self._process = AgentProcess(settings.folder, settings.docker)
 
     @property
@@ -107,7 +116,11 @@ class LocalMachine(LinkedMachine):
             link = self._link = Link(keys, self._supply.serve)
             link.session = session
             link.listen(_HOST, record.port)
-            await self._take_up(link)
+            try:
+                await self._take_up(link)
+            except MachineError:  # silent, perhaps frozen: what nobody reaches must not run on
+                await self.power_off()
+                raise
         return record.session()
 
     async def power_off(self) -> None:

@@ -17,8 +17,10 @@ from pathlib import Path
 from agent.boot import BootParameters
 from agent.formats.netboot import ENGINE, LINK_PORT, PI_ADDRESS, SCRATCH
 from agent.formats.rpc import RpcError
+from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
 from nodeclient.machine.channel_keys import KeySlot
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.netboot import firewall
@@ -65,7 +67,7 @@ class NetbootMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
     `slot` keeps the channel's keys. `is_approved` asks the chain whether an image (ID, 32 bytes)
-    may be booted now.
+    may be booted now. `report` is told what is noticed of the Machine.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class NetbootMachine(LinkedMachine):
         slot: KeySlot,
         power: Power,
         is_approved: IsApproved,
+        *,
+        report: Report = log_only,
     ) -> None:
         super().__init__(
             settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
         )
         self._settings, self._supply = settings, supply
-        self._power, self._is_approved = power, is_approved
+        self._power, self._is_approved, self._report = power, is_approved, report
         self._newest = NewestBoot(settings.folder)
         self._server: BootServer | None = None
 
