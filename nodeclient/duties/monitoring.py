@@ -24,7 +24,13 @@ from agent.formats.taskspec import TaskSpec
 from nodeclient.attestation.schedule import moments
 from nodeclient.core import actions as do
 from nodeclient.core import claims
-from nodeclient.core.evidence_policy import AppraisalPolicy, Nonce, Remembered, remember
+from nodeclient.core.evidence_policy import (
+    AppraisalPolicy,
+    Expected,
+    Nonce,
+    Remembered,
+    remember,
+)
 from nodeclient.core.incidents import Incident, Kind
 from nodeclient.core.roles import execution
 from nodeclient.core.types import Address, Phase, Statement
