@@ -79,6 +79,7 @@ class Watcher:
         self._services, self._action = services, action
         self._spec = TaskSpec.decode(action.spec)
         self._last: Remembered | None = None
+        self._told: set[str] = set()
 
     @property
     def wanted(self) -> bool:
@@ -128,8 +129,12 @@ class Watcher:
         asked = context(self._services.me, action.task, phase, action.attempt)
         answer = await self._call("monitor", Question(nonce, asked).to_body())
         evidence = Evidence.decode(as_evidence(answer))
-        for text in await self._reasons(evidence, phase, nonce):
+        reasons = await self._reasons(evidence, phase, nonce)
+        for text in reasons:
             self._report(Kind.APPRAISAL, text)
+        if not reasons and phase.name not in self._told:
+            self._told.add(phase.name)
+            self._services.note(action.commitment, f"own appraisal: {phase.name} affirmed")
 
     async def _phase(self) -> Phase | None:
         """What the Agent can be asked about now."""

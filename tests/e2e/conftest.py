@@ -37,7 +37,11 @@ def network() -> Iterator[Network]:
         PEOPLE,
         WORKERS,
         block_seconds=BLOCK_SECONDS,
-        machine={"question_rate": 1.0, "silence_seconds": SILENCE_SECONDS},
+        machine={
+            "question_rate": 1.0,
+            "monitor_rate": 1.0,
+            "silence_seconds": SILENCE_SECONDS,
+        },
     ) as running:
         yield running
 
