@@ -7,6 +7,7 @@ node's folder unless absolute. Secrets never stand here, only the paths of their
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,16 @@ _MAX_FILE = 64 << 10  # bytes
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
 Occurrence = Annotated[int, Field(ge=1, le=64)]
 Digest = Annotated[str, Field(pattern=DIGEST)]
+
+
+def _kind_or(default: str) -> Callable[[object], object]:
+    """What a table without ``kind`` is taken for."""
+
+    def kind(value: object) -> object:
+        found = value if isinstance(value, dict) else {}
+        return found.get("kind", default) if found is value else getattr(value, "kind", None)
+
+    return kind
 
 
 class _Part(BaseModel):
@@ -146,20 +157,18 @@ class NetbootMachineConfig(MachineConfig):
     interface: Annotated[str, Field(pattern=INTERFACE)]
     mac: Annotated[str, Field(pattern=MAC)]
     boot_image: Digest
-    power: Annotated[HookPowerConfig | QemuPowerConfig, Field(discriminator="kind")]
+    power: Annotated[
+        Annotated[HookPowerConfig, Tag("hooks")] | Annotated[QemuPowerConfig, Tag("qemu")],
+        Discriminator(_kind_or("hooks")),
+    ]
     boot_server: Command | None = None
     boot_seconds: Annotated[float, Field(gt=0, le=3600)] = 300.0
     work_mib: Annotated[int, Field(ge=1, le=1 << 20)] = 512
 
 
-def _machine_kind(value: object) -> object:
-    """A table without ``kind`` is the local Machine's."""
-    return value.get("kind", "local") if isinstance(value, dict) else getattr(value, "kind", None)
-
-
 AnyMachineConfig = Annotated[
     Annotated[LocalMachineConfig, Tag("local")] | Annotated[NetbootMachineConfig, Tag("netboot")],
-    Discriminator(_machine_kind),
+    Discriminator(_kind_or("local")),
 ]
 
 
