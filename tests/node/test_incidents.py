@@ -10,18 +10,34 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from nodeclient import incidents
+from nodeclient.control import Control, reasons_of
 from nodeclient.core import actions as do
 from nodeclient.core.incidents import Incident, Kind
 from nodeclient.core.responses import Response
 from nodeclient.core.roles.execution import State
-from nodeclient.core.types import Phase
+from nodeclient.core.types import Address, Phase
+from nodeclient.inbox import Inbox
 from nodeclient.incidents import INCIDENTS, IncidentLog
 from nodeclient.machine.ban import Ban
-from tests.core.test_roles import COMMITMENT, OTHER, THIRD
+from nodeclient.p2p.errors import PeerRefused
+from nodeclient.p2p.messages import IncidentReport, pack
+from nodeclient.runner import Runner
+from nodeclient.store import Store
+from tests.core.test_roles import (
+    COMMITMENT,
+    OTHER,
+    THIRD,
+    accepted,
+    admitted,
+    seated_member,
+    walk,
+)
 from tests.node.incident_node import Desk, IncidentNode
 
 REPOSITORY = Path(__file__).parents[2]
@@ -180,3 +196,86 @@ def test_orders__all_that_can_be_ordered_about_a_machine__are_known_to_the_log()
     once = {"DeliverKey", "PowerOff", "RespondToIncident"}  # beside others, or after the end
     names = {kind.__name__ for kind in about} - once
     assert names <= {kind.__name__ for kind in incidents.ABOUT_MACHINE}
+
+
+# ------------------------------------------------------------------ the peer's side, the operator
+
+
+def question(**changes: object) -> bytes:
+    fields: dict[str, object] = {
+        "commitment": COMMITMENT,
+        "phase": 2,
+        "attempt": 1,
+        "kind": "stray",
+        "text": "udp to 8.8.8.8:53",
+        "ended": True,
+    }
+    return pack(IncidentReport(**{**fields, **changes}))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def member(tmp_path: Path) -> AsyncIterator[tuple[Inbox, Runner, list[str]]]:
+    """A member of a task that OTHER executes."""
+
+    async def wait(_action: do.Action, _emit: object) -> None:
+        await asyncio.Event().wait()
+
+    who, events = seated_member()
+    case, _ = walk(who, *events, accepted(), admitted())
+    store = Store(tmp_path / "member.db", bytes(32))
+    store.apply(case, ())
+    runner = Runner(store, who, dict.fromkeys(do.Action.__subclasses__(), wait), lambda _e: None)
+    notes: list[str] = []
+    services: Any = SimpleNamespace(
+        store=store, note=lambda _c, what, private="": notes.append(what + private)
+    )
+    yield Inbox(services, runner), runner, notes
+    await runner.stop()
+    store.close()
+
+
+async def test_inbox__report_of_the_executor__kept_and_in_the_journal(
+    member: tuple[Inbox, Runner, list[str]],
+) -> None:
+    inbox, runner, notes = member
+    assert await inbox.handle(OTHER, "incident", question()) == b""
+    case = runner._store.case(COMMITMENT)
+    assert case is not None
+    told = "reported: DURING 1: stray: udp to 8.8.8.8:53, and gave the boot up"
+    assert reasons_of(case) == (told,)
+    assert notes == ["the executor reports: stray, boot given up: udp to 8.8.8.8:53"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "body"),
+    [
+        (THIRD, question()),
+        (OTHER, question(kind="weather")),
+        (OTHER, question(phase=9)),
+        (OTHER, question(text="two\nlines")),
+        (OTHER, question(text="x" * 201)),
+        (OTHER, question(commitment=b"?" * 32)),
+    ],
+)
+async def test_inbox__report_of_anybody_else_or_malformed__refused(
+    member: tuple[Inbox, Runner, list[str]], sender: Address, body: bytes
+) -> None:
+    inbox, runner, _ = member
+    with pytest.raises(PeerRefused):
+        await inbox.handle(sender, "incident", body)
+    case = runner._store.case(COMMITMENT)
+    assert case is not None
+    assert reasons_of(case) == ()
+
+
+async def test_status__ban_and_incidents__are_shown(make: Make, tmp_path: Path) -> None:
+    node = make()
+    node.incidents.report(Incident(Kind.APPRAISAL, "pcr"))
+    await node.until_handled()
+    services: Any = SimpleNamespace(ban=node.ban, store=node.store)
+    shown: Any = Control(services, node.runner, tmp_path / "socket")._machine()
+    assert shown["candidate"] is False
+    assert shown["banned"]["reason"] == "appraisal: pcr"
+    (line,) = shown["incidents"]
+    assert (line["kind"], line["responses"]) == ("appraisal", ["report", "ban", "power-off"])
+    assert line["done"] is True
