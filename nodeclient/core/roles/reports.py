@@ -1,4 +1,4 @@
-"""What an Executor tells of its own Machine, as a member keeps it (docs/adr/0024).
+"""What an Executor tells of its own Machine, as a member keeps it (docs/adr/0025).
 
 A report is no Evidence: it costs the Executor no vote. One that says "I gave this boot up" only
 means that this boot is affirmed no more, and after the record there is no other boot to affirm.
