@@ -29,7 +29,7 @@ from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender
 from nodeclient.chain.watcher import Watcher, WatchSettings
-from nodeclient.config import Config, MachineConfig
+from nodeclient.config import Config, MachineConfig, responses
 from nodeclient.control import Control
 from nodeclient.core import actions
 from nodeclient.core import events as ev
@@ -42,9 +42,11 @@ from nodeclient.duties import (
     candidacy,
     committee,
     machine,
+    monitoring,
     polling,
     receiver,
     requester,
+    responding,
     transactions,
 )
 from nodeclient.duties.endorsing import Endorser
@@ -55,6 +57,8 @@ from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
 from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
+from nodeclient.incidents import IncidentLog, Incidents
+from nodeclient.machine.ban import Ban
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.machine.supply import Supply
@@ -110,6 +114,7 @@ async def node(
             roles=config.node.roles,
             parameters=await chain.parameters(),
             confirmations=config.chain.confirmations,
+            responses=responses(config.machine),
         )
         store = Store(config.folder / "node.db", folder.load_store_key())
         stack.callback(store.close)
@@ -209,9 +214,19 @@ def build_services(
         """Of the Task that this Node's Machine runs now, from its TaskSpec."""
         return tuple(each for spec in running() for each in spec.connections)
 
-    supply = Supply(get_block, put_block, find_image, connections)
-    machine = choose_machine(config, supply, folder.root, chain.is_approved)
-    desk = MachineDesk(machine, folder.root)
+    machine_folder = config.folder / "machine"
+    lines, ban = IncidentLog(machine_folder), Ban(machine_folder)
+    incidents = Incidents(
+        lines,
+        store,
+        lambda event: runner_box[0].tell(event),
+        lambda commitment, what, private: note(store, commitment, what, private),
+    )
+    supply = Supply(get_block, put_block, find_image, connections, report=incidents.report)
+    machine = choose_machine(
+        config, supply, folder.root, chain.is_approved, report=incidents.report
+    )
+    desk = MachineDesk(machine, folder.root, ban)
     policies = Policies(
         config.folder,
         me.address,
@@ -226,6 +241,7 @@ def build_services(
             appraisal=appraisal_policy(config),
             question_rate=config.machine.question_rate,
             silence_seconds=config.machine.silence_seconds,
+            monitor_rate=config.machine.monitor_rate,
         ),
         root=folder.root,
         keys=keys,
@@ -234,6 +250,9 @@ def build_services(
         peers=peers,
         directory=directory,
         machine=desk,
+        ban=ban,
+        incidents=lines,
+        report=incidents.report,
         store=store,
         blocks=folder.store,
         vault=folder.vault,
@@ -254,7 +273,10 @@ def build_services(
 
 def build_effects(services: Services) -> dict[type, Effect]:
     """Every action's effect: a missing one is found at start, not in the middle of a Task."""
-    modules = (transactions, candidacy, machine, polling, committee, broker, requester, receiver)
+    modules = (
+        *(transactions, candidacy, machine, monitoring, responding),
+        *(polling, committee, broker, requester, receiver),
+    )
     table: dict[type, Effect] = {}
     for module in modules:
         table.update(module.effects(services))

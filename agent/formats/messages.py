@@ -1,6 +1,7 @@
 """What Pi and Agent say to each other: the bodies of the channel's calls, typed and bounded.
 
 Pi → Agent: `prepare` (Prepare) → {"missing": CIDs}; `ask` (Question) → Evidence bytes;
+`monitor` (Question) → Evidence bytes that count as no answer, for the Pi's own eyes;
 `release` (Release) → {"missing": CIDs}; `start` {} → Status; `status` {} → Status;
 `clean` {} → Transcript bytes; `stop` {} → Transcript bytes, whatever state the task is in;
 `endorsement` {} → Endorsement; `activate` (Challenge) → 32 bytes, both at any moment of a boot.
@@ -18,6 +19,7 @@ from agent.formats.cid import digest_of
 from agent.formats.context import AFTER, BEFORE, DURING, Context
 from agent.formats.erasure import MAX_PROOF
 from agent.formats.outcome import (
+    LEAST_ANSWERS,
     MAX_ANSWERS,
     MAX_TRANSCRIPT,
     Ending,
@@ -29,7 +31,7 @@ from agent.formats.outcome import (
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 from agent.formats.taskspec import MAX_TASKSPEC
 
-ASK, REFUSED = "ask", "refused"
+ASK, MONITOR, REFUSED = "ask", "monitor", "refused"
 IMAGE_BLOCK = 1 << 20  # bytes of an image tar in one `image_block` answer
 
 __all__ = [
@@ -38,8 +40,10 @@ __all__ = [
     "BEFORE",
     "DURING",
     "IMAGE_BLOCK",
+    "LEAST_ANSWERS",
     "MAX_ANSWERS",
     "MAX_TRANSCRIPT",
+    "MONITOR",
     "REFUSED",
     "Context",
     "Ending",
@@ -76,7 +80,7 @@ class Prepare:
         return cls(
             as_bytes(body["spec"], 1, "spec", MAX_TASKSPEC),
             Context.from_body(body["context"]),
-            as_int(body["min_answers"], 0, MAX_ANSWERS, "min_answers"),
+            as_int(body["min_answers"], LEAST_ANSWERS, MAX_ANSWERS, "min_answers"),
         )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from agent.formats import cbor
 from agent.formats.cable import MAX_CABLE, CableReport
 from agent.formats.evidence import TPM_QUOTED, Evidence
+from agent.formats.outcome import LEAST_ANSWERS
 from agent.formats.ranges import Answer
 from agent.formats.shape import as_bytes, as_int, as_map
 from agent.formats.taskspec import TaskSpec
@@ -126,7 +127,8 @@ class Expected:
     releases a key. ``before`` is what BEFORE showed, needed for everything but BEFORE's first
     appraisal; ``last`` the latest affirmed Evidence of the same boot. ``answers`` are the asker's
     own (nonce, evidence root) of DURING, ``asked`` every nonce that it drew. ``fetched`` are the
-    result CIDs that the asker holds.
+    result CIDs that the asker holds. ``longest``: milliseconds that the run can have taken at most,
+    because the asker's questions were declined before and after it; None: it does not know.
     """
 
     chain_id: int
@@ -146,6 +148,7 @@ class Expected:
     answers: tuple[tuple[bytes, bytes], ...] = ()
     asked: frozenset[bytes] = frozenset()
     fetched: frozenset[str] = frozenset()
+    longest: int | None = None
 
     @property
     def in_session(self) -> bool:
@@ -238,7 +241,7 @@ class AppraisalPolicy:
 
     vouch: frozenset[str] = frozenset()
     simulated: frozenset[str] = frozenset()
-    least_answers: int = 3
+    least_answers: int = LEAST_ANSWERS
     most_strays: int = 3  # an honest one sends none; a broken frame or two is no attempt
     erased: frozenset[str] = field(default=ERASED)
     uncovered: int = MOST_UNCOVERED

@@ -7,6 +7,7 @@ one before; only keys arrive while the Machine is watched.
 from __future__ import annotations
 
 import asyncio
+import math
 
 from agent.formats import cbor
 from agent.formats.cbor import FormatError
@@ -18,11 +19,15 @@ from nodeclient.core.case import Me
 from nodeclient.core.claims import Region, memory
 from nodeclient.core.digests import header_digest
 from nodeclient.core.types import Address, Commitment, Phase, Statement, Task
+from nodeclient.core.watch import Heard, how_heard
 from nodeclient.duties.services import Services
 from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.runner import Effect, Emit
 
 POLL_SECONDS = 0.3
+# How long a run that has ended waits for members that were not answered yet and that no quorum
+# needs: ten mean waits of a member that asks as often as the default says.
+LEAVE_OUT_SECONDS = 20.0
 
 
 def effects(services: Services) -> dict[type[do.Action], Effect]:
@@ -119,6 +124,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def watch(action: do.WatchMachine, emit: Emit) -> ev.OutcomeEvent:
         """Harmless twice: it reads, and says at most that no further key will come."""
         patience = me.parameters.classes[action.task.class_id].finish_blocks // 3
+        clock, patient_until = asyncio.get_running_loop(), math.inf
         while True:
             try:
                 status = Status.from_body(await machine.call(action.resume, "status", None))
@@ -132,18 +138,27 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 return lost(action, error)
             except FormatError as error:
                 return lost(action, MachineError(str(error), "look at the agent's log"))
-            # Both must hold: an answer that died with this daemon before it was noted counts for
-            # the Agent, but cannot be shown to the Committee.
-            noted = len(store.answers(action.commitment))
-            enough = min(status.answers, noted) >= services.settings.min_answers
-            if status.state is State.DONE and status.outcome is not None and enough:
-                break
+            if status.state is State.DONE and status.outcome is not None:
+                watched = heard(action, status)
+                patient_until = min(patient_until, clock.time() + LEAVE_OUT_SECONDS)
+                if watched is Heard.ALL or (
+                    watched is Heard.ENOUGH and clock.time() >= patient_until
+                ):
+                    break
             await asyncio.sleep(POLL_SECONDS)
         services.note(action.commitment, f"the function ended: {status.outcome.status.value}")
         return ev.MachineRan(
             commitment=action.commitment,
             outcome=cbor.encode(status.outcome.to_body()),
         )
+
+    def heard(action: do.WatchMachine, status: Status) -> Heard:
+        """An answer that died with this daemon before it was noted counts for the Agent, but cannot
+        be shown to the Committee."""
+        case, noted = store.case(action.commitment), store.answers(action.commitment)
+        members = case.members if case is not None else ()
+        answered = [Address(member) for member, _, _ in noted]
+        return how_heard(members, answered, status.answers, services.settings.min_answers)
 
     async def clean(action: do.CleanMachine, emit: Emit) -> ev.OutcomeEvent:
         """Harmless twice: transcript and proof are kept before the next step, and looked for

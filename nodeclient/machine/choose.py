@@ -29,7 +29,7 @@ def choose_machine(
     """The adapter of `[machine] kind`; nothing is started yet.
 
     `root` seals the keys of the channel to the Machine. `is_approved` asks the chain whether a boot
-    image (ID, 32 bytes) may be booted now. `report` hears what this Pi notices of its Machine.
+    image (ID, 32 bytes) may be booted now. `report` is told what is noticed of the Machine.
     """
     machine = config.machine
     folder = config.folder / "machine"
@@ -59,7 +59,9 @@ def choose_power(config: Config, machine: NetbootMachineConfig, cable: Cable) ->
     """The power switch of `[machine.power] kind`."""
     power = machine.power
     if isinstance(power, HookPowerConfig):
-        return HookPower(cable, power.off, power.on, power.reset, power.settle_seconds)
+        return HookPower(
+            cable, power.off, power.on, power.reset, power.settle_seconds, power.hook_seconds
+        )
     return Qemu(
         QemuSettings(
             folder=config.path(power.folder),

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from nodeclient.core.claims import Region
 from nodeclient.errors import MachineError, SealrunError
+from nodeclient.machine.ban import Ban
 from nodeclient.ports import Machine, Root, Session
 
 LABEL = "machine-session"
@@ -20,13 +21,16 @@ LABEL = "machine-session"
 class MachineDesk:
     """Every method may raise ``MachineError``."""
 
-    def __init__(self, machine: Machine, root: Root) -> None:
+    def __init__(self, machine: Machine, root: Root, ban: Ban | None = None) -> None:
         self._machine = machine
         self._root = root
+        self._ban = ban
         self._lock = asyncio.Lock()
 
     async def boot(self, boot_count: int) -> Session:
-        """A fresh boot; the Session's ``resume`` is sealed."""
+        """A fresh boot; the Session's ``resume`` is sealed. A banned Machine is not booted."""
+        if self._ban is not None:
+            self._ban.check()
         async with self._lock:
             session = await self._machine.boot(boot_count)
         return replace(session, resume=self._root.seal(session.resume, LABEL))

@@ -128,7 +128,11 @@ class LocalMachine(LinkedMachine):
             link = self._link = Link(keys, self._serve, self._proxy.accept)
             link.session = session
             link.listen(_HOST, record.port)
-            await self._take_up(link)
+            try:
+                await self._take_up(link)
+            except MachineError:  # silent, perhaps frozen: what nobody reaches must not run on
+                await self.power_off()
+                raise
         return record.session()
 
     async def erase(self, _resume: bytes, _memory: tuple[Region, ...]) -> bytes:

@@ -147,7 +147,7 @@ async def test_clean__before_enough_distinct_answers__refused(pi: Pi) -> None:
 async def test_clean__while_it_runs__refused(pi: Pi) -> None:
     job = pi.job(SLEEP)
     session = await pi.machine.boot(1)
-    await pi.prepare(job, min_answers=0)
+    await pi.prepare(job)
     await pi.release_all(job, session, (await pi.ask(job)).root)
     assert await code_of(pi, "clean", {}) == "too_early"
 

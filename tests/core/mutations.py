@@ -457,6 +457,18 @@ MUTATIONS: list[tuple[str, Phase, Mutation, set[Code]]] = [
         {C.DURING},
     ),
     (
+        "answers to others only, while I was not let ask",
+        AFTER,
+        both(answers(*((kits.OTHER, bytes([n]) * 32, X32) for n in range(3))), expect(answers=())),
+        {C.DURING},
+    ),
+    (
+        "ran for longer than I was let ask",
+        AFTER,
+        both(outcome(seconds=3_600), expect(longest=600_000)),
+        {C.DURING},
+    ),
+    (
         "an answer the session did not sign",
         AFTER,
         add("during", [kits.OTHER, b"\x04" * 32, X32]),

@@ -202,6 +202,17 @@ def test_appraise__answer_that_got_lost__question_of_mine_accepted() -> None:
     assert kit.appraise().verdict is Verdict.AFFIRMING
 
 
+def test_appraise__ran_no_longer_than_it_was_let_ask__affirmed() -> None:
+    kit = make_kit(Phase.AFTER)
+    text = "that questions were answered for as long as it ran (never declined)"
+    assert text in kit.appraise().not_checked
+    for longest in (0, 3_000, 9_000):  # the run took 3 s; clocks may differ a little
+        kit.expect(longest=longest)
+        result = kit.appraise()
+        assert result.reasons == ()
+        assert text not in result.not_checked
+
+
 def test_appraise__many_things_wrong__every_reason_named() -> None:
     kit = make_kit(DURING)
     for mutate in (

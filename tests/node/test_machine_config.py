@@ -9,12 +9,15 @@ import pytest
 
 from agent.formats.evidence import PI_ONLY, TPM_QUOTED
 from agent.formats.rpc import RpcError
-from nodeclient.config import Config, LocalMachineConfig, load_config
+from nodeclient.config import Config, LocalMachineConfig, load_config, responses
 from nodeclient.core.evidence_policy import AppraisalPolicy
+from nodeclient.core.incidents import Incident, Kind, Report
+from nodeclient.core.responses import DEFAULTS, Response
 from nodeclient.daemon import accepted, appraisal_policy
 from nodeclient.errors import ConfigError
 from nodeclient.machine import LocalMachine
 from nodeclient.machine.choose import choose_machine
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.lab import Qemu
 from nodeclient.machine.netboot import HookPower, NetbootMachine
 from nodeclient.machine.proxy import ProxyRules
@@ -52,7 +55,7 @@ def load(folder: Path, text: str) -> Config:
     return load_config(folder)
 
 
-def choose(config: Config) -> object:
+def choose(config: Config, report: Report = log_only) -> object:
     async def refuse(*_: object) -> bytes:
         raise RpcError("missing", "nothing is here")
 
@@ -63,7 +66,7 @@ def choose(config: Config) -> object:
         return True
 
     supply = Supply(refuse, refuse, no_image)  # type: ignore[arg-type]
-    return choose_machine(config, supply, some_root(), approved)
+    return choose_machine(config, supply, some_root(), approved, report=report)
 
 
 @pytest.mark.parametrize(
@@ -145,3 +148,52 @@ def test_accept__drivers_firmware_files__none_unless_named(tmp_path: Path) -> No
 def test_accept__nobody_s_word__refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="accept_vouch"):
         load(tmp_path, "[machine]\naccept_vouch = ['ANYBODY']")
+
+
+def test_actions__nothing_said__the_defaults(tmp_path: Path) -> None:
+    assert responses(load(tmp_path, "").machine) == DEFAULTS
+
+
+def test_actions__a_kind_that_is_named__has_these_rows_and_no_others(tmp_path: Path) -> None:
+    text = """
+[machine.actions]
+stray = { 5 = ["report", "ban"], 1 = ["report"] }
+silence = {}
+"""
+    table = responses(load(tmp_path, text).machine)
+    assert table[Kind.STRAY] == (
+        (1, (Response.REPORT,)),
+        (5, (Response.REPORT, Response.BAN)),
+    )
+    assert table[Kind.SILENCE] == ()
+    assert table[Kind.HARDWARE] == DEFAULTS[Kind.HARDWARE]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ('stray = { 1 = ["shrug"] }', r"actions\.stray"),
+        ('weather = { 1 = ["report"] }', r"actions\.weather"),
+        ('stray = { 0 = ["report"] }', r"actions\.stray"),
+        ('stray = { often = ["report"] }', r"actions\.stray"),
+        ('stray = ["report"]', r"actions\.stray"),
+    ],
+)
+def test_actions__unknown_word__refused(tmp_path: Path, row: str, fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        load(tmp_path, f"[machine.actions]\n{row}\n")
+
+
+def test_hooks__time_limit__is_configured(tmp_path: Path) -> None:
+    machine = choose(load(tmp_path, NETBOOT + HOOKS + "hook_seconds = 5"))
+    assert isinstance(machine, NetbootMachine)
+    assert isinstance(machine._power, HookPower)
+    assert machine._power.hook_seconds == 5
+
+
+@pytest.mark.parametrize("text", ["", NETBOOT + QEMU])
+def test_report__goes_to_the_machine(tmp_path: Path, text: str) -> None:
+    seen: list[Incident] = []
+    machine = choose(load(tmp_path, text), report=seen.append)
+    machine._report(Incident(Kind.STRAY, "x"))  # type: ignore[attr-defined]
+    assert seen == [Incident(Kind.STRAY, "x")]

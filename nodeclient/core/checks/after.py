@@ -12,6 +12,7 @@ from nodeclient.core.checks.task import SIMULATED_MACHINE
 from nodeclient.core.evidence_policy import ERASED_QUOTED
 from nodeclient.core.reasons import Code, reason
 
+CLOCK_SLACK = 5_000  # milliseconds: rounding, and two clocks that run at different speeds
 _IMAGES, _IMAGES_IN_USE = "images", "images_in_use"
 
 
@@ -105,11 +106,25 @@ def during(case: Case) -> Iterator[Finding]:
     if expected.member is None:
         return
     mine = {(nonce, root) for member, nonce, root in listed if member == expected.member}
+    if not mine:
+        # Answers to others may be answers to whoever is on the Executor's side.
+        yield reason(Code.DURING, "no answer to the asker")
+    yield from _let_ask(case, transcript)
     if set(expected.answers) - mine:
         yield reason(Code.DURING, "an answer to the asker is missing or has another root")
     known = expected.asked | {nonce for nonce, _ in expected.answers}
     if any(nonce not in known for nonce, _ in mine):
         yield reason(Code.DURING, "lists a question that the asker never asked")
+
+
+def _let_ask(case: Case, transcript: Transcript | None) -> Iterator[Finding]:
+    """The run was not longer than the time in which the asker's questions were answered."""
+    ran, longest = transcript.outcome if transcript is not None else None, case.expected.longest
+    if longest is None:
+        yield not_checked("that questions were answered for as long as it ran (never declined)")
+    elif ran is not None and ran.seconds * 1000 > longest + CLOCK_SLACK:
+        text = f"it ran for {ran.seconds} s; the asker was let ask for {longest // 1000} s of it"
+        yield reason(Code.DURING, text)
 
 
 def _transcript(case: Case) -> Transcript | None:

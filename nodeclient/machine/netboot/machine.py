@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.boot import BootParameters
-from agent.formats.messages import ASK
+from agent.formats.messages import ASK, MONITOR
 from agent.formats.netboot import ENGINE, LINK_PORT, PI_ADDRESS, SCRATCH
 from agent.formats.rpc import RpcError
 from nodeclient.core.claims import Region
@@ -157,7 +157,7 @@ class NetbootMachine(LinkedMachine):
 
     async def call(self, method: str, body: object) -> object:
         """As `LinkedMachine.call`; every question also brings what this Pi says of its cable."""
-        if method == ASK and isinstance(body, dict):
+        if method in (ASK, MONITOR) and isinstance(body, dict):
             body = body | {"cable": await self._watch.report()}
         return await super().call(method, body)
 
