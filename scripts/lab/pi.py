@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -46,6 +46,7 @@ class Pi:
         self.station, self.pc = station, pc
         self.presented = folder / "endorsement.cbor"
         self.accomplice: Tpm | None = None
+        self.blocks: Mapping[str, bytes] = {}  # of the task's Capsules
         self._folder = folder
         self._root = SoftwareRoot(ec.generate_private_key(ec.SECP256R1()))
         self._boots = 0
@@ -85,7 +86,7 @@ class Pi:
             return runtime.path if wanted == runtime.image_id else None
 
         slot = KeySlot(self._folder / "channel.sealed", self._root)
-        supply = Supply(_no_block, _no_room, find)
+        supply = Supply(self._get_block, _no_room, find)
         machine = self._machine = kind(settings, supply, slot, self.pc, is_approved)
         self._desk = MachineDesk(machine, self._root)
         self._session = await self._desk.boot(self._boots)
@@ -129,14 +130,15 @@ class Pi:
             return self.accomplice.activate(Challenge(request.blob, request.secret))
         return await self.station.reach(voucher.activate(self._session.resume, request))
 
+    async def _get_block(self, cid: str) -> bytes:
+        if cid not in self.blocks:
+            raise RpcError("missing", "the rig's task has no such block")
+        return self.blocks[cid]
+
     @property
     def _running(self) -> MachineDesk:
         assert self._desk is not None, "boot it first"
         return self._desk
-
-
-async def _no_block(_cid: str) -> bytes:
-    raise RpcError("missing", "the rig's task has no capsule")
 
 
 async def _no_room(_cid: str, _block: bytes) -> None:
