@@ -66,6 +66,7 @@ class BootImages:
             agent=manifest.agent,
             kernel=await asyncio.to_thread(files.kernel, nonce),
             root=await asyncio.to_thread(files.root, nonce),
+            programs=manifest.programs,
         )
 
     def _newest(self) -> list[bytes]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.boot import BootParameters
+from nodeclient.core.checks.task import SHARED_ENGINE
 from nodeclient.errors import MachineError
 from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.channel_keys import KeySlot
@@ -23,7 +24,7 @@ from nodeclient.machine.resume import ResumeRecord
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
 
-SIMULATED = ("machine", "boot", "cable", "power", "engine shared with the host")
+SIMULATED = ("machine", "boot", "cable", "power", SHARED_ENGINE)
 _HOST = "127.0.0.1"
 
 

@@ -1,6 +1,6 @@
 """The rig's one task: a function that waits, in an image that holds one program of nine bytes.
 
-Small enough that preparing it costs a slow Machine next to nothing; sealed, released and run as any.
+Preparing it costs a slow Machine next to nothing; it is sealed, released and run as any.
 """
 
 from __future__ import annotations
@@ -63,9 +63,7 @@ def waiting_program(more: bytes = b"") -> bytes:
     code = _PAUSE + more
     size = _HEADERS + len(code)
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    head = struct.pack(
-        "<HHIQQQIHHHHHH", 2, 62, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0
-    )
+    head = struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0)
     load = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
     return ident + head + load + code
 

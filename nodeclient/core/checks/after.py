@@ -8,7 +8,7 @@ from agent.formats.cbor import FormatError
 from agent.formats.messages import Context, Ending, Outcome, Transcript
 from nodeclient.core import claims
 from nodeclient.core.checks.case import Case, Finding, not_checked, note
-from nodeclient.core.checks.task import SIMULATED_MACHINE
+from nodeclient.core.checks.task import SHARED_ENGINE
 from nodeclient.core.reasons import Code, reason
 
 _IMAGES, _IMAGES_IN_USE = "images", "images_in_use"
@@ -48,12 +48,11 @@ def erasure(case: Case) -> Iterator[Finding]:
 
 def _checked(case: Case, transcript: Transcript) -> Iterator[Finding]:
     """Every kind of thing was looked for and not found."""
-    shared = SIMULATED_MACHINE in claims.simulated(case.evidence)
+    shared = SHARED_ENGINE in claims.simulated(case.evidence)
     for name in sorted(case.policy.erased | set(transcript.checked)):
         in_use = name == _IMAGES and transcript.removed.get(_IMAGES_IN_USE, 0) > 0
         if name == _IMAGES and shared and (in_use or name not in transcript.checked):
-            # A simulated Machine shares its engine: the image may be older than the task, or
-            # another's. Whether a simulated Machine is accepted is policy.
+            # The image may be older than the task, or another's. Whether it may is policy.
             yield not_checked("removal of the runtime image (the engine is shared)")
         elif in_use or transcript.checked.get(name) is not True:
             yield reason(Code.ERASURE, f"does not show that no {name} are left")
