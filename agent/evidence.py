@@ -14,10 +14,12 @@ import agent as package
 from agent import host
 from agent.boot import BootParameters
 from agent.engine import Engine
+from agent.events import EventLog
 from agent.formats.evidence import PI_ONLY, Evidence, build
 from agent.formats.measure import answer_ranges, measure_tree
 from agent.formats.messages import AFTER, Question
 from agent.formats.outcome import Outcome, Transcript
+from agent.inventory import inventory
 from agent.measured import NOT_CHECKED, Measured
 from agent.programs import Programs
 from agent.session import Session
@@ -48,9 +50,10 @@ class Witness:
         session: Session,
         engine: Engine,
         measured: Measured | None = None,
+        events: EventLog | None = None,
     ) -> None:
         self._boot, self._session, self._engine = boot, session, engine
-        self._measured = measured
+        self._measured, self._events = measured, events
         self._vouch = PI_ONLY if measured is None else measured.vouch
         self._programs = Programs()
         self._begun = time.monotonic()
@@ -92,7 +95,7 @@ class Witness:
                 "policy": list(facts.connections),
                 "counts": dict(facts.proxy_counts),
             },
-            "inventory": host.inventory(),
+            "inventory": inventory(),
             "devices": [list(each) for each in facts.devices],
             "ranges": answer_ranges(question.nonce, TREE),
             "counters": {
@@ -111,6 +114,8 @@ class Witness:
         if self._measured is not None:
             claims |= self._measured.claims(question, self._session.key_hash)
         claims["outcome"] = None if outcome is None else outcome.to_body()
+        # Behind the inventory: what comes between the two is in the events, and never in neither.
+        claims["events"] = None if self._events is None else self._events.rows()
         return claims
 
     def _containers(self) -> dict[str, object]:

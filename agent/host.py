@@ -12,7 +12,7 @@ from pathlib import Path
 
 MAX_ENTRIES = 1024
 _LISTEN = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}  # states of /proc/net (proc(5))
-_PROC, _SYS = Path("/proc"), Path("/sys")
+_PROC = Path("/proc")
 
 
 def command_line() -> str:
@@ -49,62 +49,12 @@ def sockets() -> list[object]:
     return bounded(found)
 
 
-def inventory() -> dict[str, object]:
-    """The devices of PCI, USB, block and net, as the kernel lists them."""
-    return {"pci": _pci(), "usb": _usb(), "block": _block(), "net": _net()}
-
-
-def _pci() -> list[object]:
-    """[slot, vendor, device, class]"""
-    return bounded(
-        [each.name, *(_read(each / name) for name in ("vendor", "device", "class"))]
-        for each in _entries(_SYS / "bus/pci/devices")
-    )
-
-
-def _usb() -> list[object]:
-    """[port, vendor, product, serial number]; interfaces have no vendor and are left out."""
-    return bounded(
-        [each.name, *(_read(each / name) for name in ("idVendor", "idProduct", "serial"))]
-        for each in _entries(_SYS / "bus/usb/devices")
-        if (each / "idVendor").exists()
-    )
-
-
-def _block() -> list[object]:
-    """[name, size in 512-byte sectors, removable, read-only]"""
-    return bounded(
-        [each.name, *(_number(each / name) for name in ("size", "removable", "ro"))]
-        for each in _entries(_SYS / "class/block")
-    )
-
-
-def _net() -> list[object]:
-    """[name, hardware address, type]; interfaces of a network namespace of its own excluded."""
-    return bounded(
-        [each.name, _read(each / "address"), _number(each / "type")]
-        for each in _entries(_SYS / "class/net")
-    )
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:  # a kernel without that bus
-        return []
-
-
 def _read(file: Path) -> str:
     try:
         text = file.read_text(errors="replace")
     except OSError:
         return ""
     return text.strip("\n")
-
-
-def _number(file: Path) -> int:
-    text = _read(file).strip()
-    return int(text) if text.isdigit() else 0
 
 
 def _address(text: str) -> str:
@@ -115,5 +65,6 @@ def _address(text: str) -> str:
 
 
 def bounded(rows: Iterable[list[object]]) -> list[object]:
+    """Sorted, and cut visibly."""
     ordered: list[object] = sorted(rows, key=repr)
     return ordered if len(ordered) <= MAX_ENTRIES else [*ordered[:MAX_ENTRIES], "…"]

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from agent.boot import BootParameters
-from agent.devices import DeviceMissing, PassedDevice, find_devices
+from agent.devices import DeviceMissing, PassedDevice, find_devices, lent
 from agent.engine import Engine
 from agent.erase import Erased, erase_task
 from agent.evidence import TaskFacts
@@ -41,8 +42,17 @@ PiCall = Callable[[str, object], object]  # blocking: for use in worker threads
 class Work:
     """State and steps of the task. The caller holds one lock around every step but `stop`."""
 
-    def __init__(self, boot: BootParameters, session: Session, engine: Engine, pi: PiCall) -> None:
+    def __init__(
+        self,
+        boot: BootParameters,
+        session: Session,
+        engine: Engine,
+        pi: PiCall,
+        *,
+        own_machine: bool = False,
+    ) -> None:
         self._boot, self._session, self._engine, self._pi = boot, session, engine, pi
+        self._own_machine = own_machine
         self._scratch = Scratch(boot.scratch)
         self._brought: bytes | None = None
         self._runner: Runner | None = None
@@ -144,7 +154,11 @@ class Work:
             return Run(Ending.DEVICE_MISSING, None, 0)
         finally:
             keys.drop()
-        run = await self._run_container(spec, devices)
+        try:
+            with lent(devices) if self._own_machine else nullcontext(devices) as usable:
+                run = await self._run_container(spec, usable)
+        except DeviceMissing:
+            run = Run(Ending.DEVICE_MISSING, None, 0)
         refused = (CONNECTION_REFUSED,) if self.facts.proxy_counts.get("refused") else ()
         if run.ending is not Ending.RAN:
             return Outcome(run.ending, run.exit_code, {}, (), refused, run.seconds)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from agent.formats.cbor import FormatError
 from agent.formats.evidence import Evidence
 from nodeclient.core import claims
-from nodeclient.core.checks import after, machine, measured, origin, quote, task
+from nodeclient.core.checks import after, hardware, machine, measured, origin, quote, task
 from nodeclient.core.checks.case import Case, Finding
 from nodeclient.core.evidence_policy import (
     AppraisalPolicy,
@@ -62,7 +62,8 @@ CHECKS: tuple[tuple[Check, frozenset[Phase]], ...] = (
     (machine.boot_image, _ALL),
     (machine.agent, _ALL),
     (machine.ranges, _ALL),
-    (machine.inventory, _ALL),
+    (hardware.inventory, _ALL),
+    (hardware.events, _ALL),
     (machine.executables, _ALL),
     (machine.modules, _ALL),
     (machine.mounts, _ALL),

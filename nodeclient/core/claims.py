@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.formats.cbor import FormatError
+from agent.formats.events import MAX_EVENTS, Event
 from agent.formats.evidence import MAX_EVIDENCE, Evidence
 from agent.formats.quote import Quote
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
@@ -33,7 +34,17 @@ KNOWN = (
     frozenset(_KEYS)
     | QUOTED
     | {
-        *("chain", "executable", "modules", "mounts", "sockets", "devices", "ranges", "outcome"),
+        *(
+            "chain",
+            "events",
+            "executable",
+            "modules",
+            "mounts",
+            "sockets",
+            "devices",
+            "ranges",
+            "outcome",
+        ),
         *("erasure", "during", "vouch", "simulated", "not_checked"),
     }
 )
@@ -149,6 +160,15 @@ def read_inventory(obj: object) -> Mapping[str, tuple[Row, ...]]:
     """An inventory out of decoded CBOR."""
     body = as_map(obj, _KEYS["inventory"], "inventory")
     return {bus: _rows(body[bus], f"inventory {bus}") for bus in sorted(body)}
+
+
+def events(evidence: Evidence) -> tuple[Event, ...] | None:
+    """Claim ``events``: what the kernel said about devices since the Agent's hello; None where the
+    Machine shares its kernel with others."""
+    stated = evidence.claim("events")
+    if stated is None:
+        return None
+    return tuple(Event.from_body(row) for row in as_list(stated, 0, MAX_EVENTS, "events"))
 
 
 def rows(evidence: Evidence, name: str) -> tuple[Row, ...]:

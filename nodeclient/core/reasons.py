@@ -55,6 +55,7 @@ class Code(StrEnum):
     NETWORK = "network"
     DEVICES = "devices"
     INVENTORY = "inventory"
+    HOTPLUG = "hotplug"
     RANGES = "ranges"
     COUNTERS = "counters"
     OUTCOME = "outcome"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from nodeclient.config import Config, HookPowerConfig, NetbootMachineConfig
+from nodeclient.core.incidents import Report
 from nodeclient.machine.channel_keys import KeySlot, Sealer
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.lab import Qemu, QemuSettings
 from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.machine.netboot import Cable, HookPower, NetbootMachine, NetbootSettings, Power
@@ -16,19 +18,24 @@ CHANNEL_KEYS = "machine-channel.sealed"
 
 
 def choose_machine(
-    config: Config, supply: Supply, root: Sealer, is_approved: IsApproved
+    config: Config,
+    supply: Supply,
+    root: Sealer,
+    is_approved: IsApproved,
+    *,
+    report: Report = log_only,
 ) -> Machine:
     """The adapter of `[machine] kind`; nothing is started yet.
 
     `root` seals the keys of the channel to the Machine. `is_approved` asks the chain whether a boot
-    image (ID, 32 bytes) may be booted now.
+    image (ID, 32 bytes) may be booted now. `report` hears what this Pi notices of its Machine.
     """
     machine = config.machine
     folder = config.folder / "machine"
     slot = KeySlot(config.folder / CHANNEL_KEYS, root)
     if not isinstance(machine, NetbootMachineConfig):
         local = LocalSettings(folder=folder, rotate_seconds=machine.rotate_seconds)
-        return LocalMachine(local, supply, slot)
+        return LocalMachine(local, supply, slot, report=report)
     cable = Cable(machine.interface, machine.mac)
     settings = NetbootSettings(
         folder=folder,
@@ -41,7 +48,7 @@ def choose_machine(
         boot_server=machine.boot_server or default_command(),
     )
     power = choose_power(config, machine, cable)
-    return NetbootMachine(settings, supply, slot, power, is_approved)
+    return NetbootMachine(settings, supply, slot, power, is_approved, report=report)
 
 
 def choose_power(config: Config, machine: NetbootMachineConfig, cable: Cable) -> Power:

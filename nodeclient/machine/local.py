@@ -14,9 +14,12 @@ from pathlib import Path
 
 from agent.boot import BootParameters
 from nodeclient.core.checks.task import SHARED_ENGINE
+from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
 from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.channel_keys import KeySlot
+from nodeclient.machine.events import EVENTS, EventJournal
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.process import AgentProcess
@@ -49,14 +52,22 @@ class LocalSettings:
 class LocalMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
-    `slot` keeps the channel's keys.
+    `slot` keeps the channel's keys. `report` hears what the Machine's kernel says of devices: of
+    one that it shares with others, nothing.
     """
 
-    def __init__(self, settings: LocalSettings, supply: Supply, slot: KeySlot) -> None:
+    def __init__(
+        self, settings: LocalSettings, supply: Supply, slot: KeySlot, *, report: Report = log_only
+    ) -> None:
         super().__init__(
-            settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
+            settings.boot_seconds,
+            settings.call_seconds,
+            settings.rotate_seconds,
+            slot,
+            supply,
+            EventJournal(settings.folder / EVENTS, report),
         )
-        self._settings, self._supply = settings, supply
+        self._settings = settings
         self._process = AgentProcess(settings.folder, settings.docker)
 
     @property
@@ -68,7 +79,7 @@ class LocalMachine(LinkedMachine):
         """Cut the power, then start a fresh, measured Agent and wait for its hello."""
         await self.power_off()
         keys = LinkKeys.fresh(secrets.token_bytes(32))
-        link = self._link = Link(keys, self._supply.serve)
+        link = self._link = Link(keys, self._serve)
         try:
             port = link.listen_anywhere(_HOST)
             image = await asyncio.to_thread(self._process.install)
@@ -105,7 +116,7 @@ class LocalMachine(LinkedMachine):
             except MachineError:  # nobody can reach this Machine any more: it must not run on
                 await self.power_off()
                 raise
-            link = self._link = Link(keys, self._supply.serve)
+            link = self._link = Link(keys, self._serve)
             link.session = session
             link.listen(_HOST, record.port)
             await self._take_up(link)

@@ -14,11 +14,13 @@ from agent.formats.hashes import sha256
 from agent.formats.rpc import RpcError
 from agent.tpm import Tpm
 from nodeclient.attestation.makers import load_certificates
+from nodeclient.core.incidents import Report
 from nodeclient.core.types import Address, NodeRecord
 from nodeclient.duties.vouching import Voucher
 from nodeclient.images.boot.keep import BuiltBoot
 from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.desk import MachineDesk
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings
 from nodeclient.machine.netboot.machine import IsApproved
 from nodeclient.machine.supply import Supply
@@ -39,7 +41,8 @@ class Pi:
     """Lives in `station`; its methods are for callers outside of every event loop.
 
     presented: the file that it shows of its TPM. accomplice: a TPM elsewhere that answers in place
-    of the Machine's, if there is one.
+    of the Machine's, if there is one. report: who hears of incidents, in the station's
+    thread; to be set before a boot.
     """
 
     def __init__(self, folder: Path, station: Station, pc: Pc) -> None:
@@ -47,6 +50,7 @@ class Pi:
         self.presented = folder / "endorsement.cbor"
         self.accomplice: Tpm | None = None
         self.blocks: Mapping[str, bytes] = {}  # of the task's Capsules
+        self.report: Report = log_only
         self._folder = folder
         self._root = SoftwareRoot(ec.generate_private_key(ec.SECP256R1()))
         self._boots = 0
@@ -87,7 +91,9 @@ class Pi:
 
         slot = KeySlot(self._folder / "channel.sealed", self._root)
         supply = Supply(self._get_block, _no_room, find)
-        machine = self._machine = kind(settings, supply, slot, self.pc, is_approved)
+        machine = self._machine = kind(
+            settings, supply, slot, self.pc, is_approved, report=self.report
+        )
         self._desk = MachineDesk(machine, self._root)
         self._session = await self._desk.boot(self._boots)
 

@@ -63,10 +63,12 @@ SPEC = TaskSpec(
     limits=Limits(60, 64 << 20, 8 << 20, 32, 500),
 )
 INVENTORY: dict[str, Any] = {
-    "pci": [["0000:00:01.0", "0x8086", "0x7000", "0x060100"]],
-    "usb": [["usb1", "1d6b", "0001", ""]],
-    "block": [["vda", 1000, 0, 1]],
-    "net": [["eth0", "52:54:00:00:00:01", 1]],
+    "pci": [
+        ["0000:00:01.0", "0x8086", "0x7000", "0x060100", "0x1af4 0x1100", "0x00", ""],
+    ],
+    "usb": [["usb1", "1d6b", "0001", "", "0100", "0:090000", "usb"]],
+    "block": [["vda", 1000, 0, 1, "pci:1af4:1042", "", ""]],
+    "net": [["eth0", "52:54:00:00:00:01", 1, "pci:1af4:1041"]],
 }
 CONTAINER: dict[str, Any] = {
     "id": "c1",
@@ -225,6 +227,7 @@ def base_claims(phase: Phase, session: Session) -> dict[str, Any]:
         "network": {"policy": list(SPEC.connections) if busy else [], "counts": {"refused": 0}},
         "inventory": deepcopy(INVENTORY),
         "devices": [],
+        "events": [],
         "ranges": [list(entry) for entry in RANGES],
         "counters": {"boot": count, "evidence": 1, "clock_ms": 100},
         "vouch": PI_ONLY,

@@ -104,6 +104,17 @@ def checked(**changes: bool | None) -> Mutation:
     return mutate
 
 
+def happen(*rows: tuple[str, str, str, str]) -> Mutation:
+    """Kernel events, in order: action, subsystem, name, device."""
+
+    def mutate(kit: Kit) -> None:
+        kit.claims["events"] = [[number, 10 * number, *row] for number, row in enumerate(rows, 1)]
+
+    return mutate
+
+
+STICK = (("add", "usb", "1-1", "usb:46f4:0001"), ("remove", "usb", "1-1", "usb:46f4:0001"))
+PERMITTED = (("add", "usb", "1-2", "usb:1d6b:0002"), ("bind", "usb", "1-2", "usb:1d6b:0002"))
 X32 = b"\xee" * 32
 OLD = kits.before_remembered()
 FLAG = "containers/own/0/flags/"
@@ -237,6 +248,33 @@ MUTATIONS: list[tuple[str, Phase, Mutation, set[Code]]] = [
         add("inventory/pci", ["0000:00:02.0", "0x1d6b", "0x0002", "0x0c0330"]),
         {C.INVENTORY},
     ),
+    (
+        "disk of a device that the task does not name",
+        DURING,
+        add("inventory/block", ["sda", 2048, 1, 0, "usb:46f4:0001", "stick", ""]),
+        {C.INVENTORY},
+    ),
+    ("stick plugged in and pulled", DURING, happen(*STICK), {C.HOTPLUG}),
+    ("stick before the run", BEFORE, happen(*STICK), {C.HOTPLUG}),
+    ("stick after the run", AFTER, happen(*STICK), {C.HOTPLUG}),
+    ("device without a number", DURING, happen(("move", "net", "eth0", "")), {C.HOTPLUG}),
+    ("many devices", DURING, happen(*STICK * 5), {C.HOTPLUG}),
+    ("kernel dropped events", DURING, happen(("lost", "", "", "")), {C.HOTPLUG}),
+    ("list of events cut", DURING, happen(("cut", "", "", "")), {C.HOTPLUG}),
+    (
+        "an event left out",
+        DURING,
+        both(happen(*PERMITTED, *PERMITTED), put("events/1/0", 3), put("events/2/0", 4)),
+        {C.HOTPLUG},
+    ),
+    ("first event left out", DURING, put("events", [[2, 5, *PERMITTED[0]]]), {C.HOTPLUG}),
+    (
+        "times of events go back",
+        DURING,
+        both(happen(*PERMITTED), put("events/0/1", 99)),
+        {C.HOTPLUG},
+    ),
+    ("event of another shape", DURING, put("events", [["add"]]), {C.CLAIM_MALFORMED}),
     ("inventory cut", BEFORE, add("inventory/net", "…"), {C.INVENTORY}),
     ("bus missing", BEFORE, put("inventory/usb", ...), {C.CLAIM_MALFORMED}),
     ("unapproved program", BEFORE, refer(executables=frozenset({X32})), {C.EXECUTABLE}),

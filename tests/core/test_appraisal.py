@@ -32,11 +32,13 @@ from tests.core.mutations import (
     DURING,
     MUTATIONS,
     OLD,
+    PERMITTED,
     X32,
     C,
     Mutation,
     answers,
     checked,
+    happen,
     outcome,
     put,
 )
@@ -155,9 +157,22 @@ def test_appraise__emulated_machine_with_its_own_engine__foreign_containers_refu
 
 
 def test_appraise__permitted_usb_device_appears__affirmed() -> None:
+    """And with it a disk and a network card that belong to it, and every event of all three."""
     kit = make_kit(DURING)
     kit.claims["inventory"]["usb"].append(["1-2", "1d6b", "0002", ""])
-    assert kit.appraise().verdict is Verdict.AFFIRMING
+    kit.claims["inventory"]["block"].append(["sda", 2048, 1, 0, "usb:1d6b:0002", "", ""])
+    kit.claims["inventory"]["net"].append(["eth1", "52:54:00:00:00:02", 1, "usb:1d6b:0002"])
+    happen(*PERMITTED, ("add", "block", "sda", "usb:1d6b:0002"))(kit)
+    assert kit.appraise().reasons == ()
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_appraise__kernel_shared_with_others__events_named_as_not_checked(phase: Phase) -> None:
+    kit = make_kit(phase)
+    kit.claims["events"] = None
+    result = kit.appraise()
+    assert result.reasons == ()
+    assert "kernel events (the machine shares its kernel with others)" in result.not_checked
 
 
 def test_appraise__permitted_device_passed_in__affirmed_with_its_flag() -> None:

@@ -139,6 +139,7 @@ SEVEN_CHANGED = encode_event(Measurement(7, pcs.VARIABLE, b"SecureBoo!"))
 MOST_PCRS = QUOTED_PCRS[:-1]
 
 TPM_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
+    ("a PC without kernel events", DURING, put("events", None), {C.HOTPLUG}),
     # whose quote
     ("attestation key of another TPM", BEFORE, tpm(key=OTHER_TPM), {C.ATTESTATION_KEY}),
     ("no key registered", BEFORE, endorse(attestation_key=b""), {C.ATTESTATION_KEY}),

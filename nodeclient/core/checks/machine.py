@@ -1,13 +1,11 @@
-"""What the Machine is: image, Agent, devices, programs."""
+"""What the Machine is and runs: image, Agent, programs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
 from nodeclient.core import claims
 from nodeclient.core.checks.case import Case, Finding, not_checked
-from nodeclient.core.claims import CUT
 from nodeclient.core.reasons import Code, reason
 from nodeclient.core.types import Phase
 
@@ -50,30 +48,6 @@ def ranges(case: Case) -> Iterator[Finding]:
         yield not_checked("kernel text and root file system (no TPM quote)")
 
 
-def inventory(case: Case) -> Iterator[Finding]:
-    """No device came or went since BEFORE, other than those that the task permits."""
-    now, before = claims.inventory(case.evidence), case.expected.before
-    for bus, rows in now.items():
-        if (CUT,) in rows:
-            yield reason(Code.INVENTORY, f"the list of {bus} devices was cut")
-    if before is None and case.expected.phase is Phase.BEFORE:
-        yield not_checked("inventory before the run (it is what later ones are compared with)")
-        return
-    if before is None:
-        yield reason(Code.INVENTORY, "nothing of the BEFORE evidence to compare devices with")
-        return
-    for bus, rows in now.items():
-        changed = set(rows) ^ set(before.inventory[bus])
-        foreign = sorted((row for row in changed if not _permitted(case, bus, row)), key=repr)
-        for row in islice(foreign, _NAMED):
-            came = "appeared" if row in rows else "went"
-            yield reason(Code.INVENTORY, f"{bus} device {row[0]} {came}")
-        if len(foreign) > _NAMED:
-            yield reason(Code.INVENTORY, f"{len(foreign)} {bus} devices changed")
-        if len(rows) != len(set(rows)):
-            yield reason(Code.INVENTORY, f"a {bus} device is listed twice")
-
-
 def executables(case: Case) -> Iterator[Finding]:
     """Only programs of the boot image run; the function's own are its container's business."""
     rows = claims.rows(case.evidence, "executable")
@@ -113,11 +87,3 @@ def sockets(case: Case) -> Iterator[Finding]:
         return
     for row in [row for row in rows if row not in case.reference.sockets][:_NAMED]:
         yield reason(Code.SOCKETS, f"{row[0]} {row[-1]} is not approved")
-
-
-def _permitted(case: Case, bus: str, row: claims.Row) -> bool:
-    """Whether the TaskSpec names this USB or PCI device by vendor and product."""
-    if bus not in ("usb", "pci") or len(row) < 3:
-        return False
-    vendor, product = (str(field).removeprefix("0x").lower() for field in row[1:3])
-    return f"{bus}:{vendor}:{product}" in case.expected.spec.devices

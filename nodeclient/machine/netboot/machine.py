@@ -17,8 +17,11 @@ from pathlib import Path
 from agent.boot import BootParameters
 from agent.formats.netboot import ENGINE, LINK_PORT, PI_ADDRESS, SCRATCH
 from agent.formats.rpc import RpcError
+from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
 from nodeclient.machine.channel_keys import KeySlot
+from nodeclient.machine.events import EVENTS, EventJournal
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.netboot import firewall
@@ -65,7 +68,7 @@ class NetbootMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
     `slot` keeps the channel's keys. `is_approved` asks the chain whether an image (ID, 32 bytes)
-    may be booted now.
+    may be booted now. `report` hears of every device that comes or goes and is not the task's.
     """
 
     def __init__(
@@ -75,11 +78,18 @@ class NetbootMachine(LinkedMachine):
         slot: KeySlot,
         power: Power,
         is_approved: IsApproved,
+        *,
+        report: Report = log_only,
     ) -> None:
         super().__init__(
-            settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
+            settings.boot_seconds,
+            settings.call_seconds,
+            settings.rotate_seconds,
+            slot,
+            supply,
+            EventJournal(settings.folder / EVENTS, report),
         )
-        self._settings, self._supply = settings, supply
+        self._settings = settings
         self._power, self._is_approved = power, is_approved
         self._newest = NewestBoot(settings.folder)
         self._server: BootServer | None = None
@@ -159,7 +169,7 @@ class NetbootMachine(LinkedMachine):
     ) -> Link:
         await firewall.apply(self._settings.cable, phase)
         await self._settings.cable.attach()
-        link = self._link = Link(keys, self._supply.serve)
+        link = self._link = Link(keys, self._serve)
         link.session = session
         link.listen(PI_ADDRESS, LINK_PORT)
         return link
