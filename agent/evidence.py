@@ -95,6 +95,7 @@ class Witness:
                 "policy": list(facts.connections),
                 "counts": dict(facts.proxy_counts),
             },
+            "cable": question.cable,
             "inventory": inventory(),
             "devices": [list(each) for each in facts.devices],
             "ranges": answer_ranges(question.nonce, TREE),

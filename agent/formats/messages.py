@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.formats.cable import MAX_CABLE
 from agent.formats.cid import digest_of
 from agent.formats.context import AFTER, BEFORE, DURING, Context
 from agent.formats.outcome import (
@@ -26,10 +27,12 @@ from agent.formats.outcome import (
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 from agent.formats.taskspec import MAX_TASKSPEC
 
+ASK = "ask"
 IMAGE_BLOCK = 1 << 20  # bytes of an image tar in one `image_block` answer
 
 __all__ = [
     "AFTER",
+    "ASK",
     "BEFORE",
     "DURING",
     "IMAGE_BLOCK",
@@ -76,12 +79,17 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Answer this nonce. AFTER also carries what the Node kept of the earlier session."""
+    """Answer this nonce. AFTER also carries what the Node kept of the earlier session.
+
+    cable: what the Pi says of the cable (`agent.formats.cable.CableReport`, encoded), empty where
+    there is none.
+    """
 
     nonce: bytes
     context: Context
     during: tuple[tuple[bytes, bytes, bytes], ...] = ()
     transcript: bytes = b""
+    cable: bytes = b""
 
     def to_body(self) -> dict[str, object]:
         """The call's body."""
@@ -90,17 +98,19 @@ class Question:
             "context": self.context.to_body(),
             "during": [list(answer) for answer in self.during],
             "transcript": self.transcript,
+            "cable": self.cable,
         }
 
     @classmethod
     def from_body(cls, obj: object) -> Question:
         """Parse. Raises FormatError."""
-        body = as_map(obj, ("nonce", "context", "during", "transcript"), "question")
+        body = as_map(obj, ("nonce", "context", "during", "transcript", "cable"), "question")
         return cls(
             as_bytes(body["nonce"], 32, "nonce"),
             Context.from_body(body["context"]),
             tuple(_answer(each) for each in as_list(body["during"], 0, MAX_ANSWERS, "during")),
             as_bytes(body["transcript"], 0, "transcript", MAX_TRANSCRIPT),
+            as_bytes(body["cable"], 0, "cable", MAX_CABLE),
         )
 
 

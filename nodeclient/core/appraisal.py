@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from agent.formats.cbor import FormatError
 from agent.formats.evidence import Evidence
 from nodeclient.core import claims
-from nodeclient.core.checks import after, hardware, machine, measured, origin, quote, task
+from nodeclient.core.checks import after, cable, hardware, machine, measured, origin, quote, task
 from nodeclient.core.checks.case import Case, Finding
 from nodeclient.core.evidence_policy import (
     AppraisalPolicy,
@@ -68,6 +68,7 @@ CHECKS: tuple[tuple[Check, frozenset[Phase]], ...] = (
     (machine.modules, _ALL),
     (machine.mounts, _ALL),
     (machine.sockets, _ALL),
+    (cable.isolation, _ALL),
     (task.containers, _ALL),
     (task.runtime_image, _NOT_AFTER),
     (task.function, _NOT_AFTER),

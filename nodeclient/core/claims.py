@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from agent.formats.cable import MAX_CABLE, CableReport
 from agent.formats.cbor import FormatError
 from agent.formats.events import MAX_EVENTS, Event
 from agent.formats.evidence import MAX_EVIDENCE, Evidence
@@ -34,18 +35,8 @@ KNOWN = (
     frozenset(_KEYS)
     | QUOTED
     | {
-        *(
-            "chain",
-            "events",
-            "executable",
-            "modules",
-            "mounts",
-            "sockets",
-            "devices",
-            "ranges",
-            "outcome",
-        ),
-        *("erasure", "during", "vouch", "simulated", "not_checked"),
+        *("cable", "chain", "events", "executable", "modules", "mounts", "sockets", "devices"),
+        *("ranges", "outcome", "erasure", "during", "vouch", "simulated", "not_checked"),
     }
 )
 
@@ -118,6 +109,12 @@ def confined(evidence: Evidence) -> bool:
     if not isinstance(stated, bool):
         raise FormatError("containers: confined is yes or no")
     return stated
+
+
+def cable(evidence: Evidence) -> CableReport | None:
+    """Claim ``cable``: the Pi's word of what it dropped; None where it has no cable."""
+    data = as_bytes(evidence.claim("cable"), 0, "cable", MAX_CABLE)
+    return CableReport.decode(data) if data else None
 
 
 def runtime(evidence: Evidence) -> tuple[bytes | None, bool]:

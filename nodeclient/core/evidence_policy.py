@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.formats import cbor
+from agent.formats.cable import MAX_CABLE, CableReport
 from agent.formats.evidence import TPM_QUOTED, Evidence
 from agent.formats.ranges import Answer
 from agent.formats.shape import as_bytes, as_int, as_map
@@ -41,7 +42,7 @@ class Nonce:
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What an asker keeps of Evidence that it affirmed, to hold later Evidence against. ``tpm`` is
-    None where no TPM vouched."""
+    None where no TPM vouched, ``cable`` where the Machine has none."""
 
     hpke: bytes
     signing: bytes
@@ -50,6 +51,7 @@ class Remembered:
     counters: claims.Counters
     inventory: Mapping[str, tuple[claims.Row, ...]]
     tpm: TpmFacts | None = None
+    cable: CableReport | None = None
 
     def encode(self) -> bytes:
         """Bytes for the Node's own store."""
@@ -64,6 +66,7 @@ class Remembered:
                 "clock_ms": self.counters.clock_ms,
                 "inventory": {bus: list(rows) for bus, rows in self.inventory.items()},
                 "tpm": None if self.tpm is None else self.tpm.to_body(),
+                "cable": b"" if self.cable is None else self.cable.encode(),
             }
         )
 
@@ -72,8 +75,11 @@ class Remembered:
         """Read ``encode``'s bytes. Raises FormatError."""
         names = ("hpke", "signing", "image", "boot_nonce", "boot", "evidence", "clock_ms")
         body = as_map(
-            cbor.decode(data, _MAX_REMEMBERED), (*names, "inventory", "tpm"), "remembered"
+            cbor.decode(data, _MAX_REMEMBERED),
+            (*names, "inventory", "tpm", "cable"),
+            "remembered",
         )
+        cable = as_bytes(body["cable"], 0, "cable", MAX_CABLE)
         counts = (as_int(body[name], 0, 1 << 62, name) for name in names[4:])
         return cls(
             as_bytes(body["hpke"], 32, "hpke"),
@@ -83,6 +89,7 @@ class Remembered:
             claims.Counters(*counts),
             claims.read_inventory(body["inventory"]),
             None if body["tpm"] is None else TpmFacts.from_body(body["tpm"]),
+            CableReport.decode(cable) if cable else None,
         )
 
 
@@ -99,6 +106,7 @@ def remember(evidence: Evidence) -> Remembered:
         claims.counters(evidence),
         claims.inventory(evidence),
         read_material(evidence).facts() if quoted else None,
+        claims.cable(evidence),
     )
 
 
@@ -207,11 +215,13 @@ class Endorsements:
 
 @dataclass(frozen=True, slots=True)
 class AppraisalPolicy:
-    """What this asker accepts: who vouches, which parts may be simulated, how many answers."""
+    """What this asker accepts: who vouches, which parts may be simulated, how many answers, and
+    how many frames a Machine that runs may send to others than its Pi."""
 
     vouch: frozenset[str] = frozenset()
     simulated: frozenset[str] = frozenset()
     least_answers: int = 3
+    most_strays: int = 3  # an honest one sends none; a broken frame or two is no attempt
     erased: frozenset[str] = field(default=ERASED)
 
 

@@ -56,6 +56,7 @@ class Code(StrEnum):
     DEVICES = "devices"
     INVENTORY = "inventory"
     HOTPLUG = "hotplug"
+    ISOLATION = "isolation"
     RANGES = "ranges"
     COUNTERS = "counters"
     OUTCOME = "outcome"

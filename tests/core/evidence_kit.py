@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agent.formats.cable import COUNTERS, CableReport, Sighting
 from agent.formats.cid import cid_of
 from agent.formats.evidence import (
     PI_ONLY,
@@ -225,6 +226,7 @@ def base_claims(phase: Phase, session: Session) -> dict[str, Any]:
         "runtime": {"image": RUNTIME if busy else None, "present": busy},
         "function": {"cid": FUNCTION_CID if busy else None, "digest": None},
         "network": {"policy": list(SPEC.connections) if busy else [], "counts": {"refused": 0}},
+        "cable": cable(phase).encode(),
         "inventory": deepcopy(INVENTORY),
         "devices": [],
         "events": [],
@@ -249,6 +251,27 @@ ANSWERS = tuple(
     (member, bytes([n]) * 32, bytes([n + 9]) * 32)
     for n, member in enumerate((MEMBER, OTHER, MEMBER), 1)
 )
+
+
+def cable(phase: Phase, **more: int) -> CableReport:
+    """What an honest Pi says of its cable; `more` frames since this boot began, by counter. The
+    firmware's own frames come before the Machine runs."""
+    began = dict.fromkeys(COUNTERS, 5)
+    if phase is Phase.AFTER:  # the boots between added theirs
+        began |= {"stray_booting": 40, "stray_off": 9}
+    now = {name: value + more.get(name, 0) for name, value in began.items()}
+    now["stray_booting"] += 14
+    seen = [Sighting("udp", "10.77.0.2", 68, "192.0.2.1", 53, 1)] if "stray_running" in more else []
+    return CableReport(began, now, tuple(seen))
+
+
+def cable_after(**more: int) -> CableReport:
+    """In AFTER: frames that the boot of the run sent, after the last question of DURING."""
+    honest = cable(Phase.AFTER)
+    began = {name: value + more.get(name, 0) for name, value in honest.began.items()}
+    return CableReport(
+        began, {name: value + more.get(name, 0) for name, value in honest.now.items()}
+    )
 
 
 def context(phase: Phase) -> Context:

@@ -115,6 +115,13 @@ def happen(*rows: tuple[str, str, str, str]) -> Mutation:
 
 STICK = (("add", "usb", "1-1", "usb:46f4:0001"), ("remove", "usb", "1-1", "usb:46f4:0001"))
 PERMITTED = (("add", "usb", "1-2", "usb:1d6b:0002"), ("bind", "usb", "1-2", "usb:1d6b:0002"))
+
+
+def cable(**more: int) -> Mutation:
+    """More frames dropped since the boot began, by counter."""
+    return lambda kit: put("cable", kits.cable(kit.phase, **more).encode())(kit)
+
+
 X32 = b"\xee" * 32
 OLD = kits.before_remembered()
 FLAG = "containers/own/0/flags/"
@@ -281,6 +288,36 @@ MUTATIONS: list[tuple[str, Phase, Mutation, set[Code]]] = [
     ("unapproved module", BEFORE, refer(modules=frozenset({"ext4"})), {C.MODULES}),
     ("unapproved mount", BEFORE, refer(mounts=frozenset({("/", "ext4")})), {C.MOUNTS}),
     ("unapproved socket", BEFORE, refer(sockets=frozenset()), {C.SOCKETS}),
+    # cable
+    ("frames to others", DURING, cable(stray_running=4), {C.ISOLATION}),
+    ("frames under another address", BEFORE, cable(stranger_running=4), {C.ISOLATION}),
+    ("frames of both kinds", DURING, cable(stray_running=2, stranger_running=2), {C.ISOLATION}),
+    (
+        "frames at the end of the run",
+        AFTER,
+        lambda k: put("cable", kits.cable_after(stray_running=4).encode())(k),
+        {C.ISOLATION},
+    ),
+    ("nothing said of the cable", DURING, put("cable", b""), {C.ISOLATION}),
+    ("a report that is none", BEFORE, put("cable", b"\xa0"), {C.CLAIM_MALFORMED}),
+    (
+        "the cable's counters went back",
+        DURING,
+        lambda k: k.expect(last=replace(k.expected.before, cable=kits.cable(DURING, leak=1))),
+        {C.COUNTERS},
+    ),
+    (
+        "the boot began elsewhere",
+        DURING,
+        lambda k: k.expect(before=replace(k.expected.before, cable=kits.cable(AFTER))),
+        {C.COUNTERS},
+    ),
+    (
+        "a cable that was not there",
+        DURING,
+        lambda k: k.expect(before=replace(k.expected.before, cable=None)),
+        {C.COUNTERS},
+    ),
     # task
     ("container before the run", BEFORE, add("containers/own", kits.CONTAINER), {C.CONTAINERS}),
     ("container after the run", AFTER, add("containers/own", kits.CONTAINER), {C.CONTAINERS}),

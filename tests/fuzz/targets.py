@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from tests.fuzz import machine_targets, peer_targets, tpm_targets
+from tests.fuzz import cable_targets, machine_targets, peer_targets, tpm_targets
 from tests.fuzz.check import Target
 
 PACKAGES = (
@@ -39,6 +39,7 @@ EXCLUDED = {
 def targets() -> dict[str, Target]:
     """Every target by its name."""
     found = [
+        *cable_targets.all_targets(),
         *machine_targets.all_targets(),
         *peer_targets.all_targets(),
         *tpm_targets.all_targets(),

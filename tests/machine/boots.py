@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 from agent.formats.bootimage import EFI, KERNEL_MAP, MANIFEST, ROOT, BootManifest
+from nodeclient.core.incidents import Report
 from nodeclient.images.engine import DEFAULT_SOCKET
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings, Power
 from nodeclient.machine.supply import Supply
 from tests.machine.support import Pi
@@ -92,7 +94,13 @@ class FakePower:
 
 
 def netboot(
-    pi: Pi, image: bytes, power: Power, *, approved: bool = True, lease: int = 60
+    pi: Pi,
+    image: bytes,
+    power: Power,
+    *,
+    approved: bool = True,
+    lease: int = 60,
+    report: Report = log_only,
 ) -> NetbootMachine:
     """A NetbootMachine over this Pi's blocks; the "PC" uses this host's Docker."""
 
@@ -110,4 +118,4 @@ def netboot(
         docker=DEFAULT_SOCKET,
     )
     supply = Supply(pi.get, pi.put, pi.find_image)
-    return NetbootMachine(settings, supply, pi.slot, power, is_approved)
+    return NetbootMachine(settings, supply, pi.slot, power, is_approved, report=report)

@@ -136,18 +136,21 @@ async def test_attach__no_such_interface__one_line(wire: Wire) -> None:
 
 
 def test_ruleset__every_phase__denies_by_default_in_one_transaction() -> None:
+    added = "add rule netdev sealrun_cable"
     for phase in Phase:
         lines = firewall.ruleset(CABLE, phase).splitlines()
         for hook in ("ingress", "egress"):
             base = f'type filter hook {hook} device "cable" priority -500; policy drop;'
             chain = lines.index(f"add chain netdev sealrun_cable {hook} {{ {base} }}")
             assert lines[chain + 1] == f"flush chain netdev sealrun_cable {hook}"
-            rules = [
-                each for each in lines if each.startswith(f"add rule netdev sealrun_cable {hook}")
-            ]
+            rules = [each for each in lines if each.startswith(f"{added} {hook} ")]
+            assert rules[-1].endswith((" drop", "jump stray"))
+        for kind in ("stray", "stranger"):
+            rules = [each for each in lines if each.startswith(f"{added} {kind} ")]
+            assert rules[0].endswith(f" counter name {kind}_{phase.value}")
             assert rules[-1].endswith(" drop")
         first = next(each for each in lines if "ingress ether" in each)
-        assert first.endswith(f"ether saddr != {CABLE.mac} counter name stranger drop")
+        assert first.endswith(f"ether saddr != {CABLE.mac} jump stranger")
         # Nothing is deleted on the way: there is no moment without rules.
         assert not any(each.startswith("delete") for each in lines)
 

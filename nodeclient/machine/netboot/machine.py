@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.boot import BootParameters
+from agent.formats.messages import ASK
 from agent.formats.netboot import ENGINE, LINK_PORT, PI_ADDRESS, SCRATCH
 from agent.formats.rpc import RpcError
 from nodeclient.core.incidents import Report
@@ -31,6 +32,7 @@ from nodeclient.machine.netboot.newest import NewestBoot
 from nodeclient.machine.netboot.order import BootOrder
 from nodeclient.machine.netboot.power import Power
 from nodeclient.machine.netboot.server import BootServer, default_command
+from nodeclient.machine.netboot.watch import CableWatch
 from nodeclient.machine.resume import ResumeRecord
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
@@ -68,7 +70,8 @@ class NetbootMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
     `slot` keeps the channel's keys. `is_approved` asks the chain whether an image (ID, 32 bytes)
-    may be booted now. `report` hears of every device that comes or goes and is not the task's.
+    may be booted now. `report` hears of every device that comes or goes and is not the task's, and
+    of every frame that the Machine sends past its Pi.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class NetbootMachine(LinkedMachine):
         self._settings = settings
         self._power, self._is_approved = power, is_approved
         self._newest = NewestBoot(settings.folder)
+        self._watch = CableWatch(settings.cable, settings.folder, report)
         self._server: BootServer | None = None
 
     async def boot(self, boot_count: int) -> Session:
@@ -105,6 +109,7 @@ class NetbootMachine(LinkedMachine):
             )
         keys = LinkKeys.fresh(secrets.token_bytes(32))
         try:
+            await self._watch.begin()
             link = await self._listen(keys, Phase.BOOTING)
             server = self._server = BootServer(self._settings.boot_server)
             await server.start(self._order(keys, boot_count))
@@ -131,12 +136,26 @@ class NetbootMachine(LinkedMachine):
             raise MachineError("that boot is over", "boot it again")
         if self._link is None:
             try:
-                link = await self._listen(self._slot.load(session), Phase.RUNNING, session)
+                keys = self._slot.load(session)
+                await firewall.apply(self._settings.cable, Phase.RUNNING)
+                await self._watch.go_on()
+                link = await self._listen(keys, Phase.RUNNING, session)
                 await self._take_up(link)
             except MachineError:
                 await self.power_off()
                 raise
         return record.session()
+
+    async def call(self, method: str, body: object) -> object:
+        """As `LinkedMachine.call`; every question also brings what this Pi says of its cable."""
+        if method == ASK and isinstance(body, dict):
+            body = body | {"cable": await self._watch.report()}
+        return await super().call(method, body)
+
+    async def let_go(self) -> None:
+        """Close this daemon's end only; the rules stand and count on."""
+        await super().let_go()
+        self._watch.stop()
 
     async def power_off(self) -> None:
         """Cut the power: afterwards the cable is dead, whatever state the Machine was in."""
