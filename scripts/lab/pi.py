@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,12 @@ from agent.formats.hashes import sha256
 from agent.formats.rpc import RpcError
 from agent.tpm import Tpm
 from nodeclient.attestation.makers import load_certificates
-from nodeclient.core.incidents import Report
+from nodeclient.core.incidents import Incident, Report
 from nodeclient.core.types import Address, NodeRecord
 from nodeclient.duties.vouching import Voucher
 from nodeclient.images.boot.keep import BuiltBoot
 from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.desk import MachineDesk
-from nodeclient.machine.incidents import log_only
 from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings
 from nodeclient.machine.netboot.machine import IsApproved
 from nodeclient.machine.supply import Supply
@@ -50,7 +50,8 @@ class Pi:
         self.presented = folder / "endorsement.cbor"
         self.accomplice: Tpm | None = None
         self.blocks: Mapping[str, bytes] = {}  # of the task's Capsules
-        self.report: Report = log_only
+        self.incidents: list[Incident] = []  # all that it noticed of its PC
+        self.report: Report = self.incidents.append
         self._folder = folder
         self._root = SoftwareRoot(ec.generate_private_key(ec.SECP256R1()))
         self._boots = 0
@@ -103,9 +104,14 @@ class Pi:
             self.station.run(self._machine.power_off())
         self._machine = self._desk = None
 
-    def call(self, method: str, body: object) -> object:
-        """Call the Agent. Raises MachineError."""
-        return self.station.run(self._running.call(self._session.resume, method, body))
+    def call(self, method: str, body: object, seconds: float | None = None) -> object:
+        """Call the Agent. Raises MachineError, and TimeoutError after `seconds`."""
+
+        async def within() -> object:
+            async with asyncio.timeout(seconds):
+                return await self._running.call(self._session.resume, method, body)
+
+        return self.station.run(within())
 
     def strangers(self) -> int:
         """How many frames of other machines the cable has dropped."""

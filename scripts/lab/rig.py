@@ -139,11 +139,17 @@ class Rig:
         """The machine that runs is from now on the Node's registered one."""
         self.record = self.pi.enrol()
 
-    def ask(self, nonce: bytes | None = None, context: Context | None = None) -> Answer:
-        """Evidence for a nonce (a fresh one), through the Pi."""
+    def ask(
+        self,
+        nonce: bytes | None = None,
+        context: Context | None = None,
+        seconds: float | None = None,
+    ) -> Answer:
+        """Evidence for a nonce (a fresh one), through the Pi. Raises MachineError, and TimeoutError
+        after `seconds`."""
         nonce = nonce or secrets.token_bytes(32)
         body = Question(nonce, context or self.errand.at(self.phase)).to_body()
-        data = self.pi.call("ask", body)
+        data = self.pi.call("ask", body, seconds)
         assert isinstance(data, bytes)
         return Answer(nonce, data)
 

@@ -23,6 +23,7 @@ from scripts.lab.rig import Rig
 
 DOOR: Final = Path(__file__).with_name("door.py")
 # The shell gives a process in the background /dev/null, and /dev has moved to /new.
+GUEST: Final = Path(__file__).with_name("guest.py")
 _START: Final = (
     ": >/dev/null; $B cp /door.py /new/run/door.py\n"
     "$B chroot /new /usr/bin/python3 -I -B /run/door.py </new/dev/null >/new/dev/null 2>&1 &\n"
@@ -79,7 +80,9 @@ def boot_breached(rig: Rig) -> None:
     image = make_breached(rig)
     rig.admit(image)
     rig.boot(image)
-    door_of(rig).wait()
+    door = door_of(rig)
+    door.wait()
+    door.run(GUEST.read_text())
     rig.run_task()
 
 
