@@ -19,6 +19,7 @@ from scripts.lab.rig import Rig
 from scripts.lab.verifier import said
 
 SILENCE_SECONDS = 20.0  # the product's bound (machine.silence_seconds)
+HOUR = 3600  # seconds
 SHARE = 0.02  # of the time: an answer of two seconds takes more than a minute and a half
 
 
@@ -85,6 +86,16 @@ def slowed(rig: Rig) -> Reasons:
     with _attacking(rig) as door:
         door.run(f"slow({SHARE})")
         return _asked_in_vain(rig)
+
+
+def clock_set_back(rig: Rig) -> Reasons:
+    """The Machine's date is an hour ago, while a question is answered."""
+    with _attacking(rig) as door:
+        door.run(f"set_clock(-{HOUR})")
+        try:
+            return said(rig.judge(rig.ask()))
+        finally:
+            door.run(f"set_clock({HOUR})")
 
 
 def _running(rig: Rig, *, from_memory: bool) -> Reasons:

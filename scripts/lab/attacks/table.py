@@ -175,6 +175,12 @@ ATTACKS: tuple[Attack, ...] = tuple(
         ),
         ("agent-frozen", B, inside.frozen, [_SILENT]),
         ("agent-slowed", B, inside.slowed, [_SILENT]),
+        (
+            "clock-set-back",
+            B,
+            inside.clock_set_back,
+            [r"counters: the clock was set back by 3[56][0-9]{5} ms"],
+        ),
         ("usb-stick", M, marks.usb_stick, _plug("usb:46f4:0001")),
         ("pci-card", M, marks.pci_card, _plug("pci:1b36:0005")),
         ("disk", M, marks.disk, _plug("pci:1b36:0010")),
