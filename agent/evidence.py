@@ -21,6 +21,7 @@ from agent.formats.messages import AFTER, Question
 from agent.formats.outcome import Outcome, Transcript
 from agent.inventory import inventory
 from agent.measured import NOT_CHECKED, Measured
+from agent.programs import Programs
 from agent.scratch import Scratch
 from agent.session import Session
 
@@ -56,7 +57,7 @@ class Witness:
         self._boot, self._session, self._engine = boot, session, engine
         self._scratch, self._measured, self._events = scratch, measured, events
         self._vouch = PI_ONLY if measured is None else measured.vouch
-        self._programs = host.Programs()
+        self._programs = Programs()
         self._begun = time.monotonic()
         self._count = 0
 
@@ -74,7 +75,7 @@ class Witness:
         return build(claims, question.nonce, self._session.signer.sign)
 
     def _claims(self, question: Question, facts: TaskFacts) -> dict[str, object]:
-        outcome = facts.outcome
+        outcome, running = facts.outcome, self._programs.running()
         claims: dict[str, object] = {
             "chain": question.context.to_body(),
             "boot": {
@@ -85,11 +86,11 @@ class Witness:
             },
             "session": {"hpke": self._session.hpke, "signing": self._session.signing},
             "agent": {"digest": measure_tree(TREE)},
-            "executable": self._programs.running(),
+            "executable": running.programs,
             "modules": host.modules(),
             "mounts": host.mounts(),
             "sockets": host.sockets(),
-            "containers": self._containers(),
+            "containers": self._containers() | {"confined": running.confined},
             "runtime": {"image": facts.image_id, "present": facts.image_present},
             "function": {"cid": facts.function_cid, "digest": facts.function_digest},
             "network": {

@@ -6,15 +6,11 @@ Each function gives lists of plain values, sorted, for one claim. Lists end at M
 
 from __future__ import annotations
 
-import hashlib
-import os
 import socket
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 MAX_ENTRIES = 1024
-_MAX_EXECUTABLE = 1 << 30  # bytes hashed of one program
 _LISTEN = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}  # states of /proc/net (proc(5))
 _PROC = Path("/proc")
 _SYS = Path("/sys")
@@ -52,40 +48,6 @@ def sockets() -> list[object]:
                 address, _, port = fields[1].partition(":")
                 found.append([protocol, _address(address), int(port, 16)])
     return bounded(found)
-
-
-class Programs:
-    """Running programs by content. A file is hashed once while it stays as it is."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, int, int, int], bytes] = {}
-
-    def running(self) -> list[object]:
-        """[path, SHA-256 or null if it cannot be read, processes] of each program that runs."""
-        found: dict[str, list[object]] = {}
-        counts: dict[str, int] = {}
-        for process in _PROC.iterdir():
-            if not process.name.isdigit():
-                continue
-            try:
-                path = os.readlink(process / "exe")
-                if path not in found:
-                    found[path] = [path, self._digest(process / "exe")]
-            except OSError:
-                continue  # a kernel thread, or it ended meanwhile
-            counts[path] = counts.get(path, 0) + 1
-        return bounded([*entry, counts[path]] for path, entry in found.items())
-
-    def _digest(self, exe: Path) -> bytes | None:
-        """Through /proc/<pid>/exe: what runs, even if the file of that name was replaced."""
-        with exe.open("rb") as program:
-            status = os.fstat(program.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_EXECUTABLE:
-                return None
-            key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-            if key not in self._known:
-                self._known[key] = hashlib.file_digest(program, "sha256").digest()
-        return self._known[key]
 
 
 def memory() -> list[object]:

@@ -72,6 +72,7 @@ class BootImages:
             agent=manifest.agent,
             kernel=await asyncio.to_thread(files.kernel, nonce),
             root=await asyncio.to_thread(files.root, nonce),
+            programs=manifest.programs,
         )
 
     async def eraser(self, image: bytes) -> EraserReference | None:

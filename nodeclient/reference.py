@@ -91,6 +91,7 @@ class Reference:
             runtime_images=frozenset({runtime_image} if runtime_ok else ()),
             # Of another release's Agent there is no copy here: the appraisal says so and refuses.
             ranges=self._ranges(evidence.nonce) if agent == self._agent else (),
+            executables=None if boot is None else frozenset(boot.programs),
             boot=boot,
             eraser=eraser,
             drivers=self._accepted.drivers,

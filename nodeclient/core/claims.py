@@ -24,7 +24,7 @@ _KEYS: Mapping[str, frozenset[str]] = {
     "boot": frozenset({"image", "command_line", "count", "nonce"}),
     "session": frozenset({"hpke", "signing"}),
     "agent": frozenset({"digest"}),
-    "containers": frozenset({"own", "foreign", "settings"}),
+    "containers": frozenset({"own", "foreign", "confined", "settings"}),
     "runtime": frozenset({"image", "present"}),
     "function": frozenset({"cid", "digest"}),
     "network": frozenset({"policy", "counts"}),
@@ -126,6 +126,14 @@ def containers(evidence: Evidence) -> tuple[tuple[Container, ...], int]:
         image = as_bytes(entry["image"], 32, "container image")
         own.append(Container(image, as_text(entry["user"], 0, 64, "user"), flags))
     return tuple(own), as_int(body["foreign"], 0, 1 << 20, "foreign containers")
+
+
+def confined(evidence: Evidence) -> bool:
+    """Claim ``containers``: whether processes run that have no more rights than a function."""
+    stated = _map(evidence, "containers")["confined"]
+    if not isinstance(stated, bool):
+        raise FormatError("containers: confined is yes or no")
+    return stated
 
 
 def cable(evidence: Evidence) -> CableReport | None:

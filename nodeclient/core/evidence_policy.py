@@ -162,9 +162,10 @@ class Expected:
 class BootReference:
     """What a Machine must show that booted ``image``: all of it computed from the image's files.
 
-    ``pcr4``, ``pcr9`` and ``pcr11`` are digests of events (32 bytes), in order, as in
-    ``agent.formats.bootimage.BootManifest``; ``kernel`` and ``root`` the asker's own answers
-    (offset, length, digest) for the Evidence's nonce, as ``agent.formats.ranges.answer``.
+    ``pcr4``, ``pcr9`` and ``pcr11`` are digests of events (32 bytes), in order, ``programs`` those
+    of all that may run, as in ``agent.formats.bootimage.BootManifest``; ``kernel`` and ``root``
+    the asker's own answers (offset, length, digest) for the Evidence's nonce, as
+    ``agent.formats.ranges.answer``.
     """
 
     image: bytes
@@ -175,6 +176,7 @@ class BootReference:
     agent: bytes
     kernel: tuple[Answer, ...]
     root: tuple[Answer, ...]
+    programs: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

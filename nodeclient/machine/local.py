@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.boot import BootParameters
+from nodeclient.core.checks.task import SHARED_ENGINE
 from nodeclient.core.claims import Region
 from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
@@ -28,7 +29,7 @@ from nodeclient.machine.resume import ResumeRecord
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
 
-SIMULATED = ("machine", "boot", "cable", "power", "engine shared with the host")
+SIMULATED = ("machine", "boot", "cable", "power", SHARED_ENGINE)
 _HOST = "127.0.0.1"
 
 

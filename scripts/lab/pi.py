@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,13 +17,12 @@ from agent.tpm import Tpm
 from nodeclient.attestation.makers import load_certificates
 from nodeclient.core.claims import Region
 from nodeclient.core.erasure import plan_ranges
-from nodeclient.core.incidents import Report
+from nodeclient.core.incidents import Incident, Report
 from nodeclient.core.types import Address, NodeRecord
 from nodeclient.duties.vouching import Voucher
 from nodeclient.images.boot.keep import BuiltBoot
 from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.desk import MachineDesk
-from nodeclient.machine.incidents import log_only
 from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings
 from nodeclient.machine.netboot.erase import Patience
 from nodeclient.machine.netboot.erasing import Erasing
@@ -54,9 +54,11 @@ class Pi:
         self.station, self.pc = station, pc
         self.presented = folder / "endorsement.cbor"
         self.accomplice: Tpm | None = None
-        self.report: Report = log_only
-        self.get_block: BlockGetter = _no_block
+        self.blocks: Mapping[str, bytes] = {}  # of the task's Capsules
+        self.get_block: BlockGetter = self._get_block
         self.put_block: BlockPutter = _no_room
+        self.incidents: list[Incident] = []  # all that it noticed of its PC
+        self.report: Report = self.incidents.append
         self._folder = folder
         self._root = SoftwareRoot(ec.generate_private_key(ec.SECP256R1()))
         self._boots = 0
@@ -138,9 +140,14 @@ class Pi:
             self.station.run(self._machine.power_off())
         self._machine = self._desk = None
 
-    def call(self, method: str, body: object) -> object:
-        """Call the Agent. Raises MachineError."""
-        return self.station.run(self._running.call(self._session.resume, method, body))
+    def call(self, method: str, body: object, seconds: float | None = None) -> object:
+        """Call the Agent. Raises MachineError, and TimeoutError after `seconds`."""
+
+        async def within() -> object:
+            async with asyncio.timeout(seconds):
+                return await self._running.call(self._session.resume, method, body)
+
+        return self.station.run(within())
 
     @property
     def session(self) -> Session:
@@ -176,14 +183,15 @@ class Pi:
             return self.accomplice.activate(Challenge(request.blob, request.secret))
         return await self.station.reach(voucher.activate(self._session.resume, request))
 
+    async def _get_block(self, cid: str) -> bytes:
+        if cid not in self.blocks:
+            raise RpcError("missing", "the rig's task has no such block")
+        return self.blocks[cid]
+
     @property
     def _running(self) -> MachineDesk:
         assert self._desk is not None, "boot it first"
         return self._desk
-
-
-async def _no_block(_cid: str) -> bytes:
-    raise RpcError("missing", "the rig's task has no capsule")
 
 
 async def _no_room(_cid: str, _block: bytes) -> None:

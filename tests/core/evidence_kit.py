@@ -238,7 +238,7 @@ def base_claims(phase: Phase, session: Session) -> dict[str, Any]:
         "modules": [["overlay", 4096, "Live"]],
         "mounts": [["/", "squashfs", "/dev/root", "ro"]],
         "sockets": [["tcp", "127.0.0.1", 22]],
-        "containers": {"own": [], "foreign": 0},
+        "containers": {"own": [], "foreign": 0, "confined": phase is Phase.DURING},
         "runtime": {"image": RUNTIME if busy else None, "present": busy},
         "function": {"cid": FUNCTION_CID if busy else None, "digest": None},
         "network": {"policy": list(SPEC.connections) if busy else [], "counts": {"refused": 0}},

@@ -14,6 +14,7 @@ from agent.formats.messages import Ending
 from nodeclient.core import appraisal
 from nodeclient.core.appraisal import MAX_REASONS, AttestationResult, appraise, merge
 from nodeclient.core.checks.case import Case
+from nodeclient.core.checks.task import SHARED_ENGINE
 from nodeclient.core.evidence_policy import (
     AppraisalPolicy,
     Endorsements,
@@ -138,15 +139,23 @@ def test_appraise__brokers_own_question__affirmed_only_in_the_admitted_session()
 
 def test_appraise__simulated_machine_permitted__affirmed_and_named() -> None:
     kit = make_kit(AFTER)
-    kit.claims["simulated"] = ["machine", "power"]
-    kit.claims["containers"]["foreign"] = 3
+    kit.claims["simulated"] = [SHARED_ENGINE, "power"]
+    kit.claims["containers"] |= {"foreign": 3, "confined": True}
     checked(images=None)(kit)
-    kit.policy = AppraisalPolicy(frozenset({PI_ONLY}), frozenset({"machine", "power", "root"}))
+    kit.policy = AppraisalPolicy(frozenset({PI_ONLY}), frozenset({SHARED_ENGINE, "power", "root"}))
     kit.endorsements = Endorsements(RootClass.SOFTWARE)
     result = kit.appraise()
     assert result.reasons == ()
     assert any("containers of others" in text for text in result.not_checked)
     assert any("removal of the runtime image" in text for text in result.not_checked)
+
+
+def test_appraise__emulated_machine_with_its_own_engine__foreign_containers_refused() -> None:
+    kit = make_kit(AFTER)
+    kit.claims["simulated"] = ["machine", "cable", "power", "tpm"]
+    kit.claims["containers"]["foreign"] = 3
+    kit.policy = AppraisalPolicy(kit.policy.vouch, frozenset(kit.claims["simulated"]))
+    assert {each.code for each in kit.appraise().reasons} == {Code.CONTAINERS}
 
 
 def test_appraise__permitted_usb_device_appears__affirmed() -> None:

@@ -37,6 +37,7 @@ def manifest(agent: bytes = b"\x05" * 32) -> BootManifest:
         pcr9=(b"\x0a" * 32, b"\x0b" * 32),
         pcr11=(b"\x07" * 32, b"\x08" * 32),
         packages=b"\x09" * 32,
+        programs=(b"\x61" * 32,),
     )
 
 
@@ -196,6 +197,7 @@ async def test_values__boot_image_here_and_approved__stands_for_image_and_agent(
 ) -> None:
     image, found = await values(tmp_path, Shelf())
     assert found.boot is not None
+    assert found.executables == frozenset(manifest().programs)
     assert (found.boot_images, found.agents) == ({image}, {manifest().agent})
     assert found.runtime_images == {RUNTIME}
     assert found.ranges == ()  # another release's agent: no copy of it to ask ranges of
@@ -225,7 +227,7 @@ async def test_values__image_with_this_nodes_agent__is_asked_for_ranges_of_it(
 
 async def test_values__image_approved_but_not_here__is_no_reference(tmp_path: Path) -> None:
     _, found = await values(tmp_path, Shelf(), here=False)
-    assert (found.boot, found.boot_images) == (None, frozenset())
+    assert (found.boot, found.boot_images, found.executables) == (None, frozenset(), None)
 
 
 async def test_values__image_here_but_revoked__is_not_approved(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from agent.formats.cbor import FormatError
 from agent.formats.messages import Context, Ending, Outcome, Transcript
 from nodeclient.core import claims
 from nodeclient.core.checks.case import Case, Finding, not_checked, note
-from nodeclient.core.checks.task import SIMULATED_MACHINE
+from nodeclient.core.checks.task import SHARED_ENGINE
 from nodeclient.core.evidence_policy import ERASED_QUOTED
 from nodeclient.core.reasons import Code, reason
 
@@ -50,15 +50,14 @@ def erasure(case: Case) -> Iterator[Finding]:
 
 def _checked(case: Case, transcript: Transcript) -> Iterator[Finding]:
     """Every kind of thing was looked for and not found."""
-    shared = SIMULATED_MACHINE in claims.simulated(case.evidence)
+    shared = SHARED_ENGINE in claims.simulated(case.evidence)
     before = case.expected.before
     quoted = case.material is not None or (before is not None and before.tpm is not None)
     wanted = case.policy.erased | (ERASED_QUOTED if quoted else frozenset())
     for name in sorted(wanted | set(transcript.checked)):
         in_use = name == _IMAGES and transcript.removed.get(_IMAGES_IN_USE, 0) > 0
         if name == _IMAGES and shared and (in_use or name not in transcript.checked):
-            # A simulated Machine shares its engine: the image may be older than the task, or
-            # another's. Whether a simulated Machine is accepted is policy.
+            # The image may be older than the task, or another's. Whether it may is policy.
             yield not_checked("removal of the runtime image (the engine is shared)")
         elif in_use or transcript.checked.get(name) is not True:
             yield reason(Code.ERASURE, f"does not show that no {name} are left")

@@ -55,7 +55,7 @@ def ranges(case: Case) -> Iterator[Finding]:
 
 
 def executables(case: Case) -> Iterator[Finding]:
-    """Only approved programs run."""
+    """Only programs of the boot image run; the function's own are its container's business."""
     rows = claims.rows(case.evidence, "executable")
     if case.reference.executables is None:
         yield not_checked("running programs (no reference values)")

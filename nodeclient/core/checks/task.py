@@ -13,19 +13,23 @@ from nodeclient.core.types import Phase
 _USER = "65534:65534"
 _MOUNTS = [["/capsule/function", True], ["/capsule/in", True], ["/capsule/out", False]]
 _PROXY_MOUNT = ["/capsule/proxy.sock", True]
-SIMULATED_MACHINE = "machine"
 _SEALED = ("dm-crypt", "aes-xts-plain64", 512)  # kind, cipher, bits of the key: agent.disks
 _DISKS = ("dm-0", "dm-1")
+SHARED_ENGINE = "engine shared with the host"  # as such a Machine states it: simulated
 
 
 def containers(case: Case) -> Iterator[Finding]:
     """None before and after; during the run at most one, of the right image, fully hardened."""
     own, foreign = claims.containers(case.evidence)
-    if foreign and SIMULATED_MACHINE in claims.simulated(case.evidence):
-        # A simulated Machine shares its engine with others; whether it may is policy.
-        yield not_checked("containers of others on the same engine (the machine is simulated)")
-    elif foreign:
-        yield reason(Code.CONTAINERS, f"{foreign} containers run that are not the task's")
+    early = claims.confined(case.evidence) and case.expected.phase is not Phase.DURING
+    if SHARED_ENGINE in claims.simulated(case.evidence):  # whether it may be is policy
+        if foreign or early:
+            yield not_checked("containers of others on the same engine (it is shared)")
+    else:
+        if foreign:
+            yield reason(Code.CONTAINERS, f"{foreign} containers run that are not the task's")
+        if early:
+            yield reason(Code.CONTAINERS, "a process is confined as a function while none may run")
     allowed = 1 if case.expected.phase is Phase.DURING else 0
     if len(own) > allowed:
         yield reason(Code.CONTAINERS, f"{len(own)} containers, at most {allowed} permitted")

@@ -24,7 +24,13 @@ from nodeclient.images.boot.kernel_map import kernel_map
 from nodeclient.images.boot.modules import select
 from nodeclient.images.boot.packages import fetch, members
 from nodeclient.images.boot.recipe import EPOCH, BootRecipe
-from nodeclient.images.boot.root import MODULES, check_closed, root_tree, with_kernel_map
+from nodeclient.images.boot.root import (
+    MODULES,
+    check_closed,
+    programs_of,
+    root_tree,
+    with_kernel_map,
+)
 from nodeclient.images.boot.tools import Tools
 from nodeclient.images.boot.tree import Tree, cpio, file, write_tar
 from nodeclient.images.boot.uki import (
@@ -90,6 +96,7 @@ def build_into(work: Path, target: Path, recipe: BootRecipe, progress: Progress)
         pcr9=measured_by_kernel(command_line, initramfs),
         pcr11=measured_sections(sections),
         packages=sha256(recipe.lock.read_bytes()),
+        programs=programs_of(tree),
     )
     (target / EFI).write_bytes(efi)
     (target / KERNEL_MAP).write_bytes(kernel_map_bytes)

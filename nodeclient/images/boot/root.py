@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from agent.formats.bootimage import KERNEL_MAP
+from agent.formats.hashes import sha256
 from agent.formats.measure import tree_files
 from nodeclient.images.boot.packages import members
 from nodeclient.images.boot.tree import Node, Tree, file, folder, link
@@ -93,6 +94,19 @@ def check_closed(tree: Mapping[str, Node]) -> None:
             raise ImageError(f"the root would hold the program {path}; take it out")
         if node.mode & (stat.S_ISUID | stat.S_ISGID):
             raise ImageError(f"{path} would raise its rights; take it out")
+
+
+def programs_of(tree: Mapping[str, Node]) -> tuple[bytes, ...]:
+    """SHA-256 of all that can be started, sorted; without the loader, which starts anything."""
+    return tuple(
+        sorted(
+            {
+                sha256(node.content)
+                for path, node in tree.items()
+                if node.kind == stat.S_IFREG and node.mode & 0o111 and path != _LOADER
+            }
+        )
+    )
 
 
 def _modest(path: str, node: Node) -> Node:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from scripts.lab.attacks import bus, cable, memory, rogue, wipe, wire
+from scripts.lab.attacks import bus, cable, inside, marks, memory, rogue, wipe, wire
 from scripts.lab.attacks.wire import Reasons
 from scripts.lab.rig import Rig
 
@@ -27,6 +27,8 @@ _OLDER = (
     "reset: the TPM's reset count went back",
     "reset: the TPM's clock went back",
 )
+_SILENT = "silence: the machine did not answer in time"
+_FRAMES = r"isolation: [0-9]+ frames to others than its pi.*"
 _UNPINNED = "console: sealrun: not the root that was measured; power off"
 _EARLY = "machine: the eraser speaks before it was given everything"
 _WRONG = "machine: the eraser's answer is wrong: it does not hold the fill"
@@ -34,9 +36,12 @@ _TWINS = "machine: the boot parameters were asked for twice: two machines share 
 
 
 class Stage(Enum):
-    """Which machine must run: the approved image, the attacker's, or none yet."""
+    """Which machine must run: the approved image; one with a back door, in the middle of a task,
+    without a trace or with those of earlier attacks; the attacker's; or none yet."""
 
     HONEST = "honest"
+    BREACHED = "breached"
+    MARKED = "marked"
     ROGUE = "rogue"
     NONE = "none"
 
@@ -68,7 +73,12 @@ def _matches(expected: tuple[str, ...], reasons: Reasons) -> Iterator[int]:
         yield found[0] if found else len(expected)
 
 
-H, R, N = Stage.HONEST, Stage.ROGUE, Stage.NONE
+def _plug(*devices: str) -> list[str]:
+    """What a device is found by, that came and went."""
+    return [rf"hotplug: .*{each}.*" for each in devices]
+
+
+H, B, M, R, N = Stage.HONEST, Stage.BREACHED, Stage.MARKED, Stage.ROGUE, Stage.NONE
 ATTACKS: tuple[Attack, ...] = tuple(
     Attack(name, stage, act, tuple(expected))
     for name, stage, act, expected in (
@@ -118,6 +128,73 @@ ATTACKS: tuple[Attack, ...] = tuple(
             cable.stranger,
             ["cable: frames of another machine were dropped, and nothing answered it"],
         ),
+        (
+            "second-container",
+            B,
+            inside.second_container,
+            [
+                "containers: 1 containers run that are not the task's",
+                "executable: /waits is not approved",
+            ],
+        ),
+        (
+            "container-of-another-image",
+            B,
+            inside.other_image,
+            [
+                "containers: 2 containers, at most 1 permitted",
+                "containers: a container of another image than the task's",
+            ],
+        ),
+        (
+            "container-with-more-rights",
+            B,
+            inside.more_rights,
+            [
+                "containers: 2 containers, at most 1 permitted",
+                "hardening: user is not the one without rights",
+                "hardening: privileged is not set as it must be",
+                "executable: /waits is not approved",
+            ],
+        ),
+        (
+            "unknown-program",
+            B,
+            inside.unknown_program,
+            [r"executable: /run/intruder \(deleted\) is not approved"],
+        ),
+        (
+            "program-from-memory",
+            B,
+            inside.program_from_memory,
+            [r"executable: /memfd:intruder \(deleted\) is not approved"],
+        ),
+        (
+            "out-of-the-container",
+            B,
+            inside.no_way_out,
+            ["container: no way out was found, and the cable saw nothing"],
+        ),
+        ("agent-frozen", B, inside.frozen, [_SILENT]),
+        ("agent-slowed", B, inside.slowed, [_SILENT]),
+        (
+            "clock-set-back",
+            B,
+            inside.clock_set_back,
+            [r"counters: the clock was set back by 3[56][0-9]{5} ms"],
+        ),
+        ("usb-stick", M, marks.usb_stick, _plug("usb:46f4:0001")),
+        ("pci-card", M, marks.pci_card, _plug("pci:1b36:0005")),
+        ("disk", M, marks.disk, _plug("pci:1b36:0010")),
+        ("network-card", M, marks.network_card, _plug("pci:1af4:1041")),
+        ("dns", M, marks.dns, [_FRAMES]),
+        ("tcp", M, marks.tcp, [_FRAMES]),
+        ("udp", M, marks.udp, [_FRAMES]),
+        ("icmp", M, marks.icmp, [_FRAMES]),
+        ("ipv6", M, marks.ipv6, [_FRAMES]),
+        ("arp-spoof", M, marks.arp_spoof, [_FRAMES]),
+        ("mac-spoof", M, marks.mac_spoof, [_FRAMES]),
+        ("agent-killed", M, marks.killed, ["machine: the Machine went off"]),
         ("modified-uki", R, rogue.modified_uki, _ROGUE),
         (
             "command-line",
