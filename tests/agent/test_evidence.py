@@ -34,7 +34,16 @@ async def test_ask__before__every_claim_is_there_and_true(pi: Pi) -> None:
     claims = evidence.claims()
     assert set(claims) == {
         *("chain", "boot", "session", "agent", "executable", "modules", "mounts", "sockets"),
-        *("containers", "runtime", "function", "network", "inventory", "devices", "ranges"),
+        *(
+            "containers",
+            "runtime",
+            "function",
+            "network",
+            "inventory",
+            "memory",
+            "devices",
+            "ranges",
+        ),
         *("counters", "outcome", "vouch", "simulated", "not_checked"),
     }
     assert claims["chain"] == job.context.to_body()
