@@ -61,9 +61,7 @@ class ErasureRig:
         self.spaces = Namespaces(label, (PI,))
         self.station = Station(self.spaces.site(PI).namespace)
         self.cable = Cable(CABLE, MAC)
-        settings = QemuSettings(
-            folder / "pc", SOCKET, MAC, memory_mib, memory_file=self.memory
-        )
+        settings = QemuSettings(folder / "pc", SOCKET, MAC, memory_mib, memory_file=self.memory)
         self.pc = Qemu(settings)
         self._server: BootServer | None = None
         self._undo = contextlib.ExitStack()
@@ -134,9 +132,7 @@ class ErasureRig:
 
 def _count(view: mmap.mmap, start: int, end: int) -> int:
     # Canaries begin on multiples of their size, and so do parts: none is cut in two.
-    return sum(
-        view[at : min(end, at + _PART)].count(CANARY) for at in range(start, end, _PART)
-    )
+    return sum(view[at : min(end, at + _PART)].count(CANARY) for at in range(start, end, _PART))
 
 
 async def _listen() -> socket.socket:
