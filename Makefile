@@ -76,6 +76,7 @@ bench: setup ## speeds and memory, into var/bench.json
 	@python scripts/bench.py
 	@python scripts/bench_appraisal.py
 	@python scripts/bench_boot.py
+	@python scripts/bench_erasure.py
 
 lab-soak: setup ## twenty honest boots in a row: each must be accepted
 	@python scripts/bench_boot.py --boots 20
