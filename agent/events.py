@@ -19,13 +19,12 @@ from pathlib import Path, PurePosixPath
 from agent.formats.cbor import FormatError
 from agent.formats.events import CUT, EVENT, LOST, MAX_EVENTS, MAX_NAME, Event
 from agent.formats.rpc import RpcError
-from agent.inventory import device_at
+from agent.inventory import device_at, devices_by_path
 from agent.uevents import MAX_MESSAGE, Uevent, listen, parse
 
 _log = logging.getLogger(__name__)
 _BUSY_SECONDS = 0.2  # between two tries with a Pi that has too much to do
 _KERNEL = 0  # who sends: netlink port of the kernel
-_MAX_KNOWN = 4096  # devices that are remembered for the moment when they go
 
 Call = Callable[[str, object], Awaitable[object]]
 
@@ -64,6 +63,7 @@ class EventLog:
         self.drain()
         with self._lock:
             forgotten, self._events = bool(self._events), []
+            self._devices |= devices_by_path(self._sys)
             self._begun = time.monotonic()
         return forgotten
 
@@ -100,12 +100,14 @@ class EventLog:
             return tuple(self._events[number:])
 
     def _take(self, event: Uevent) -> None:
+        if self._events and self._events[-1].action == CUT:
+            return
         if not event.is_hardware or (event.subsystem == "block" and event.name in self._own):
             return
         device = self._device_of(event)
         if event.action == "remove":
             self._devices.pop(event.path, None)
-        elif event.device and len(self._devices) < _MAX_KNOWN:
+        elif event.device:
             self._devices[event.path] = event.device
         self._note(event.action, event.subsystem, event.name, device)
 
@@ -125,7 +127,8 @@ class EventLog:
     def _device_of(self, event: Uevent) -> str:
         """The device that it is, or else the nearest one that it belongs to.
 
-        What is gone has no files any more: for that the devices are remembered.
+        What is gone has no files any more, when what hung on it goes: without the memory of what
+        was there, that would seem to belong to the hub or controller above.
         """
         if event.device:
             return event.device

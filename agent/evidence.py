@@ -22,6 +22,7 @@ from agent.formats.outcome import Outcome, Transcript
 from agent.inventory import inventory
 from agent.measured import NOT_CHECKED, Measured
 from agent.programs import Programs
+from agent.scratch import Scratch
 from agent.session import Session
 
 TREE = Path(package.__file__).parent
@@ -49,11 +50,12 @@ class Witness:
         boot: BootParameters,
         session: Session,
         engine: Engine,
+        scratch: Scratch,
         measured: Measured | None = None,
         events: EventLog | None = None,
     ) -> None:
         self._boot, self._session, self._engine = boot, session, engine
-        self._measured, self._events = measured, events
+        self._scratch, self._measured, self._events = scratch, measured, events
         self._vouch = PI_ONLY if measured is None else measured.vouch
         self._programs = Programs()
         self._begun = time.monotonic()
@@ -66,7 +68,7 @@ class Witness:
     def answer(self, question: Question, facts: TaskFacts) -> Evidence:
         """Collect and sign. Blocks for some tens of milliseconds: call it from a thread.
 
-        Raises TpmError, KernelUnreadable or Unmeasured where a boot image runs.
+        Raises ScratchError; TpmError, KernelUnreadable or Unmeasured where a boot image runs.
         """
         self._count += 1
         claims = self._claims(question, facts)
@@ -96,13 +98,15 @@ class Witness:
                 "counts": dict(facts.proxy_counts),
             },
             "cable": question.cable,
-            "inventory": inventory(),
+            "inventory": inventory(self._scratch.disks.present()),
+            "memory": host.memory(),
             "devices": [list(each) for each in facts.devices],
+            "scratch": self._scratch.claim(),
             "ranges": answer_ranges(question.nonce, TREE),
             "counters": {
                 "boot": self._boot.boot_count,
                 "evidence": self._count,
-                "clock_ms": int((time.monotonic() - self._begun) * 1000),
+                **self._clocks(),
             },
             "vouch": self._vouch,
             "simulated": list(self._boot.simulated),
@@ -118,6 +122,11 @@ class Witness:
         # Behind the inventory: what comes between the two is in the events, and never in neither.
         claims["events"] = None if self._events is None else self._events.rows()
         return claims
+
+    def _clocks(self) -> dict[str, object]:
+        """Both read at once: milliseconds since the Agent began, and since the epoch."""
+        run, date = time.monotonic(), time.time()
+        return {"clock_ms": int((run - self._begun) * 1000), "time_ms": int(date * 1000)}
 
     def _containers(self) -> dict[str, object]:
         """Own containers with the settings that the engine really applied, and foreign ones."""
@@ -176,4 +185,5 @@ def _after(question: Question) -> dict[str, object]:
     return {
         "erasure": question.transcript,
         "during": [list(answer) for answer in question.during],
+        "proof": question.proof,
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 MAX_ENTRIES = 1024
 _LISTEN = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}  # states of /proc/net (proc(5))
 _PROC = Path("/proc")
+_SYS = Path("/sys")
 
 
 def command_line() -> str:
@@ -49,12 +50,32 @@ def sockets() -> list[object]:
     return bounded(found)
 
 
+def memory() -> list[object]:
+    """[start, end, type] of each row of the firmware's memory map, end exclusive, in bytes.
+
+    As the firmware gave it, whatever `mem=` says; empty where the kernel does not tell.
+    """
+    found: list[list[object]] = []
+    for each in (_SYS / "firmware/memmap").glob("*"):
+        start, last = _hexadecimal(each / "start"), _hexadecimal(each / "end")
+        if start is not None and last is not None:
+            found.append([start, last + 1, _read(each / "type")[:64]])
+    return bounded(found)
+
+
 def _read(file: Path) -> str:
     try:
         text = file.read_text(errors="replace")
     except OSError:
         return ""
     return text.strip("\n")
+
+
+def _hexadecimal(file: Path) -> int | None:
+    try:
+        return int(_read(file), 16)
+    except ValueError:
+        return None
 
 
 def _address(text: str) -> str:

@@ -4,6 +4,12 @@ No udev runs here, and nothing else loads a driver or mounts what is plugged in.
 kernel itself: it would bind drivers that are loaded already, and call modprobe when somebody asks
 for a protocol, a cipher or a file system. Both end here, and the second for good: the kernel takes
 no module any more before it is started again (sysctl kernel.modules_disabled, since Linux 2.6.31).
+
+A USB device then gets no configuration, so that not even its interfaces come to be. PCI is the
+exception: for a card the kernel attaches a loaded driver without asking the bus
+(`pci_bus_add_device` of 6.1). What hangs on the card, of virtio, SCSI or USB, gets none; a network
+card or an NVMe disk of a kind that the PC has already would appear as a device of its class, down,
+unmounted and reported.
 """
 
 from __future__ import annotations

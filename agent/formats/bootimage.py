@@ -1,8 +1,9 @@
 """The boot image's manifest and kernel map: what a verifier must know of a Machine's boot.
 
-A boot image is a folder: `manifest.cbor`, `boot.efi`, `root.squashfs`, `kernel.map`. Its ID is the
-SHA-256 of the manifest, so that one approved hash fixes every byte that the Machine runs and every
-value that its TPM must report. All of them are computed from the files; none is taken from a boot.
+A boot image is a folder: `manifest.cbor`, `boot.efi`, `root.squashfs`, `kernel.map`; the eraser is
+one without the last two. Its ID is the SHA-256 of the manifest, so that one approved hash fixes
+every byte that the Machine runs and every value that its TPM must report. All of them are computed
+from the files; none is taken from a boot.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ Interval = tuple[int, int]
 class BootManifest:
     """Reference values of one boot image. Digests are 32 bytes of SHA-256, sizes bytes.
 
-    agent: `measure_tree` of the Agent in the root. pcr4: Authenticode digests of the EFI
-    applications that firmware and stub load, in order. pcr9: of command line and initramfs as
-    Linux' own EFI stub measures them. pcr11: of the events that systemd-stub measures, in order.
-    packages: of the lock that the image was built from. programs: of each file of the root that
-    can be started, but the loader, which could start any other.
+    Without a root (the eraser) its digest and the kernel map's are empty, its size 0. agent:
+    `measure_tree` of the Agent in the root, or of the eraser's sources. pcr4: Authenticode digests
+    of the EFI applications that firmware and stub load, in order. pcr9: of command line and
+    initramfs as Linux' own EFI stub measures them. pcr11: of the events that systemd-stub measures,
+    in order. packages: of the lock that the image was built from. programs: of each file of the
+    root that can be started, but the loader, which could start any other.
     """
 
     efi_sha256: bytes
@@ -60,6 +62,11 @@ class BootManifest:
     version: int = VERSION
 
     @property
+    def has_root(self) -> bool:
+        """Whether an Agent's root follows `boot.efi`; the eraser has none."""
+        return bool(self.root_sha256)
+
+    @property
     def image_id(self) -> bytes:
         """What is approved on chain: SHA-256 (32 bytes) of `encode()`."""
         return sha256(self.encode())
@@ -74,13 +81,17 @@ class BootManifest:
     def decode(cls, data: bytes) -> BootManifest:
         """Parse `manifest.cbor`. Raises FormatError."""
         body = as_map(cbor.decode(data, MAX_MANIFEST), _KEYS, "boot manifest")
+        # All three parts of a root, or none: half a root is a mistake.
+        size = 0 if body["root_sha256"] == b"" else 32
         return cls(
             version=as_int(body["version"], VERSION, VERSION, "manifest version"),
             efi_sha256=as_bytes(body["efi_sha256"], 32, "boot.efi digest"),
             efi_size=as_int(body["efi_size"], 1, MAX_IMAGE, "boot.efi size"),
-            root_sha256=as_bytes(body["root_sha256"], 32, "root digest"),
-            root_size=as_int(body["root_size"], 1, MAX_IMAGE, "root size"),
-            kernel_map_sha256=as_bytes(body["kernel_map_sha256"], 32, "kernel map digest"),
+            root_sha256=as_bytes(body["root_sha256"], size, "root digest"),
+            root_size=as_int(
+                body["root_size"], min(size, 1), MAX_IMAGE if size else 0, "root size"
+            ),
+            kernel_map_sha256=as_bytes(body["kernel_map_sha256"], size, "kernel map digest"),
             command_line=as_text(body["command_line"], 1, MAX_COMMAND_LINE - 1, "command line"),
             agent=as_bytes(body["agent"], 32, "agent digest"),
             pcr4=_digests(body["pcr4"], "PCR 4 digests"),

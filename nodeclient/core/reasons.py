@@ -64,6 +64,7 @@ class Code(StrEnum):
     ERASURE = "erasure"
     DURING = "during"
     RESIDUE = "residue"
+    SCRATCH = "scratch"
     # appraisal of a TPM's quote
     QUOTE = "quote"
     PCR = "pcr"

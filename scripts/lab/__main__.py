@@ -113,8 +113,9 @@ def _task(network: LabNetwork, folder: Path, story: Story) -> dict[str, Any]:
     summary = play(network, job, story, folder / SUMMARY, TASK_SECONDS)
     records, pi = summary["records"], network.workers[PI]
     summary["machine"] = facts_of(network, records)
-    kept = (evidence_of(pi, records[phase]["evidence_root"]) for phase in ("BEFORE", "AFTER"))
-    summary["held"] = held_of(*kept, pi.folder / "machine")
+    roots = (records[phase]["evidence_root"] for phase in ("BEFORE", "AFTER"))
+    before, after = (evidence_of(pi, root) for root in roots)
+    summary["held"] = held_of(before, after, pi.folder / "machine")
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     return summary
 

@@ -53,6 +53,14 @@ class Answer:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Wiped:
+    """What a boot left behind: its transcript, and the proof that its memory was erased."""
+
+    transcript: bytes
+    proof: bytes
+
+
 class Rig:
     """Made by `rig`. For callers outside of every event loop."""
 
@@ -66,6 +74,7 @@ class Rig:
         self._undo = contextlib.ExitStack()
         self.before: Remembered | None = None
         self.last: Remembered | None = None
+        self.wiped: Wiped | None = None
         self.phase = Phase.BEFORE
         self.image: BuiltBoot  # the approved one
         self.booted: BuiltBoot
@@ -115,6 +124,12 @@ class Rig:
         shutil.copyfile(maker, self.verifier.makers / maker.name)
         await self.verifier.warm()
 
+    def hand_out(self, image: BuiltBoot, kind: ImageKind) -> None:
+        """Approve one more image, of which the verifier gets its own copy."""
+        own = self.folder / "verifier-images" / image.image_id.hex()
+        shutil.copytree(image.path, own, copy_function=os.link)
+        self.town.run(self.approvals.approve(image.image_id, kind))
+
     def tear_down(self) -> None:
         """Nothing is left, whatever happened."""
         self._undo.close()
@@ -157,7 +172,7 @@ class Rig:
         """What the verifier knows: of a session that it admitted, or of a header that names one."""
         asked = self.errand.expected(answer.nonce, self.phase)
         known = replace(asked, before=self.before, last=self.last)
-        return known if self.before is not None else replace(known, statement=_header(answer))
+        return known if self.before is not None else replace(known, statement=header_of(answer))
 
     def judge(
         self,
@@ -237,7 +252,7 @@ def _clear_crashed(folder: Path) -> None:
     memory_file(state.label).unlink(missing_ok=True)
 
 
-def _header(answer: Answer) -> Statement:
+def header_of(answer: Answer) -> Statement:
     """The header of one phase. Its signature by the root is looked at before an appraisal begins
     (`nodeclient.duties.appraising`), and no part of it."""
     evidence = Evidence.decode(answer.data)

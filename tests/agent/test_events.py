@@ -159,6 +159,28 @@ def test_log__device_of_the_boot__named_by_its_files(tmp_path: Path) -> None:
     assert told(log) == [("add", "block", "nvme0n1", "pci:1b36:0010")]
 
 
+def test_log__device_of_the_boot_goes__what_hung_on_it_goes_under_its_name(tmp_path: Path) -> None:
+    """When the Agent reads of it, nothing of the device is there any more but the hub above."""
+    hub, stick = tmp_path / "devices/usb2", tmp_path / "devices/usb2/2-1"
+    for folder, product in ((hub, "0003"), (stick, "0001")):
+        folder.mkdir(parents=True)
+        (folder / "idVendor").write_text("46f4\n")
+        (folder / "idProduct").write_text(f"{product}\n")
+    (tmp_path / "bus/usb/devices").mkdir(parents=True)
+    (tmp_path / "bus/usb/devices/2-1").symlink_to(stick)
+    source: Any = Queue()
+    log = EventLog(frozenset(), tmp_path, source)
+    log.begin()
+    for each in stick.iterdir():
+        each.unlink()
+    stick.rmdir()
+    source.entries += [
+        message("remove", "/devices/usb2/2-1/2-1:1.0/0003:0627:0001.0001", "hid"),
+        message("remove", "/devices/usb2/2-1", "usb"),
+    ]
+    assert [row[3] for row in told(log)] == ["usb:46f4:0001"] * 2
+
+
 def test_log__own_disks__left_out_and_nobody_elses() -> None:
     base = "/devices/virtual/block"
     log = log_of(

@@ -209,6 +209,24 @@ MUTATIONS: list[tuple[str, Phase, Mutation, set[Code]]] = [
     ("evidence count stands still", DURING, put("counters/evidence", 1), {C.COUNTERS}),
     ("clock goes back", DURING, put("counters/clock_ms", 99), {C.COUNTERS}),
     (
+        "date set back",
+        DURING,
+        put("counters/time_ms", kits.DATE + 100 - 2_001),
+        {C.COUNTERS},
+    ),
+    (
+        "date set back in small steps",
+        DURING,
+        both(
+            put("counters/time_ms", kits.DATE + 100 - 2_001),
+            expect(last=replace(OLD, counters=replace(OLD.counters, time_ms=kits.DATE - 1_900))),
+        ),
+        {C.COUNTERS},
+    ),
+    ("date set forward", DURING, put("counters/time_ms", kits.DATE + 60_101), {C.COUNTERS}),
+    ("AFTER dated before BEFORE", AFTER, put("counters/time_ms", kits.DATE - 1), {C.COUNTERS}),
+    ("no date", BEFORE, put("counters/time_ms", ...), {C.CLAIM_MALFORMED}),
+    (
         "evidence count behind the last",
         DURING,
         expect(last=replace(OLD, counters=replace(OLD.counters, evidence=2))),
@@ -439,6 +457,18 @@ MUTATIONS: list[tuple[str, Phase, Mutation, set[Code]]] = [
         "an outsider asked",
         AFTER,
         answers(*kits.ANSWERS, (Address(b"\x09" * 20), b"\x04" * 32, X32)),
+        {C.DURING},
+    ),
+    (
+        "answers to others only, while I was not let ask",
+        AFTER,
+        both(answers(*((kits.OTHER, bytes([n]) * 32, X32) for n in range(3))), expect(answers=())),
+        {C.DURING},
+    ),
+    (
+        "ran for longer than I was let ask",
+        AFTER,
+        both(outcome(seconds=3_600), expect(longest=600_000)),
         {C.DURING},
     ),
     (

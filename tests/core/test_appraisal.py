@@ -25,6 +25,7 @@ from nodeclient.core.evidence_policy import (
 from nodeclient.core.reasons import Code, Reason, reason
 from nodeclient.core.types import Phase, RootClass, Verdict
 from tests.core import evidence_kit as kits
+from tests.core.erasure_mutations import ERASURE_MUTATIONS
 from tests.core.evidence_kit import make_kit, make_quoted
 from tests.core.mutations import (
     AFTER,
@@ -93,7 +94,8 @@ def test_appraise__any_claim_out_of_shape__never_raises(phase: Phase, value: obj
 def test_checks__each_removed__some_mutation_gets_through() -> None:
     """No check is there in vain: for each there is a row that it alone refuses."""
     alone = set()
-    rows = [(make_kit, row) for row in MUTATIONS] + [(make_quoted, row) for row in TPM_MUTATIONS]
+    rows = [(make_kit, row) for row in MUTATIONS]
+    rows += [(make_quoted, row) for row in (*TPM_MUTATIONS, *ERASURE_MUTATIONS)]
     for make, (_, phase, mutate, _) in rows:
         kit = make(phase)
         mutate(kit)
@@ -207,6 +209,17 @@ def test_appraise__answer_that_got_lost__question_of_mine_accepted() -> None:
     answers(*kits.ANSWERS, (kits.MEMBER, b"\x04" * 32, X32))(kit)
     kit.expect(asked=frozenset({b"\x04" * 32}))
     assert kit.appraise().verdict is Verdict.AFFIRMING
+
+
+def test_appraise__ran_no_longer_than_it_was_let_ask__affirmed() -> None:
+    kit = make_kit(Phase.AFTER)
+    text = "that questions were answered for as long as it ran (never declined)"
+    assert text in kit.appraise().not_checked
+    for longest in (0, 3_000, 9_000):  # the run took 3 s; clocks may differ a little
+        kit.expect(longest=longest)
+        result = kit.appraise()
+        assert result.reasons == ()
+        assert text not in result.not_checked
 
 
 def test_appraise__many_things_wrong__every_reason_named() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
+from agent.formats import stream
 from agent.formats.cable import CableReport, Sighting
 from agent.formats.cbor import FormatError
 from nodeclient.core.types import Phase
@@ -11,7 +13,7 @@ from nodeclient.machine.netboot import nflog
 from nodeclient.machine.netboot.frames import Frame
 from tests.core import evidence_kit as kits
 from tests.fuzz.check import Target
-from tests.fuzz.machine_targets import encoded, from_body
+from tests.fuzz.machine_targets import encoded, from_body, from_stream
 
 
 def all_targets() -> Iterator[Target]:
@@ -26,6 +28,34 @@ def all_targets() -> Iterator[Target]:
         (FormatError,),
         lambda data, value: all(_is_tellable(each.frame) for each in value),  # type: ignore[attr-defined]
         ("nodeclient.machine.netboot.nflog:parse_datagram",),
+        codec="bytes",
+    )
+    ended = (FormatError, asyncio.IncompleteReadError)
+    yield Target(
+        "stream target",
+        (b"\0\x0fexample.org:443",),
+        lambda data: from_stream(stream.read_target, data),
+        ended,
+        lambda data, value: data[2:].startswith(str(value).encode()),
+        ("agent.formats.stream:read_target",),
+        codec="bytes",
+    )
+    yield Target(
+        "stream answer",
+        (b"\0", b"\4"),
+        lambda data: from_stream(stream.read_answer, data),
+        ended,
+        lambda data, value: data[:1] == bytes([value]),  # type: ignore[list-item]
+        ("agent.formats.stream:read_answer",),
+        codec="bytes",
+    )
+    yield Target(
+        "stream part",
+        (b"\0\4part\0\0", b"\0\0"),
+        lambda data: from_stream(lambda reader: stream.Parts(reader, None).read(), data),  # type: ignore[arg-type]
+        ended,
+        lambda data, value: data[2:].startswith(value),  # type: ignore[arg-type]
+        ("agent.formats.stream:Parts.read",),
         codec="bytes",
     )
 

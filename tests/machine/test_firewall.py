@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from agent.formats.netboot import HTTP_PORT, LINK_PORT, MACHINE_ADDRESS, PI_ADDRESS
+from agent.formats.netboot import ERASE_PORT, HTTP_PORT, LINK_PORT, MACHINE_ADDRESS, PI_ADDRESS
 from nodeclient.errors import BadInput, MachineError
 from nodeclient.machine.commands import run
 from nodeclient.machine.netboot import Cable, firewall
@@ -23,6 +23,8 @@ OPEN = {
     Phase.OFF: set[int](),
     Phase.BOOTING: {HTTP_PORT, LINK_PORT},
     Phase.RUNNING: {LINK_PORT},
+    Phase.ERASER_BOOTING: {HTTP_PORT, ERASE_PORT},
+    Phase.ERASING: {ERASE_PORT},
 }
 
 
@@ -48,7 +50,7 @@ async def cable(wire: Wire) -> AsyncIterator[Wire]:
 
 @pytest.mark.parametrize("phase", list(Phase))
 async def test_rules__each_phase__only_its_ports(cable: Wire, phase: Phase) -> None:
-    ports = (HTTP_PORT, LINK_PORT, OTHER_PORT)
+    ports = (HTTP_PORT, LINK_PORT, ERASE_PORT, OTHER_PORT)
     with listeners(*ports):
         found = {port for port in ports if cable.reaches(PI_ADDRESS, port)}
         assert found == set(ports)  # the control: without rules everything answers

@@ -15,6 +15,7 @@ import pytest
 from agent.formats.bootimage import EFI, MANIFEST, ROOT
 from agent.formats.cable import COUNTERS, CableReport
 from agent.formats.netboot import HTTP_PORT, LINK_PORT, PI_ADDRESS
+from agent.formats.outcome import Ending
 from nodeclient.core import claims
 from nodeclient.core.incidents import Incident
 from nodeclient.errors import MachineError
@@ -123,6 +124,41 @@ async def test_ask__machine_sends_past_its_pi__stands_in_the_evidence_and_is_rep
     assert after.began == seen.began
     assert after.strays > seen.strays
     await later.power_off()
+
+
+CLIENT = r"""
+import os, socket
+out = socket.socket(socket.AF_UNIX)
+out.connect(os.environ["SEALRUN_PROXY"])
+out.sendall(b"CONNECT TARGET HTTP/1.1\r\n\r\n")
+head = b""
+while b"\r\n\r\n" not in head: head += out.recv(1)
+out.sendall(b"hello")
+open("/capsule/out/first/f", "wb").write(head.split()[1] + b" " + out.recv(100))
+"""
+
+
+async def test_run__task_defines_a_connection__its_pi_makes_it(bench: Bench) -> None:
+    """The PC reaches nobody: the server listens on the Pi's loopback, for the Pi alone."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read(100)).upper())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    assert not bench.wire.reaches("127.0.0.1", port)
+    machine = bench.pi.machine = netboot(bench.pi, bench.image, bench.power())
+    job = bench.pi.job(
+        CLIENT.replace("TARGET", f"127.0.0.1:{port}"), connections=(f"127.0.0.1:{port}",)
+    )
+    outcome = await bench.pi.run(job)
+    assert (outcome.status, outcome.exit_code) == (Ending.RAN, 0)
+    assert bench.pi.open_result(job, "first", outcome.results["first"]) == {"f": b"200 HELLO"}
+    assert bench.wire.listening() == {("tcp", LINK_PORT), ("tcp", port)}
+    await machine.power_off()
+    server.close()
 
 
 async def test_boot__image_revoked__refused_without_power(bench: Bench) -> None:

@@ -59,7 +59,8 @@ class Wire:
 
     def on_pc(self, *argv: str) -> list[str]:
         """The command that runs `argv` on the PC."""
-        return ["ip", "netns", "exec", self.pc, *argv]
+        # Not `ip netns exec`: it hides the Agent's mounts, and Docker would find none of them.
+        return ["nsenter", f"--net={_NETNS / self.pc}", "--", *argv]
 
     def address(self, *addresses: str) -> None:
         """The PC takes addresses without asking anybody."""

@@ -69,7 +69,7 @@ def events(case: Case) -> Iterator[Finding]:
         elif each.device not in permitted:
             foreign.append(each)
     for each in foreign[:_NAMED]:
-        yield reason(Code.HOTPLUG, f"{each}, {each.ms} ms after the agent's hello")
+        yield reason(Code.HOTPLUG, f"{each}, {each.ms} ms after the agent began to listen")
     if len(foreign) > _NAMED:
         yield reason(Code.HOTPLUG, f"{len(foreign)} events of devices")
 

@@ -25,7 +25,7 @@ PROGRAMS = frozenset(
         *("usr/bin/python3", "usr/bin/python3.11", "bin/mount", "bin/umount"),
         *("bin/kmod", "sbin/modprobe"),  # the kernel calls /sbin/modprobe for what Docker needs
         *("usr/sbin/dockerd", "usr/bin/containerd", "usr/bin/containerd-shim-runc-v2"),
-        "usr/sbin/runc",
+        *("usr/sbin/runc", "sbin/mke2fs"),
     }
 )
 # All that runs on the Machine. dockerd alone reaches for the network, and has none to reach.
@@ -33,6 +33,7 @@ MODULES = (
     *("overlay", "squashfs", "loop", "virtio_pci", "virtio_net", "virtio_blk", "virtio_rng"),
     *("e1000e", "igb", "igc", "r8169", "realtek", "nvme", "ahci", "sd_mod"),
     *("xhci_pci", "ehci_pci", "usbhid", "usb_storage", "uas"),
+    *("dm_crypt", "ext4", "xts", "ecb", "crc32c_generic", "crc32c_intel"),
     *("aesni_intel", "sha256_ssse3"),
 )
 _LIBRARY = re.compile(r"(usr/)?lib(64)?/(x86_64-linux-gnu/)?[^/]+\.so(\.[0-9.]+)?")

@@ -13,7 +13,14 @@ import zlib
 from enum import Enum
 
 from agent.formats.cable import COUNTERS
-from agent.formats.netboot import HTTP_PORT, LINK_PORT, MACHINE_ADDRESS, PI_ADDRESS, PREFIX
+from agent.formats.netboot import (
+    ERASE_PORT,
+    HTTP_PORT,
+    LINK_PORT,
+    MACHINE_ADDRESS,
+    PI_ADDRESS,
+    PREFIX,
+)
 from nodeclient.errors import MachineError
 from nodeclient.machine.commands import run
 from nodeclient.machine.netboot import nflog
@@ -30,6 +37,17 @@ class Phase(Enum):
     OFF = "off"
     BOOTING = "booting"
     RUNNING = "running"
+    ERASER_BOOTING = "eraser booting"
+    ERASING = "erasing"
+
+    @property
+    def counted_as(self) -> str:
+        """Which of `agent.formats.cable.PHASES` its dropped frames count for.
+
+        Firmware talks while it boots whatever; an eraser that runs has as little to say to others.
+        """
+        as_boot, as_run = (Phase.ERASER_BOOTING,), (Phase.ERASING,)
+        return "booting" if self in as_boot else "running" if self in as_run else self.value
 
 
 def ruleset(cable: Cable, phase: Phase) -> str:
@@ -112,8 +130,8 @@ def _ingress(cable: Cable, phase: Phase) -> list[str]:
         # Who it says that it is must be what it is, or the Pi would learn another's address of it.
         own = f"arp saddr ether {cable.mac} arp saddr ip {MACHINE_ADDRESS}"
         rules += [f"{own} arp daddr ip {PI_ADDRESS} accept"]
-        rules += [f"{_FROM_MACHINE} tcp dport {port} accept" for port in _ports(phase)]
-    if phase is Phase.BOOTING:
+        rules += [f"{_FROM_MACHINE} tcp dport {port} accept" for port in _PORTS[phase]]
+    if phase in _BOOTS:
         rules += [
             f"ip saddr {{ 0.0.0.0, {MACHINE_ADDRESS} }}"
             f" ip daddr {{ 255.255.255.255, {PI_ADDRESS} }} udp sport 68 udp dport 67 accept"
@@ -123,9 +141,9 @@ def _ingress(cable: Cable, phase: Phase) -> list[str]:
 
 def _dropping(cable: Cable, kind: str, phase: Phase) -> list[str]:
     """Count, copy if there is room, drop."""
-    log = f'log prefix "{kind} {phase.value}" group {log_group(cable)} snaplen {nflog.SNAPLEN}'
+    log = f'log prefix "{kind} {phase.counted_as}" group {log_group(cable)} snaplen {nflog.SNAPLEN}'
     return [
-        f"counter name {kind}_{phase.value}",
+        f"counter name {kind}_{phase.counted_as}",
         f"limit rate {LOGGED_PER_SECOND}/second burst {_BURST} packets {log}",
         "drop",
     ]
@@ -138,8 +156,8 @@ def _egress(cable: Cable, phase: Phase) -> list[str]:
             "counter name leak drop",
         ]
     rules = [f"arp saddr ip {PI_ADDRESS} accept"]
-    rules += [f"{_TO_MACHINE} tcp sport {port} accept" for port in _ports(phase)]
-    if phase is Phase.BOOTING:
+    rules += [f"{_TO_MACHINE} tcp sport {port} accept" for port in _PORTS[phase]]
+    if phase in _BOOTS:
         rules += [
             f"ether type {WAKE_ON_LAN:#06x} ether daddr {cable.mac} accept",
             f"ip saddr {PI_ADDRESS} ip daddr {{ 255.255.255.255, {MACHINE_ADDRESS} }}"
@@ -152,5 +170,10 @@ _FROM_MACHINE = f"ip saddr {MACHINE_ADDRESS} ip daddr {PI_ADDRESS}"
 _TO_MACHINE = f"ip saddr {PI_ADDRESS} ip daddr {MACHINE_ADDRESS}"
 
 
-def _ports(phase: Phase) -> tuple[int, ...]:
-    return (HTTP_PORT, LINK_PORT) if phase is Phase.BOOTING else (LINK_PORT,)
+_BOOTS = (Phase.BOOTING, Phase.ERASER_BOOTING)
+_PORTS = {
+    Phase.BOOTING: (HTTP_PORT, LINK_PORT),
+    Phase.RUNNING: (LINK_PORT,),
+    Phase.ERASER_BOOTING: (HTTP_PORT, ERASE_PORT),
+    Phase.ERASING: (ERASE_PORT,),
+}

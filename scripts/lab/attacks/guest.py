@@ -51,10 +51,11 @@ def start_container(image: str, changes: dict[str, Any], *, owned: bool) -> None
         from agent.formats.netboot import SCRATCH as FOLDER
         from agent.formats.taskspec import Limits
         from agent.hardening import container_settings
-        from agent.scratch import Scratch
+        from agent.scratch import make_scratch
 
         limits = Limits(**changes.pop("limits"))
-        settings = container_settings(limits, Scratch(Path(FOLDER)), (), proxy=False)
+        scratch = make_scratch(Path(FOLDER), sealed=True)
+        settings = container_settings(limits, scratch, (), proxy=False)
         settings |= changes
         made = client.containers.create(
             image or task.image.id, ["/waits"], labels=task.labels, **settings

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from scripts.lab.attacks import bus, cable, inside, marks, memory, rogue, wire
+from scripts.lab.attacks import bus, cable, inside, marks, memory, rogue, wipe, wire
 from scripts.lab.attacks.wire import Reasons
 from scripts.lab.rig import Rig
 
@@ -29,6 +29,8 @@ _OLDER = (
 )
 _SILENT = "silence: the machine did not answer in time"
 _UNPINNED = "console: sealrun: not the root that was measured; power off"
+_EARLY = "machine: the eraser speaks before it was given everything"
+_WRONG = "machine: the eraser's answer is wrong: it does not hold the fill"
 _TWINS = "machine: the boot parameters were asked for twice: two machines share the cable"
 
 
@@ -228,5 +230,15 @@ ATTACKS: tuple[Attack, ...] = tuple(
         ),
         ("unpinned-root", N, rogue.unpinned_root, ["machine: the Machine went off", _UNPINNED]),
         ("twin-machine", N, cable.twin, [_TWINS]),
+        ("wipe-skipped", N, wipe.skips, [_EARLY]),
+        ("wipe-keeps-64-mib", N, wipe.keeps_64_mib, [_WRONG]),
+        ("wipe-keeps-1-mib", N, wipe.keeps_1_mib, [_WRONG]),
+        ("wipe-names-ranges", N, wipe.names_ranges, [_WRONG]),
+        (
+            "wipe-parked",
+            N,
+            wipe.parks_on_disk,
+            [f"erasure: eraser: {text.removeprefix('pcr: ')}" for text in _ROGUE],
+        ),
     )
 )
