@@ -73,8 +73,9 @@ def _matches(expected: tuple[str, ...], reasons: Reasons) -> Iterator[int]:
 
 
 def _plugged(device: str) -> list[str]:
-    """What a device is found by, that came and went."""
-    return [rf"hotplug: {action} .* \({device}\), [0-9]+ ms .*" for action in ("add", "remove")]
+    """What a device is found by, and what the Pi says at once: that it came, and that it went."""
+    at = rf"(usb|pci) [0-9:.-]+ \({device}\)"
+    return [rf"hotplug: add {at}, [0-9]+ ms .*", f"pi: add {at}", f"pi: remove {at}"]
 
 
 def _dropped(frame: str) -> list[str]:
