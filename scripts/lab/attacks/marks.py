@@ -89,14 +89,23 @@ def killed(rig: Rig) -> Reasons:
 
 
 def _plugged(rig: Rig, gadget: Gadget) -> Reasons:
-    """Reasons that are new, and what the Pi heard of it at once."""
+    """Reasons that are new, and what the Pi heard of it at once: that it came, and that it went.
+
+    Of several events of one device the first stands for all: a reason names only so many of them.
+    """
     before, heard = _found(rig), len(rig.pi.incidents)
     plug_in(rig.pc.monitor, gadget, "intruder")
     try:
-        _await_incident(rig, Kind.HARDWARE, heard)
+        came = _await_incident(rig, Kind.HARDWARE, heard, f" add .*{gadget.ids}")
     finally:
         pull_out(rig.pc.monitor, gadget, "intruder")
-    return _new(rig, before)
+    place = re.escape(came.partition(": add ")[2])
+    went = _await_incident(rig, Kind.HARDWARE, heard, f" remove {place}")
+    told = _new(rig, before)
+    events = [text for text in told if text.startswith("hotplug: ")]
+    named = [text for text in events if gadget.ids in text]
+    others = [text for text in told if text not in events]
+    return (*named[:1], *others, *(f"pi: {text.partition(': ')[2]}" for text in (came, went)))
 
 
 def _sent(rig: Rig, name: str) -> Reasons:
@@ -121,9 +130,12 @@ def _new(rig: Rig, before: frozenset[str]) -> Reasons:
     return tuple(text for text in said(rig.judge(rig.ask())) if text not in before)
 
 
-def _await_incident(rig: Rig, kind: Kind, heard: int) -> None:
+def _await_incident(rig: Rig, kind: Kind, heard: int, pattern: str = "") -> str:
+    """The first one since then that speaks of it. Raises RuntimeError."""
     end = time.monotonic() + _NOTICED_SECONDS
-    while not any(each.kind is kind for each in rig.pi.incidents[heard:]):
-        if time.monotonic() > end:
-            raise RuntimeError(f"the Pi heard of no {kind.value}; look at its own log")
+    while time.monotonic() < end:
+        for each in rig.pi.incidents[heard:]:
+            if each.kind is kind and re.search(pattern, each.text):
+                return each.text
         time.sleep(0.05)
+    raise RuntimeError(f"the Pi heard of no {kind.value}{pattern}; look at its own log")

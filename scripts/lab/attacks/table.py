@@ -28,7 +28,6 @@ _OLDER = (
     "reset: the TPM's clock went back",
 )
 _SILENT = "silence: the machine did not answer in time"
-_FRAMES = r"isolation: [0-9]+ frames to others than its pi.*"
 _UNPINNED = "console: sealrun: not the root that was measured; power off"
 _EARLY = "machine: the eraser speaks before it was given everything"
 _WRONG = "machine: the eraser's answer is wrong: it does not hold the fill"
@@ -73,9 +72,15 @@ def _matches(expected: tuple[str, ...], reasons: Reasons) -> Iterator[int]:
         yield found[0] if found else len(expected)
 
 
-def _plug(*devices: str) -> list[str]:
-    """What a device is found by, that came and went."""
-    return [rf"hotplug: .*{each}.*" for each in devices]
+def _plugged(device: str) -> list[str]:
+    """What a device is found by, and what the Pi says at once: that it came, and that it went."""
+    at = rf"(usb|pci) [0-9:.-]+ \({device}\)"
+    return [rf"hotplug: add {at}, [0-9]+ ms .*", f"pi: add {at}", f"pi: remove {at}"]
+
+
+def _dropped(frame: str) -> list[str]:
+    """What frames are found by, and what the Pi says of them at once."""
+    return [r"isolation: [0-9]+ frames to others than its pi.*", f"cable: {re.escape(frame)}"]
 
 
 H, B, M, R, N = Stage.HONEST, Stage.BREACHED, Stage.MARKED, Stage.ROGUE, Stage.NONE
@@ -183,17 +188,22 @@ ATTACKS: tuple[Attack, ...] = tuple(
             inside.clock_set_back,
             [r"counters: the clock was set back by 3[56][0-9]{5} ms"],
         ),
-        ("usb-stick", M, marks.usb_stick, _plug("usb:46f4:0001")),
-        ("pci-card", M, marks.pci_card, _plug("pci:1b36:0005")),
-        ("disk", M, marks.disk, _plug("pci:1b36:0010")),
-        ("network-card", M, marks.network_card, _plug("pci:1af4:1041")),
-        ("dns", M, marks.dns, [_FRAMES]),
-        ("tcp", M, marks.tcp, [_FRAMES]),
-        ("udp", M, marks.udp, [_FRAMES]),
-        ("icmp", M, marks.icmp, [_FRAMES]),
-        ("ipv6", M, marks.ipv6, [_FRAMES]),
-        ("arp-spoof", M, marks.arp_spoof, [_FRAMES]),
-        ("mac-spoof", M, marks.mac_spoof, [_FRAMES]),
+        ("usb-stick", M, marks.usb_stick, _plugged("usb:46f4:0001")),
+        ("pci-card", M, marks.pci_card, _plugged("pci:1b36:0005")),
+        ("disk", M, marks.disk, _plugged("pci:1b36:0010")),
+        ("network-card", M, marks.network_card, _plugged("pci:1af4:1041")),
+        ("dns", M, marks.dns, _dropped("stray: udp 10.77.0.2:4444 to 192.0.2.53:53")),
+        ("tcp", M, marks.tcp, _dropped("stray: tcp 10.77.0.2:4444 to 192.0.2.53:443")),
+        ("udp", M, marks.udp, _dropped("stray: udp 10.77.0.2:4444 to 10.77.0.1:4000")),
+        ("icmp", M, marks.icmp, _dropped("stray: icmp 10.77.0.2 to 192.0.2.53")),
+        ("ipv6", M, marks.ipv6, _dropped("stray: udp fe80::1:4444 to 2001:db8::53:53")),
+        ("arp-spoof", M, marks.arp_spoof, _dropped("stray: arp-reply 10.77.0.1 to 192.0.2.53")),
+        (
+            "mac-spoof",
+            M,
+            marks.mac_spoof,
+            _dropped("stranger: udp 10.77.0.2:4444 to 10.77.0.1:4000"),
+        ),
         ("agent-killed", M, marks.killed, ["machine: the Machine went off"]),
         ("modified-uki", R, rogue.modified_uki, _ROGUE),
         (
