@@ -25,10 +25,11 @@ MAX_COMMAND_LINE = 2048  # x86's COMMAND_LINE_SIZE, with its NUL
 MAX_INTERVALS = 1 << 17
 MAX_KERNEL = 256 << 20  # bytes from _text to the end of the kernel image
 _MAX_EVENTS = 32
+MAX_PROGRAMS = 64
 _EVENTS = ("pcr4", "pcr9", "pcr11")
 _KEYS = (
     *("version", "efi_sha256", "efi_size", "root_sha256", "root_size", "kernel_map_sha256"),
-    *("command_line", "agent", *_EVENTS, "packages"),
+    *("command_line", "agent", *_EVENTS, "packages", "programs"),
 )
 
 Interval = tuple[int, int]
@@ -42,7 +43,8 @@ class BootManifest:
     `measure_tree` of the Agent in the root, or of the eraser's sources. pcr4: Authenticode digests
     of the EFI applications that firmware and stub load, in order. pcr9: of command line and
     initramfs as Linux' own EFI stub measures them. pcr11: of the events that systemd-stub measures,
-    in order. packages: of the lock that the image was built from.
+    in order. packages: of the lock that the image was built from. programs: of each file of the
+    root that can be started, but the loader, which could start any other.
     """
 
     efi_sha256: bytes
@@ -56,6 +58,7 @@ class BootManifest:
     pcr9: tuple[bytes, ...]
     pcr11: tuple[bytes, ...]
     packages: bytes
+    programs: tuple[bytes, ...] = ()
     version: int = VERSION
 
     @property
@@ -71,7 +74,8 @@ class BootManifest:
     def encode(self) -> bytes:
         """Bytes of `manifest.cbor`."""
         body: dict[str, object] = {name: getattr(self, name) for name in _KEYS}
-        return cbor.encode(body | {name: list(getattr(self, name)) for name in _EVENTS})
+        lists = (*_EVENTS, "programs")
+        return cbor.encode(body | {name: list(getattr(self, name)) for name in lists})
 
     @classmethod
     def decode(cls, data: bytes) -> BootManifest:
@@ -94,6 +98,7 @@ class BootManifest:
             pcr9=_digests(body["pcr9"], "PCR 9 digests"),
             pcr11=_digests(body["pcr11"], "PCR 11 digests"),
             packages=as_bytes(body["packages"], 32, "lock digest"),
+            programs=_digests(body["programs"], "programs", 0, MAX_PROGRAMS),
         )
 
 
@@ -127,8 +132,8 @@ class KernelMap:
         )
 
 
-def _digests(obj: object, what: str) -> tuple[bytes, ...]:
-    return tuple(as_bytes(each, 32, what) for each in as_list(obj, 1, _MAX_EVENTS, what))
+def _digests(obj: object, what: str, low: int = 1, high: int = _MAX_EVENTS) -> tuple[bytes, ...]:
+    return tuple(as_bytes(each, 32, what) for each in as_list(obj, low, high, what))
 
 
 def _intervals(pairs: Iterable[object]) -> Iterable[Interval]:

@@ -13,7 +13,18 @@ from nodeclient.core.evidence_policy import Remembered
 from tests.core import evidence_kit as kits
 from tests.core import tpm_builder as pcs
 from tests.core.evidence_kit import Kit
-from tests.core.mutations import AFTER, BEFORE, DURING, X32, C, Mutation, both, put, refer
+from tests.core.mutations import (
+    AFTER,
+    BEFORE,
+    DURING,
+    X32,
+    C,
+    Mutation,
+    both,
+    checked,
+    put,
+    refer,
+)
 from tests.core.tpm_builder import Measurement, Pc, encode_event, encode_header
 
 
@@ -140,6 +151,7 @@ SEVEN_CHANGED = encode_event(Measurement(7, pcs.VARIABLE, b"SecureBoo!"))
 MOST_PCRS = QUOTED_PCRS[:-1]
 
 TPM_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
+    ("a PC without kernel events", DURING, put("events", None), {C.HOTPLUG}),
     # whose quote
     ("attestation key of another TPM", BEFORE, tpm(key=OTHER_TPM), {C.ATTESTATION_KEY}),
     ("no key registered", BEFORE, endorse(attestation_key=b""), {C.ATTESTATION_KEY}),
@@ -276,6 +288,27 @@ TPM_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
             ),
         ),
         {C.RESET, C.ATTESTATION_KEY},
+    ),
+    # where the task's files lie
+    ("files in clear", BEFORE, put("scratch/kind", "tmpfs"), {C.SCRATCH}),
+    ("another cipher", DURING, put("scratch/cipher", "cipher_null-ecb"), {C.SCRATCH}),
+    ("half a key", BEFORE, put("scratch/key_bits", 256), {C.SCRATCH}),
+    ("results in clear", DURING, put("scratch/devices", ["dm-0"]), {C.SCRATCH}),
+    ("a third disk", DURING, put("scratch/devices", ["dm-0", "dm-1", "dm-2"]), {C.SCRATCH}),
+    ("disks in a fresh boot", AFTER, put("scratch/devices", ["dm-0", "dm-1"]), {C.SCRATCH}),
+    ("key not looked for", AFTER, checked(scratch_key=None), {C.ERASURE}),
+    ("key still there", AFTER, checked(scratch_key=False), {C.ERASURE}),
+    (
+        "disk mounted",
+        DURING,
+        edit(lambda c: c["mounts"].append(["/mnt", "ext4", "/dev/sda1", "rw"])),
+        {C.MOUNTS},
+    ),
+    (
+        "disk of another kind mounted",
+        BEFORE,
+        edit(lambda c: c["mounts"].append(["/mnt", "xfs", "/dev/dm-0", "rw"])),
+        {C.MOUNTS},
     ),
     # what was booted
     ("image not known here", BEFORE, refer(boot=None), {C.BOOT_IMAGE}),

@@ -5,7 +5,9 @@ The real one is C (nodeclient/images/eraser); this one can be told to break any 
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,7 +24,7 @@ class Peer:
     """One eraser on its socket. A step that stands in `lies` is done by that instead."""
 
     link: socket.socket
-    hello: Hello = Hello(20 << 20, ((0, 1 << 30, 1),))
+    hello: Hello = Hello(20 << 20, ((0, 1 << 30, 1),))  # noqa: RUF009 - frozen
     lies: dict[str, Words] = field(default_factory=dict)
     quote: Callable[[bytes, bytes, bytes], tuple[bytes, bytes, bytes]] = lambda *_: (b"", b"", b"")
     nonce: bytes = b""
@@ -33,6 +35,13 @@ class Peer:
     keys: bytes = b""
     answer: bytes = b""
     ended: bytes = b""
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self) -> None:
+        """Called by the test: whatever it waits for, it gets nothing more."""
+        self.over.set()
+        with contextlib.suppress(OSError):
+            self.link.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> None:
         """All steps, until it is told to go or loses its peer."""
@@ -87,7 +96,7 @@ class Peer:
         return self.answer
 
     def testify(self) -> None:
-        over = qualifying_data(self.nonce, self.ranges, self.keys, self.answer)
+        over = qualifying_data(self.nonce, self.ranges, self.keys, self.answer or self.tags())
         for part in self.quote(self.create, self.selection, over):
             self.link.sendall(len(part).to_bytes(4, "little") + part)
 

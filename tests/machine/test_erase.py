@@ -5,31 +5,26 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from agent.formats import erasure as wire
-from agent.formats.erasure import ErasureProof, Hello
+from agent.formats.erasure import ErasureProof
 from agent.formats.tpm_command import SELECTION, create_attestation_key
-from agent.tpm import Tpm
-from agent.tpm_wire import Transport
-from nodeclient.core.erasure import read_quoted
 from nodeclient.errors import MachineError
-from nodeclient.images.eraser.compile import build_host_eraser
 from nodeclient.machine.netboot.erase import Eraser, Patience
 from nodeclient.machine.netboot.fill import PART, Fill
 from tests.machine.eraser_peer import Peer, Words, hang_up, refuse, send, silence
 
 IMAGE = b"\x31" * 32
 WINDOW = wire.WINDOW
-MIB = 1 << 20
+MIB, LEFT = 1 << 20, 256 << 10
 RANGES = ((WINDOW, 5 * MIB + 4096), (WINDOW + 8 * MIB, 3 * MIB))
+_SO_SNDBUFFORCE = 32  # socket(7): more than the system permits, for root
 SOON = Patience(hello=0.3, part=0.3, per_gib=0.3, step=0.3)
 
 
@@ -38,12 +33,13 @@ class Bench:
     """One connection: the verifier's end, and a peer that runs in a thread."""
 
     lies: dict[str, Words] = field(default_factory=dict)
-    patience: Patience = Patience()
+    patience: Patience = Patience()  # noqa: RUF009 - frozen
     ranges: tuple[tuple[int, int], ...] = RANGES
+    receives: int = 1 << 20
 
     async def run(self) -> tuple[Peer, ErasureProof]:
         """Raises MachineError as the verifier does."""
-        ours, theirs = _pair()
+        ours, theirs = _pair(self.receives)
         peer = self.peer = Peer(theirs, lies=self.lies)
         with ours:
             running = asyncio.create_task(asyncio.to_thread(peer.run))
@@ -52,16 +48,19 @@ class Bench:
                 hello = await eraser.hello()
                 proof = await eraser.prove(IMAGE, self.ranges, hello.window)
             finally:
-                ours.close()
+                peer.stop()
                 await running
         return peer, proof
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
-    """A TCP connection over loopback: a socket pair has no send queue of its own."""
+def _pair(receives: int) -> tuple[socket.socket, socket.socket]:
+    """A TCP connection over loopback whose other end holds so many bytes unread."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        theirs = socket.create_connection(server.getsockname())
+        theirs = socket.socket()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
+        theirs.connect(server.getsockname())
         ours, _ = server.accept()
+    ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 8 * LEFT)
     ours.setblocking(False)
     return ours, theirs
 
@@ -95,12 +94,12 @@ def dropped(count: int, at: int) -> Words:
 
 
 def first_key_only(me: Peer) -> None:
-    tag = Poly1305.generate_tag(me.keys[:32], bytes(me.memory))
+    tag = me.tags()[:16]
     me.link.sendall(tag + secrets.token_bytes(16))
 
 
 def second_key_only(me: Peer) -> None:
-    tag = Poly1305.generate_tag(me.keys[32:], bytes(me.memory))
+    tag = me.tags()[16:]
     me.link.sendall(secrets.token_bytes(16) + tag)
 
 
@@ -112,13 +111,12 @@ def stored_early(me: Peer) -> None:
 
 
 def keeps_in_the_queue(me: Peer) -> None:
-    """The last MiB stays where it is: in the Pi's own send queue, to be fetched with the keys."""
-    me.link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    me.memory[:] = me.take(me.size - MIB)
+    """The last part stays where it is: in the Pi's own send queue, to be fetched with the keys."""
+    me.memory[:] = me.take(me.size - LEFT)
 
 
 def fetches_late(me: Peer) -> None:
-    me.memory += me.take(MIB)
+    me.memory += me.take(LEFT)
     me.take_keys()
 
 
@@ -159,32 +157,27 @@ async def test_prove__one_step_broken__refused_for_that_reason(
 @pytest.mark.parametrize("step", ["hello", "fill", "stored", "answer", "testimony"])
 async def test_prove__silent_eraser__given_up(step: str) -> None:
     words = "takes no more" if step == "fill" else "is silent"
-    lies: dict[str, Words] = {step: _stands_still if step == "fill" else silence}
+    lies: dict[str, Words] = {step: stands_still if step == "fill" else silence}
     with pytest.raises(MachineError, match=words):
         await Bench(lies, SOON, ((WINDOW, 64 * MIB),)).run()
 
 
-def _stands_still(me: Peer) -> None:
+def stands_still(me: Peer) -> None:
     """It is there and takes nothing: the queues fill."""
-    me.link.settimeout(None)
-    while True:
-        try:
-            me.link.recv(1, socket.MSG_PEEK | socket.MSG_WAITALL)
-            import select
-
-            poll = select.poll()
-            poll.register(me.link, select.POLLHUP | select.POLLERR | select.POLLRDHUP)
-            poll.poll()
-        finally:
-            raise EOFError
+    me.over.wait(30)
+    raise EOFError
 
 
 async def test_prove__fill_left_in_our_send_queue__no_keys_are_shown() -> None:
     """Else a prover without room could have this host keep its last part until it knows the keys.
 
-    Control: it answers rightly, so nothing but the queue gives it away.
+    It would answer rightly: nothing but the queue gives it away.
     """
-    bench = Bench({"fill": keeps_in_the_queue, "keys": fetches_late})
+    bench = Bench(
+        {"fill": keeps_in_the_queue, "keys": fetches_late},
+        ranges=((WINDOW, 4 * LEFT),),
+        receives=4096,
+    )
     with pytest.raises(MachineError, match="stored what it did not take"):
         await bench.run()
     assert bench.peer.keys == b""
@@ -192,9 +185,6 @@ async def test_prove__fill_left_in_our_send_queue__no_keys_are_shown() -> None:
 
 @pytest.mark.parametrize("size", [1, 16, PART - 1, PART, PART + 1, 3 * PART])
 def test_fill__any_size__the_key_stream_and_its_tags(size: int) -> None:
-    from cryptography.hazmat.primitives.ciphers import Cipher
-    from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-
     seed, keys = secrets.token_bytes(32), secrets.token_bytes(64)
     fill = Fill(seed, keys, size)
     parts = list(fill.parts())

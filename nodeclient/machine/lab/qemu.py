@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeclient.errors import MachineError
+from nodeclient.machine.lab.plugging import sockets
 from nodeclient.machine.lab.qmp import command
 from nodeclient.machine.lab.tpm import SoftwareTpm
 from nodeclient.machine.pidfile import NotedProcess
@@ -143,6 +144,7 @@ class Qemu:
             *("-drive", f"if=none,id=disk,format=raw,file={self._folder / 'disk.raw'}"),
             *("-device", "virtio-blk-pci,drive=disk"),
             *("-device", "virtio-rng-pci"),
+            *sockets(),
             *("-netdev", f"tap,id=cable,ifname={self._settings.tap},script=no,downscript=no"),
             # romfile: no iPXE, which would fetch without measuring.
             *(
