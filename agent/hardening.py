@@ -15,8 +15,9 @@ from typing import Any
 from docker.types import LogConfig, Mount, Ulimit
 
 from agent.devices import PassedDevice
+from agent.disks import CONTAINER_UID
 from agent.formats.taskspec import Limits
-from agent.scratch import CONTAINER_UID, Scratch
+from agent.scratch import Scratch
 
 PROXY_PATH = "/capsule/proxy.sock"
 PROXY_VARIABLE = "SEALRUN_PROXY"

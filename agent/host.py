@@ -6,17 +6,14 @@ Each function gives lists of plain values, sorted, for one claim. Lists end at M
 
 from __future__ import annotations
 
-import hashlib
-import os
 import socket
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 MAX_ENTRIES = 1024
-_MAX_EXECUTABLE = 1 << 30  # bytes hashed of one program
 _LISTEN = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}  # states of /proc/net (proc(5))
 _PROC = Path("/proc")
+_SYS = Path("/sys")
 
 
 def command_line() -> str:
@@ -53,38 +50,17 @@ def sockets() -> list[object]:
     return bounded(found)
 
 
-class Programs:
-    """Running programs by content. A file is hashed once while it stays as it is."""
+def memory() -> list[object]:
+    """[start, end, type] of each row of the firmware's memory map, end exclusive, in bytes.
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, int, int, int], bytes] = {}
-
-    def running(self) -> list[object]:
-        """[path, SHA-256 or null if it cannot be read, processes] of each program that runs."""
-        found: dict[str, list[object]] = {}
-        counts: dict[str, int] = {}
-        for process in _PROC.iterdir():
-            if not process.name.isdigit():
-                continue
-            try:
-                path = os.readlink(process / "exe")
-                if path not in found:
-                    found[path] = [path, self._digest(process / "exe")]
-            except OSError:
-                continue  # a kernel thread, or it ended meanwhile
-            counts[path] = counts.get(path, 0) + 1
-        return bounded([*entry, counts[path]] for path, entry in found.items())
-
-    def _digest(self, exe: Path) -> bytes | None:
-        """Through /proc/<pid>/exe: what runs, even if the file of that name was replaced."""
-        with exe.open("rb") as program:
-            status = os.fstat(program.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_EXECUTABLE:
-                return None
-            key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-            if key not in self._known:
-                self._known[key] = hashlib.file_digest(program, "sha256").digest()
-        return self._known[key]
+    As the firmware gave it, whatever `mem=` says; empty where the kernel does not tell.
+    """
+    found: list[list[object]] = []
+    for each in (_SYS / "firmware/memmap").glob("*"):
+        start, last = _hexadecimal(each / "start"), _hexadecimal(each / "end")
+        if start is not None and last is not None:
+            found.append([start, last + 1, _read(each / "type")[:64]])
+    return bounded(found)
 
 
 def _read(file: Path) -> str:
@@ -93,6 +69,13 @@ def _read(file: Path) -> str:
     except OSError:
         return ""
     return text.strip("\n")
+
+
+def _hexadecimal(file: Path) -> int | None:
+    try:
+        return int(_read(file), 16)
+    except ValueError:
+        return None
 
 
 def _address(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from agent.disks import Present
 from agent.host import bounded
 
 _SYS = Path("/sys")
@@ -16,9 +17,13 @@ _MAX_FIELD = 128  # characters: serial numbers and names are the device's own wo
 _PCI_SLOT = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
-def inventory(sys: Path = _SYS) -> dict[str, object]:
-    """Rows by bus: `pci`, `usb`, `block`, `net`."""
-    return {"pci": _pci(sys), "usb": _usb(sys), "block": _block(sys), "net": _net(sys)}
+def inventory(own: Present, sys: Path = _SYS) -> dict[str, object]:
+    """Rows by bus: `pci`, `usb`, `block`, `net`.
+
+    Of the Agent's `own` block devices as it would be without them: what the Machine *is* stays the
+    same from boot to boot. They stand in the claim `scratch`.
+    """
+    return {"pci": _pci(sys), "usb": _usb(sys), "block": _block(own, sys), "net": _net(sys)}
 
 
 def device_at(folder: Path) -> str:
@@ -86,7 +91,7 @@ def _interfaces(device: Path) -> str:
     )[:_MAX_FIELD]
 
 
-def _block(sys: Path) -> list[object]:
+def _block(own: Present, sys: Path) -> list[object]:
     """[name, size in 512-byte sectors, removable, read-only, device, model, serial number]
 
     device: the USB or PCI device that it belongs to, as a TaskSpec names it; empty if none.
@@ -99,7 +104,10 @@ def _block(sys: Path) -> list[object]:
             _first(each, "device/model"),
             _first(each, "device/serial", "serial", "device/wwid"),
         ]
+        if each.name not in own.backing
+        else [each.name, 0, 0, 0, "", "", ""]
         for each in _entries(sys / "class/block")
+        if each.name not in own.mapped
     )
 
 

@@ -26,6 +26,7 @@ from nodeclient.capsules.errors import BlockCorrupt
 from nodeclient.consents import MAX_CONSENT, check_consents, owners_of
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case
+from nodeclient.core.incidents import Kind
 from nodeclient.core.roles.broker import owned_cids
 from nodeclient.core.roles.executor import Executor
 from nodeclient.core.types import Address, Commitment, Phase, TaskState, Vote
@@ -65,6 +66,7 @@ class Inbox:
             "evidence": self._evidence,
             "endorsement": self._endorsement,
             "activate": self._activate,
+            "incident": self._incident,
             "key": self._key,
             "notice": self._notice,
             "result": self._result,
@@ -213,6 +215,29 @@ class Inbox:
             ),
             REPLY_SECONDS,
         )
+        return b""
+
+    async def _incident(self, sender: Address, body: bytes) -> bytes:
+        """Raises ValueError for an unknown phase or kind."""
+        request = msg.unpack(msg.IncidentReport, body)
+        phase, kind = Phase(request.phase), Kind(request.kind)
+        if not request.text.isprintable():
+            raise FormatError("message IncidentReport: text is not printable")
+        await self._runner.ask(
+            lambda request_id: ev.IncidentReported(
+                sender=sender,
+                request=request_id,
+                commitment=Commitment(request.commitment),
+                phase=phase,
+                attempt=request.attempt,
+                kind=kind,
+                text=request.text,
+                ended=request.ended,
+            ),
+            REPLY_SECONDS,
+        )
+        told = f"the executor reports: {kind}" + (", boot given up" if request.ended else "")
+        self._services.note(request.commitment, told, f": {request.text}")
         return b""
 
     async def _key(self, sender: Address, body: bytes) -> bytes:

@@ -56,6 +56,7 @@ class Code(StrEnum):
     DEVICES = "devices"
     INVENTORY = "inventory"
     HOTPLUG = "hotplug"
+    ISOLATION = "isolation"
     RANGES = "ranges"
     COUNTERS = "counters"
     OUTCOME = "outcome"
@@ -63,6 +64,7 @@ class Code(StrEnum):
     ERASURE = "erasure"
     DURING = "during"
     RESIDUE = "residue"
+    SCRATCH = "scratch"
     # appraisal of a TPM's quote
     QUOTE = "quote"
     PCR = "pcr"

@@ -43,6 +43,10 @@ class Endorser:
     ) -> None:
         self._ask, self._store, self._makers, self._now = ask, store, makers, now
 
+    def asking(self, ask: Ask) -> Endorser:
+        """The same, with another way to ask."""
+        return Endorser(ask, self._store, self._makers, self._now)
+
     async def endorse(
         self, commitment: bytes, record: NodeRecord, evidence: Evidence, patience: float
     ) -> Endorsements:

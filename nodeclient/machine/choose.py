@@ -11,6 +11,7 @@ from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.machine.netboot import Cable, HookPower, NetbootMachine, NetbootSettings, Power
 from nodeclient.machine.netboot.machine import IsApproved
 from nodeclient.machine.netboot.server import default_command
+from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Machine
 
@@ -28,13 +29,14 @@ def choose_machine(
     """The adapter of `[machine] kind`; nothing is started yet.
 
     `root` seals the keys of the channel to the Machine. `is_approved` asks the chain whether a boot
-    image (ID, 32 bytes) may be booted now. `report` hears what this Pi notices of its Machine.
+    image (ID, 32 bytes) may be booted now. `report` is told what is noticed of the Machine.
     """
     machine = config.machine
     folder = config.folder / "machine"
+    proxy = ProxyRules(machine.proxy_networks, machine.proxy_mib << 20)
     slot = KeySlot(config.folder / CHANNEL_KEYS, root)
     if not isinstance(machine, NetbootMachineConfig):
-        local = LocalSettings(folder=folder, rotate_seconds=machine.rotate_seconds)
+        local = LocalSettings(folder=folder, rotate_seconds=machine.rotate_seconds, proxy=proxy)
         return LocalMachine(local, supply, slot, report=report)
     cable = Cable(machine.interface, machine.mac)
     settings = NetbootSettings(
@@ -44,8 +46,10 @@ def choose_machine(
         images=config.path(machine.boot_images),
         boot_seconds=machine.boot_seconds,
         rotate_seconds=machine.rotate_seconds,
+        proxy=proxy,
         work_bytes=machine.work_mib << 20,
         boot_server=machine.boot_server or default_command(),
+        eraser=bytes.fromhex(machine.eraser),
     )
     power = choose_power(config, machine, cable)
     return NetbootMachine(settings, supply, slot, power, is_approved, report=report)
@@ -55,7 +59,9 @@ def choose_power(config: Config, machine: NetbootMachineConfig, cable: Cable) ->
     """The power switch of `[machine.power] kind`."""
     power = machine.power
     if isinstance(power, HookPowerConfig):
-        return HookPower(cable, power.off, power.on, power.reset, power.settle_seconds)
+        return HookPower(
+            cable, power.off, power.on, power.reset, power.settle_seconds, power.hook_seconds
+        )
     return Qemu(
         QemuSettings(
             folder=config.path(power.folder),

@@ -12,6 +12,7 @@ from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.machine.channel_keys import KeySlot, SessionKeys
 from nodeclient.machine.events import EventJournal
 from nodeclient.machine.link import Link, LinkKeys
+from nodeclient.machine.proxy import TaskProxy
 from nodeclient.machine.rotation import every, rotate_keys
 from nodeclient.machine.supply import Supply
 
@@ -32,10 +33,11 @@ class LinkedMachine(ABC):
         slot: KeySlot,
         supply: Supply,
         events: EventJournal,
+        proxy: TaskProxy,
     ) -> None:
         self._supply, self._events = supply, events
         self._boot_seconds, self._call_seconds = boot_seconds, call_seconds
-        self._rotate_seconds, self._slot = rotate_seconds, slot
+        self._rotate_seconds, self._slot, self._proxy = rotate_seconds, slot, proxy
         self._link: Link | None = None
         self._rotating: asyncio.Task[None] | None = None
 
@@ -81,6 +83,7 @@ class LinkedMachine(ABC):
         link, self._link = self._link, None
         if link is not None:
             await link.close()
+        await self._proxy.close()
 
     async def _take_up(self, link: Link) -> SessionKeys:
         """Wait for the Agent, then hold its keys. Raises MachineError.

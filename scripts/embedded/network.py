@@ -71,7 +71,7 @@ class Network:
         say: Say = lambda _: None,
         block_seconds: float = 1.0,
         preset: Preset = PRESETS["anvil"],
-        machine: Mapping[str, float] = MappingProxyType({"question_rate": 1.0}),
+        machine: Mapping[str, object] = MappingProxyType({"question_rate": 1.0}),
         places: Mapping[str, Place] = MappingProxyType({}),
         host: str = LOOPBACK,
     ) -> None:

@@ -20,10 +20,11 @@ from scripts.embedded.job import Job
 from scripts.embedded.play import play
 from scripts.embedded.story import Story
 from scripts.lab.command import carry_out
-from scripts.lab.facts import facts_of, rows_of
+from scripts.lab.facts import evidence_of, facts_of, rows_of
+from scripts.lab.held import held_of, tell
 from scripts.lab.host import check_host
 from scripts.lab.lab import FOLDER, down, joined, lab
-from scripts.lab.network import LabNetwork
+from scripts.lab.network import PI, LabNetwork
 from scripts.lab.state import TAKEN, LabError, load
 
 EXAMPLE: Final = ROOT / "examples" / "common-names"
@@ -110,13 +111,18 @@ def take_down(folder: Path, story: Story) -> int:
 def _task(network: LabNetwork, folder: Path, story: Story) -> dict[str, Any]:
     job = Job(EXAMPLE / "function", tuple(sorted((EXAMPLE / "lists").glob("*.txt"))))
     summary = play(network, job, story, folder / SUMMARY, TASK_SECONDS)
-    summary["machine"] = facts_of(network, summary["records"])
+    records, pi = summary["records"], network.workers[PI]
+    summary["machine"] = facts_of(network, records)
+    roots = (records[phase]["evidence_root"] for phase in ("BEFORE", "AFTER"))
+    before, after = (evidence_of(pi, root) for root in roots)
+    summary["held"] = held_of(before, after, pi.folder / "machine")
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     return summary
 
 
 def _close(summary: dict[str, Any], folder: Path, story: Story, began: float) -> int:
     story.show("what the PC proved", rows_of(summary["machine"]), tuple(summary["machine"]))
+    tell(story, summary["held"])
     story.close(summary, time.monotonic() - began, _shown(folder / SUMMARY))
     return 0 if summary["state"] == "SETTLED" else 1
 

@@ -48,6 +48,16 @@ class Pc(Qemu):
             raise LabError(f"{RAM} has no room for {MEMORY_MIB} MiB; make it larger or free memory")
         super().prepare()
 
+    @property
+    def door(self) -> Path:
+        """The other end of the PC's second serial port, which no honest image uses."""
+        return self.folder / "door.sock"
+
+    def arguments(self) -> list[str]:
+        """As a PC, and a second serial port (ttyS1)."""
+        port = f"unix:{self.door.absolute()},server=on,wait=off"
+        return [*super().arguments(), "-serial", port]
+
     def remove(self) -> None:
         """Nothing of it is left; it must be off."""
         self.memory.unlink(missing_ok=True)

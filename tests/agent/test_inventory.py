@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agent.disks import Present
 from agent.inventory import device_at, inventory
 
 CONTROLLER = "devices/pci0000:00/0000:00:06.0"
@@ -57,7 +58,7 @@ def small_pc(sys: Path) -> Path:
 def test_inventory__small_pc__every_row_tells_what_it_is(tmp_path: Path) -> None:
     small_pc(tmp_path)
     card, stick = "pci:1b36:000d", "usb:46f4:0001"
-    assert inventory(tmp_path) == {
+    assert inventory(Present(), tmp_path) == {
         "pci": [
             [
                 *("0000:00:06.0", "0x1b36", "0x000d", "0x0c0330"),
@@ -74,13 +75,13 @@ def test_inventory__small_pc__every_row_tells_what_it_is(tmp_path: Path) -> None
 
 
 def test_inventory__no_such_bus__empty_lists(tmp_path: Path) -> None:
-    assert inventory(tmp_path) == {"pci": [], "usb": [], "block": [], "net": []}
+    assert inventory(Present(), tmp_path) == {"pci": [], "usb": [], "block": [], "net": []}
 
 
 def test_inventory__device_with_long_words__cut(tmp_path: Path) -> None:
     stick = small_pc(tmp_path)
     (stick / "serial").write_text("x" * 4000)
-    found = inventory(tmp_path)["usb"]
+    found = inventory(Present(), tmp_path)["usb"]
     assert isinstance(found, list)
     assert len(found[0][3]) == 128
 

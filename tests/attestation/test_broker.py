@@ -20,7 +20,7 @@ from nodeclient.p2p.messages import EvidenceRequest, Question
 from nodeclient.reference import Reference
 from tests.attestation.machine import TpmMachine
 from tests.attestation.test_endorsing import NODE
-from tests.attestation.test_member import Chip, Image, Member, booted, member  # noqa: F401
+from tests.attestation.test_member import Chip, Image, Member, booted, member, no_eraser  # noqa: F401
 from tests.core.evidence_kit import (
     IMAGE,
     MARKET,
@@ -70,7 +70,7 @@ class Broker:
     async def query(self) -> tuple[str, ...]:
         """Every reason against releasing a key."""
         (self.before.folder / IMAGE.hex()).mkdir(exist_ok=True)
-        images = BootImages(self.before.folder, lambda _folder, _image: Image())
+        images = BootImages(self.before.folder, lambda _folder, _image: Image(), no_eraser)
         verifier = self.before.verifier
         verifier.pi.asked = self.log
 

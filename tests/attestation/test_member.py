@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agent.formats.bootimage import BootManifest
 from agent.formats.endorsement import Endorsement
 from agent.formats.evidence import PI_ONLY, TPM_QUOTED, Evidence
 from agent.formats.hashes import sha256
@@ -24,6 +25,7 @@ from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.reasons import Code
 from nodeclient.core.types import Phase, Verdict
 from nodeclient.duties.appraising import Appraiser
+from nodeclient.images.errors import ImageError
 from nodeclient.machine.measure import agent_folder, measure_agent
 from nodeclient.reference import Reference
 from nodeclient.registration import NO_MACHINE_KEY
@@ -45,6 +47,11 @@ from tests.core.tpm_builder import (
 from tests.node.test_bootimages import Approvals, manifest
 
 BOTH = AppraisalPolicy(vouch=frozenset({PI_ONLY, TPM_QUOTED}), simulated=frozenset({"root"}))
+
+
+def no_eraser(_folder: Path, _image: bytes) -> BootManifest:
+    """Nothing here is asked about memory."""
+    raise ImageError("there is none")
 
 
 @dataclass
@@ -101,7 +108,7 @@ class Member:
         evidence = change(self.kit.evidence())
         if self.copy:
             (self.folder / IMAGE.hex()).mkdir(exist_ok=True)
-        images = BootImages(self.folder, lambda _folder, _image: Image())
+        images = BootImages(self.folder, lambda _folder, _image: Image(), no_eraser)
         services: Any = SimpleNamespace(
             me=None,
             chain=SimpleNamespace(node=self._node),

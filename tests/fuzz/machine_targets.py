@@ -322,7 +322,7 @@ def all_targets() -> Iterator[Target]:
     yield from_body(Status, status, Status(State.FRESH, (), 0, None))
     yield from_body(Prepare, Prepare(SPEC.encode(), context, 3))
     yield from_body(
-        Question, Question(b"\1" * 32, context, ((b"\2" * 20, b"\3" * 32, b"\4" * 32),), b"t")
+        Question, Question(b"\1" * 32, context, ((b"\2" * 20, b"\3" * 32, b"\4" * 32),), b"t", b"p")
     )
     yield from_body(Event, Event(1, 2, "add", "usb", "1-1", "usb:46f4:0001"))
     yield Target(
@@ -449,7 +449,7 @@ def _manifest() -> BootManifest:
     """Every digest another, every size a small one."""
     given: dict[str, Any] = {"command_line": "quiet"}
     for number, name in enumerate(BootManifest.__dataclass_fields__, 1):
-        if name.startswith("pcr"):
+        if name.startswith("pcr") or name == "programs":
             given[name] = (bytes([number]) * 32, bytes([number, 0]) * 16)
         elif name.endswith("_size"):
             given[name] = number

@@ -9,6 +9,12 @@ from nodeclient.core.checks.case import Case, Finding, not_checked
 from nodeclient.core.reasons import Code, reason
 from nodeclient.core.types import Phase
 
+_RAM_KINDS = frozenset(
+    {
+        *("tmpfs", "ramfs", "devtmpfs", "overlay", "squashfs"),
+        *("proc", "sysfs", "devpts", "cgroup2", "securityfs", "mqueue", "nsfs"),
+    }
+)
 _NAMED = 8  # differences named one by one; a swapped machine would have hundreds
 
 
@@ -49,7 +55,7 @@ def ranges(case: Case) -> Iterator[Finding]:
 
 
 def executables(case: Case) -> Iterator[Finding]:
-    """Only approved programs run."""
+    """Only programs of the boot image run; the function's own are its container's business."""
     rows = claims.rows(case.evidence, "executable")
     if case.reference.executables is None:
         yield not_checked("running programs (no reference values)")
@@ -70,8 +76,12 @@ def modules(case: Case) -> Iterator[Finding]:
 
 
 def mounts(case: Case) -> Iterator[Finding]:
-    """Only approved file systems are mounted."""
+    """Only approved file systems are mounted; where a TPM vouches, nothing that is not in RAM."""
     rows = claims.rows(case.evidence, "mounts")
+    if case.material is not None:
+        devices = {f"/dev/{name}" for name in claims.scratch(case.evidence).devices}
+        for row in [row for row in rows if not _in_ram(row, devices)][:_NAMED]:
+            yield reason(Code.MOUNTS, f"{row[0]} is not known to lie in RAM")
     if case.reference.mounts is None:
         yield not_checked("mounts (no reference values)")
         return
@@ -87,3 +97,13 @@ def sockets(case: Case) -> Iterator[Finding]:
         return
     for row in [row for row in rows if row not in case.reference.sockets][:_NAMED]:
         yield reason(Code.SOCKETS, f"{row[0]} {row[-1]} is not approved")
+
+
+def _in_ram(row: claims.Row, disks: set[str]) -> bool:
+    """Whether this is a file system of the kernel's own, or the root, or one on the task's disks.
+
+    The root (squashfs) is read from a file in RAM: that is the boot image's doing.
+    """
+    if len(row) < 3:
+        return False
+    return row[1] in _RAM_KINDS or (row[1] == "ext4" and row[2] in disks)

@@ -14,6 +14,7 @@ from nodeclient.core.reasons import Code, reason
 from nodeclient.core.types import Phase, RootClass
 
 SIMULATED_ROOT = "root"
+_BEHIND_MS, _AHEAD_MS = 2_000, 60_000  # of the date, against the clock that only runs forward
 
 
 def nonce(case: Case) -> Iterator[Finding]:
@@ -116,3 +117,25 @@ def counters(case: Case) -> Iterator[Finding]:
         yield reason(Code.COUNTERS, "boot count did not grow: no fresh boot")
     if boot.nonce == before.boot_nonce:
         yield reason(Code.COUNTERS, "same boot nonce as before the run")
+
+
+def date(case: Case) -> Iterator[Finding]:
+    """The Machine's date runs as its clock does: nobody set it since BEFORE.
+
+    Both come from one oscillator, so they part only if somebody sets the date, or if the Machine
+    slept, which stops the clock alone. Held against BEFORE and not against the latest answer: many
+    small steps are as good as a large one. A simulated Machine's host may be set forward a little.
+    """
+    now, before = claims.counters(case.evidence), case.expected.before
+    if before is None:
+        return
+    then = before.counters
+    if not case.expected.in_session:
+        if now.time_ms < then.time_ms:
+            yield reason(Code.COUNTERS, "the clock was set back: AFTER is dated before BEFORE")
+        return
+    gained = (now.time_ms - then.time_ms) - (now.clock_ms - then.clock_ms)
+    if gained < -_BEHIND_MS:
+        yield reason(Code.COUNTERS, f"the clock was set back by {-gained} ms")
+    elif gained > _AHEAD_MS:
+        yield reason(Code.COUNTERS, f"the clock was set forward by {gained} ms, or it stood still")
