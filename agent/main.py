@@ -113,7 +113,7 @@ async def _live(boot: BootParameters) -> None:
     await warming
     if telling is not None:
         telling.cancel()
-        await asyncio.wait([telling])
+        await asyncio.gather(telling, return_exceptions=True)  # PiLost: `living` has seen it, too
     session.drop()
     engine.close()
 

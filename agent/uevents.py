@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.formats.cbor import FormatError
+from agent.system import StartFailed
 
 MAX_MESSAGE: Final = 16 * 1024
 MAX_PATH: Final = 2048
@@ -85,14 +86,16 @@ def parse(data: bytes) -> Uevent:
 
 
 def listen() -> socket.socket:
-    """A socket that gets every event of this network namespace from now on. Raises OSError."""
-    found = socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_KOBJECT_UEVENT
-    )
+    """A socket that gets every event of this network namespace from now on. Raises StartFailed."""
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
     try:
-        found.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-        found.bind((0, _KERNEL_GROUP))
-    except BaseException:
-        found.close()
-        raise
+        found = socket.socket(socket.AF_NETLINK, kind, _NETLINK_KOBJECT_UEVENT)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+            found.bind((0, _KERNEL_GROUP))
+        except BaseException:
+            found.close()
+            raise
+    except OSError as error:
+        raise StartFailed(f"no kernel events ({error.strerror}); use another kernel") from error
     return found

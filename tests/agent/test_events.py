@@ -261,6 +261,20 @@ print(json.dumps(own(log.rows())))
     assert rows == [["add", "net", "sr0"], ["move", "net", "sr1"], ["remove", "net", "sr1"]]
 
 
+def test_listen__without_the_right_to__typed_error() -> None:
+    """As another account: it could not enlarge the queue, and would lose events sooner."""
+    said = in_namespace("""
+import os
+from agent.system import StartFailed
+os.setuid(65534)
+try:
+    listen()
+except StartFailed as error:
+    print(json.dumps(str(error)))
+""")
+    assert "no kernel events" in said
+
+
 def test_kernel__queue_overflows__lost_is_an_event() -> None:
     """A reader that is held up while devices storm in: silence would be the attacker's aim."""
     rows = in_namespace("""

@@ -11,6 +11,7 @@ import pytest
 
 from agent.formats.bootimage import EFI, MANIFEST, BootManifest
 from agent.formats.cbor import FormatError
+from agent.formats.erasure import WINDOW
 from agent.formats.netboot import EFI_PATH, PARAMETERS_PATH, ROOT_PATH
 from nodeclient.images import ImageError
 from nodeclient.images.boot.elf import needed
@@ -20,7 +21,7 @@ from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.images.boot.variant import make_variant
 from nodeclient.images.eraser import workshop
 from nodeclient.images.eraser.build import CACHE, build_eraser, compile_init
-from nodeclient.images.eraser.compile import SOURCE, WINDOW, machine_defines
+from nodeclient.images.eraser.compile import SOURCE, machine_defines
 from nodeclient.images.eraser.kernel import CONFIG, kept_kernel
 from nodeclient.images.eraser.workshop import PACKAGES, open_workshop
 from nodeclient.images.lock import read_lock

@@ -116,7 +116,7 @@ def test_take__events_are_missing__an_incident_whatever_is_permitted(
     desk: Desk, action: str
 ) -> None:
     desk.journal.permit(BOOT, order("usb:46f4:0001"))
-    desk.journal.take(BOOT, Event(1, 5, action, "", "", ""))
+    desk.journal.take(BOOT, Event(1, 5, action, "", "", "usb:46f4:0001"))
     assert len(desk.reported) == 1
 
 

@@ -124,6 +124,34 @@ async def test_rules__pi_sends_what_it_may_not__dropped_and_counted(cable: Wire)
     assert (await firewall.count(CABLE))["leak"] > 0
 
 
+@pytest.mark.parametrize("phase", [Phase.BOOTING, Phase.RUNNING])
+async def test_rules__pi_s_own_broadcast__is_no_frame_of_the_machine(
+    cable: Wire, phase: Phase
+) -> None:
+    """Linux gives a copy to the sender's own interface, through its ingress: a name service on the
+    Pi would make every Machine a suspect."""
+    cable.hush()
+    await firewall.apply(CABLE, phase)
+    earlier = "type filter hook ingress device cable priority -501; policy accept;"
+    table = (
+        "add table netdev probe\n"
+        f"add chain netdev probe in {{ {earlier} }}\n"
+        "add rule netdev probe in udp dport 5353 counter\n"
+    )
+    await run("nft", "-f", "-", text=table)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        plain.bind((PI_ADDRESS, 0))
+        with contextlib.suppress(PermissionError):
+            plain.sendto(b"who is there", ("255.255.255.255", 5353))
+    assert "packets 1 " in await run(
+        "nft", "list", "table", "netdev", "probe"
+    )  # the copy was there
+    counted = await firewall.counters(CABLE)
+    assert {counted[f"{kind}_{phase.value}"] for kind in ("stray", "stranger")} == {0}
+    assert counted["leak"] == 1
+
+
 async def test_apply__next_phase__counters_go_on(cable: Wire) -> None:
     await firewall.apply(CABLE, Phase.BOOTING)
     cable.reaches(PI_ADDRESS, OTHER_PORT)
@@ -146,7 +174,7 @@ def test_ruleset__every_phase__denies_by_default_in_one_transaction() -> None:
             chain = lines.index(f"add chain netdev sealrun_cable {hook} {{ {base} }}")
             assert lines[chain + 1] == f"flush chain netdev sealrun_cable {hook}"
             rules = [each for each in lines if each.startswith(f"{added} {hook} ")]
-            assert rules[-1].endswith((" drop", "jump stray"))
+            assert rules[-1].endswith(" drop")
         for kind in ("stray", "stranger"):
             rules = [each for each in lines if each.startswith(f"{added} {kind} ")]
             assert rules[0].endswith(f" counter name {kind}_{phase.value}")

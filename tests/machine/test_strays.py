@@ -21,7 +21,7 @@ from nodeclient.machine.netboot.firewall import Phase
 from nodeclient.machine.netboot.strays import LINES, NAME
 from nodeclient.machine.netboot.watch import CableWatch
 from tests.machine.boots import CABLE
-from tests.machine.wire import MAC, STRANGER, Wire, ip
+from tests.machine.wire import MAC, STRANGER, Wire
 
 OUTSIDE, OUTSIDE6 = "192.0.2.1", "2001:db8::1"
 BROADCAST = b"\xff" * 6
@@ -163,8 +163,7 @@ class Scene:
 @pytest.fixture
 async def scene(wire: Wire, tmp_path: Path) -> AsyncIterator[Scene]:
     incidents: list[Incident] = []
-    # The card of a PC whose kernel has no IPv6, as the boot image's: it says nothing by itself.
-    ip("netns", "exec", wire.pc, "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
+    wire.hush()
     watch = CableWatch(CABLE, tmp_path / "machine", incidents.append)
     await firewall.apply(CABLE, Phase.OFF)
     await CABLE.attach()

@@ -195,5 +195,5 @@ def test_hooks__time_limit__is_configured(tmp_path: Path) -> None:
 def test_report__goes_to_the_machine(tmp_path: Path, text: str) -> None:
     seen: list[Incident] = []
     machine = choose(load(tmp_path, text), report=seen.append)
-    machine._report(Incident(Kind.STRAY, "x"))  # type: ignore[attr-defined]
+    machine._events._report(Incident(Kind.STRAY, "x"))  # type: ignore[attr-defined]
     assert seen == [Incident(Kind.STRAY, "x")]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.formats.bootimage import EFI, MANIFEST, BootManifest
+from agent.formats.erasure import WINDOW
 from agent.formats.hashes import sha256
 from agent.formats.measure import measure_tree
 from nodeclient.images.boot import pe, tree, uki
@@ -26,7 +27,7 @@ from nodeclient.images.boot.uki import (
 )
 from nodeclient.images.eraser import compile as programs
 from nodeclient.images.eraser import kernel
-from nodeclient.images.eraser.compile import INIT, SOURCE, WINDOW, command, machine_defines
+from nodeclient.images.eraser.compile import INIT, SOURCE, command, machine_defines
 from nodeclient.images.eraser.kernel import build_kernel
 from nodeclient.images.eraser.workshop import ERASER_LOCK, STUB, Workshop, open_workshop
 

@@ -11,11 +11,11 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from agent.formats.erasure import WINDOW
 from agent.formats.netboot import ERASE_PORT, MACHINE_ADDRESS, PI_ADDRESS, PREFIX
 from nodeclient.images.errors import ImageError
 
 SOURCE = Path(__file__).with_name("source")
-WINDOW = 20 << 20  # bytes of low memory that the eraser's kernel lives in: 18 MiB are too few
 INIT, HOST = "init.c", "host.c"
 SECONDS = 120
 # No stack protector: it takes a thread's own storage, which a C library would set up. No unwind

@@ -136,7 +136,8 @@ def _ingress(cable: Cable, phase: Phase) -> list[str]:
             f"ip saddr {{ 0.0.0.0, {MACHINE_ADDRESS} }}"
             f" ip daddr {{ 255.255.255.255, {PI_ADDRESS} }} udp sport 68 udp dport 67 accept"
         ]
-    return [*rules, "jump stray"]
+    # What has no sender never was on the cable: Linux gives the Pi its own broadcasts back here.
+    return [*rules, f"ether saddr {cable.mac} jump stray", "drop"]
 
 
 def _dropping(cable: Cable, kind: str, phase: Phase) -> list[str]:
