@@ -23,6 +23,7 @@ _MAX_EXECUTABLE = 1 << 30  # bytes hashed of one program
 _PROC = Path("/proc")
 _NAMESPACES = ("ipc", "mnt", "net", "pid")
 _SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+_TRIES = 3  # at a process that becomes another program just now
 _NO_NEW_PRIVILEGES, _FILTERED = "1", "2"  # proc(5): NoNewPrivs, Seccomp
 
 
@@ -53,18 +54,33 @@ class Programs:
         for process in self._proc.iterdir():
             if not process.name.isdigit():
                 continue
-            try:
-                path = os.readlink(process / "exe")
-            except OSError:
-                continue  # a kernel thread, or it ended meanwhile
-            digest = self._digest(process / "exe")
+            program = self._program(process)
+            if program is None:
+                continue
             # The program first: runc gives up its rights and then becomes the function.
             if is_confined(process, own):
                 confined = True
-            elif digest is not None or process.exists():
-                found[path, digest] = found.get((path, digest), 0) + 1
+            else:
+                found[program] = found.get(program, 0) + 1
         rows = bounded([path, digest, count] for (path, digest), count in found.items())
         return Running(rows, confined)
+
+    def _program(self, process: Path) -> tuple[str, bytes | None] | None:
+        """Path and digest; None for a kernel thread, and for a process that ended meanwhile.
+
+        One that cannot be read is told only if it is there still: nothing can be read of a
+        process that ends, and nobody shall be suspected for that.
+        """
+        exe = process / "exe"
+        try:
+            for _ in range(_TRIES):
+                path = os.readlink(exe)
+                digest = self._digest(exe)
+                if digest is not None or os.readlink(exe) == path:
+                    break
+            return path, digest
+        except OSError:
+            return None
 
     def _digest(self, exe: Path) -> bytes | None:
         """Through /proc/<pid>/exe: what runs, even if the file of that name was replaced."""

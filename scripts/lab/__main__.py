@@ -122,8 +122,8 @@ def _task(network: LabNetwork, folder: Path, story: Story) -> dict[str, Any]:
 
 def _close(summary: dict[str, Any], folder: Path, story: Story, began: float) -> int:
     story.show("what the PC proved", rows_of(summary["machine"]), tuple(summary["machine"]))
-    tell(story, summary["held"])
     story.close(summary, time.monotonic() - began, _shown(folder / SUMMARY))
+    tell(story, summary["held"], summary["records"]["AFTER"]["votes"])
     return 0 if summary["state"] == "SETTLED" else 1
 
 

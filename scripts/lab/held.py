@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from agent.formats.erasure import ErasureProof
 from agent.formats.evidence import Evidence
 from agent.formats.outcome import Transcript
 from nodeclient.core import claims
+from nodeclient.core.erasure import read_quoted, uncovered
+from nodeclient.core.tpm.material import read_material
 from scripts.embedded.story import Story
 
 RECORDS: Final = {"hardware": "events.jsonl", "strays": "strays.jsonl"}
@@ -20,7 +23,7 @@ _MAX_RECORD: Final = 64 << 20  # bytes; the Pi bounds its files well below
 
 
 def held_of(before: Evidence, after: Evidence, machine: Path) -> dict[str, dict[str, Any]]:
-    """Four chapters, each fact by name. ``machine``: the folder of the Pi's Machine.
+    """Five chapters, each fact by name. ``machine``: the folder of the Pi's Machine.
 
     Raises FormatError for Evidence that no committee would have affirmed.
     """
@@ -29,14 +32,19 @@ def held_of(before: Evidence, after: Evidence, machine: Path) -> dict[str, dict[
         "inventory": _inventory(before, after, machine),
         "questions": _questions(after),
         "erasure": _erasure(after),
+        "proof": _proof(before, after),
     }
 
 
-def tell(story: Story, held: Mapping[str, Mapping[str, Any]]) -> None:
-    """Chapter by chapter, one line for each fact."""
+def tell(story: Story, held: Mapping[str, Mapping[str, Any]], votes: int) -> None:
+    """Chapter by chapter, one line for each fact; the proof and who holds it to be one come last.
+
+    votes: of members whose AFTER appraisal stands on chain.
+    """
     for chapter, found in held.items():
         for name, value in found.items():
             story.say(f"[cyan]{chapter:>10}[/cyan]  {name.replace('_', ' ')}: {_shown(value)}")
+    story.say(f"[cyan]     proof[/cyan]  computed by the Pi, appraised by {votes} members")
 
 
 def _isolation(before: Evidence, after: Evidence, machine: Path) -> dict[str, Any]:
@@ -74,6 +82,23 @@ def _erasure(after: Evidence) -> dict[str, Any]:
         "removed": dict(transcript.removed),
         "looked_for_and_not_found": [name for name, gone in transcript.checked.items() if gone],
         "still_there": [name for name, gone in transcript.checked.items() if not gone] or "nothing",
+    }
+
+
+def _proof(before: Evidence, after: Evidence) -> dict[str, Any]:
+    encoded = claims.proof(after)
+    if not encoded:
+        return {"memory_erased": "no proof was made"}
+    proof = ErasureProof.decode(encoded)
+    quoted = read_quoted(proof)
+    same_key = quoted.key.digest == read_material(before).facts().key
+    return {
+        "bytes_of_memory_erased": proof.covered,
+        "bytes_not_covered": uncovered(claims.memory(before), proof.ranges),
+        "ranges": len(proof.ranges),
+        "eraser_image": proof.image.hex(),
+        "signed_by_the_eraser's_tpm_over_the_answer": quoted.genuine and quoted.bound,
+        "with_the_key_of_before": same_key,
     }
 
 

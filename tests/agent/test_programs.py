@@ -66,6 +66,21 @@ def test_running__program_that_cannot_be_read__is_told_without_a_digest(tmp_path
     assert Programs(proc).running().programs == [[str(tmp_path / "nothing"), None, 1]]
 
 
+def test_running__process_that_ends_while_it_is_read__is_not_suspected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc, program = fake_proc(tmp_path, {"Seccomp": "0"}, {}), tmp_path / "program"
+    program.write_bytes(b"short")
+    exe = proc / "7" / "exe"
+    exe.symlink_to(program)
+
+    def ends(self: Programs, path: Path) -> None:
+        path.unlink()  # a zombie has no program any more
+
+    monkeypatch.setattr(Programs, "_digest", ends)
+    assert Programs(proc).running().programs == []
+
+
 def test_running__file_changed_in_place_and_its_time_put_back__hashed_anew(tmp_path: Path) -> None:
     proc, program = fake_proc(tmp_path, {"Seccomp": "0"}, {}), tmp_path / "program"
     program.write_bytes(b"one")

@@ -135,6 +135,11 @@ def check_held(held: dict[str, Any]) -> None:
     assert held["inventory"]["lines_in_the_pi's_record"] == 0
     assert held["questions"]["answered_during_the_run"] >= 3
     assert held["erasure"]["still_there"] == "nothing"
+    proof = held["proof"]
+    assert proof["bytes_not_covered"] <= 24 << 20
+    assert proof["bytes_of_memory_erased"] > 1 << 30
+    assert proof["signed_by_the_eraser's_tpm_over_the_answer"]
+    assert proof["with_the_key_of_before"]
 
 
 @pytest.mark.machine
