@@ -17,8 +17,10 @@ from agent.formats.rpc import RpcError
 from nodeclient.core.incidents import Incident, Kind
 from nodeclient.machine import events as journals
 from nodeclient.machine.events import EventJournal
+from nodeclient.machine.jsonlines import JsonLines
 from nodeclient.machine.link import Link
 from nodeclient.machine.linked import LinkedMachine
+from nodeclient.machine.proxy import ProxyRules, TaskProxy
 from nodeclient.machine.supply import Supply
 from tests.formats.test_taskspec import SPEC
 from tests.machine.test_link import KEYS, SECONDS, SESSION, dial, hello
@@ -160,7 +162,9 @@ async def test_serve__call_of_the_agent__reaches_the_journal_under_its_session(
 
     slot: Any = None
     supply = Supply(refuse, refuse, refuse)
-    machine = Linked(5.0, 5.0, 600.0, slot, supply, desk.journal)
+    log = JsonLines(tmp_path / "proxy.jsonl")
+    proxy = TaskProxy(ProxyRules(), tuple, log, desk.reported.append)
+    machine = Linked(5.0, 5.0, 600.0, slot, supply, desk.journal, proxy)
     link = machine._link = Link(KEYS, machine._serve)
     port = link.listen("127.0.0.1", 0)
     certificate, key = new_certificate("agent")
