@@ -47,6 +47,7 @@ class BootImages:
     ) -> None:
         self._folder, self._load, self._load_eraser = folder, load, load_eraser
         self._erasers: dict[bytes, EraserReference] = {}
+        self._useless: set[bytes] = set()  # erasers that were complained of
         self._kept: OrderedDict[bytes, BootFiles] = OrderedDict()
         self._lock = asyncio.Lock()
 
@@ -76,13 +77,21 @@ class BootImages:
         )
 
     async def eraser(self, image: bytes) -> EraserReference | None:
-        """What a boot of the eraser ``image`` must show; None without a sound copy."""
+        """What a boot of the eraser ``image`` must show; None without a sound copy.
+
+        A peer's proof names it: what is not here is not worth a line of the log, however often and
+        under however many names it is asked for; a copy that is of no use is named once.
+        """
         if image not in self._erasers:
             path = self._folder / image.hex()
+            if not path.is_dir():
+                return None
             try:
                 found = await asyncio.to_thread(self._load_eraser, path, image)
             except (ImageError, OSError) as error:
-                log.warning("eraser image %s is of no use: %s", image.hex(), error)
+                if image not in self._useless:
+                    log.warning("eraser image %s is of no use: %s", image.hex(), error)
+                self._useless.add(image)
                 return None
             # Four hashes each, and only of sound copies: whoever asks cannot make this grow.
             self._erasers[image] = EraserReference(image, found.pcr4, found.pcr9, found.pcr11)

@@ -123,7 +123,7 @@ async def test_reference__more_images_than_are_kept__drops_the_one_unused_longes
 
 async def test_eraser__here__its_manifest_read_once(tmp_path: Path) -> None:
     shelf = Shelf()
-    shelved = images(tmp_path, shelf)
+    shelved = images(tmp_path, shelf, ERASER)
     found = [await shelved.eraser(ERASER) for _ in range(2)]
     expected = manifest()
     assert found == 2 * [EraserReference(ERASER, expected.pcr4, expected.pcr9, expected.pcr11)]
@@ -131,8 +131,23 @@ async def test_eraser__here__its_manifest_read_once(tmp_path: Path) -> None:
 
 
 async def test_eraser__another_image_or_a_broken_one__none(tmp_path: Path) -> None:
-    assert await images(tmp_path, Shelf()).eraser(bytes(32)) is None
-    assert await images(tmp_path, Shelf(broken=True)).eraser(ERASER) is None
+    assert await images(tmp_path, Shelf(), bytes(32)).eraser(bytes(32)) is None
+    assert await images(tmp_path, Shelf(broken=True), ERASER).eraser(ERASER) is None
+
+
+async def test_eraser__peers_name_what_is_not_here__the_log_does_not_grow(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf = Shelf(broken=True)
+    shelved = images(tmp_path, shelf, ERASER)
+    for image in (n.to_bytes(32, "big") for n in range(20)):
+        assert await shelved.eraser(image) is None
+    assert (shelf.loaded, caplog.records) == ([], [])
+    for _ in range(3):
+        assert await shelved.eraser(ERASER) is None
+    assert [record.getMessage() for record in caplog.records] == [
+        f"eraser image {ERASER.hex()} is of no use: it is no eraser"
+    ]
 
 
 async def test_warm__an_eraser__is_not_opened_as_a_machines_image(tmp_path: Path) -> None:
@@ -153,7 +168,7 @@ async def test_values__proof_of_an_eraser__only_an_approved_one_counts(
     erasure.proof = replace(erasure.proof, image=ERASER)
     kit.erasure = erasure if named else None
     chain: Any = Approvals({ERASER} if approved else set())
-    reference = Reference(chain, tmp_path, images(tmp_path, Shelf()))
+    reference = Reference(chain, tmp_path, images(tmp_path, Shelf(), ERASER))
     found = (await reference.values(bytes(32), kit.evidence())).eraser
     assert (found is not None) is (approved and named)
 
