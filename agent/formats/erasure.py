@@ -31,6 +31,7 @@ HELLO, STORED, BYE, REFUSED = b"SEALERA1", b"STORED__", b"BYE_____", b"REFUSED_"
 WORD = 8  # bytes of each of these
 HELLO_HEAD = WORD + 8 + 4  # bytes of a hello in front of its rows
 HELLO_ROW = 8 + 8 + 4
+RAM_ROW = 1  # type of a hello's row
 KEYS, ANSWER = 64, 32  # bytes: two one-time keys, two tags
 _VERSION = 1
 _DOMAIN = b"sealrun/erasure/v1"
@@ -45,7 +46,8 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What the eraser says first. It decides nothing: a prover could say anything here.
+    """What the eraser says first. A prover could say anything here: it takes no more from what is
+    ordered than may be left out.
 
     window: bytes of low memory that it keeps. rows: (start, end exclusive, type) of its map.
     """
@@ -64,6 +66,11 @@ class Hello:
             int.from_bytes(data[WORD : WORD + 8], "little"),
             tuple((_le(row[:8]), _le(row[8:16]), _le(row[16:])) for row in fields),
         )
+
+    @property
+    def ram(self) -> tuple[tuple[int, int], ...]:
+        """(start, end exclusive) of the rows that it calls RAM, as it says them."""
+        return tuple((start, end) for start, end, kind in self.rows if kind == RAM_ROW)
 
     def encode(self) -> bytes:
         """Bytes for `decode`."""

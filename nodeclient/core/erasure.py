@@ -1,11 +1,13 @@
 """Which memory a proof of secure erasure must cover, and what of it a proof does cover. Pure.
 
 The ranges come from the memory map that the attested Agent stated of the very boot that ran the
-task: a prover that names its own ranges leaves out what it wants to keep.
+task: a prover that names its own ranges leaves out what it wants to keep. What its own map says can
+only make them smaller, and what is missing then counts as not covered.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.formats.cbor import FormatError
@@ -15,6 +17,8 @@ from nodeclient.core.tpm.attest import Attested, parse_attest, verify_attest
 from nodeclient.core.tpm.event_log import EventLog, parse_event_log
 from nodeclient.core.tpm.public import AttestationKey, parse_attestation_key
 
+Extent = tuple[int, int]
+"""(start, end exclusive) in bytes of physical memory."""
 RAM = "System RAM"  # the one type of /sys/firmware/memmap that Linux ever hands out
 
 
@@ -24,13 +28,19 @@ def plan_ranges(memory: tuple[Region, ...]) -> tuple[Range, ...]:
     Of more than MAX_RANGES pieces the largest are taken; what is left out then counts as not
     covered. Empty where `memory` has no RAM above the window.
     """
-    pieces: list[Range] = []
-    for start, end in _ram(memory):
-        first, last = -(-max(start, WINDOW) // PAGE) * PAGE, end // PAGE * PAGE
-        if first < last:
-            pieces.append((first, last - first))
-    largest = sorted(pieces, key=lambda piece: piece[1], reverse=True)[:MAX_RANGES]
-    return tuple(sorted(largest))
+    return _whole_pages((max(start, WINDOW), end) for start, end in _ram(memory))
+
+
+def cut_ranges(ranges: tuple[Range, ...], ram: tuple[Extent, ...]) -> tuple[Range, ...]:
+    """What of planned `ranges` lies in `ram`, the eraser's own map, in any order.
+
+    UEFI may put its runtime areas elsewhere at each boot, and no eraser can fill those. Whole pages
+    and at most MAX_RANGES pieces, the largest, as in `plan_ranges`; empty where nothing is left.
+    """
+    joined = _joined(ram)
+    return _whole_pages(
+        (max(start, at), min(end, at + size)) for at, size in ranges for start, end in joined
+    )
 
 
 def uncovered(memory: tuple[Region, ...], ranges: tuple[Range, ...]) -> int:
@@ -65,10 +75,26 @@ def read_quoted(proof: ErasureProof) -> Quoted:
     return Quoted(attested, key, parse_event_log(proof.event_log), genuine, bound)
 
 
-def _ram(memory: tuple[Region, ...]) -> list[tuple[int, int]]:
-    """(start, end) of RAM, ascending, with overlapping rows joined: none is counted twice."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted((r.start, r.end) for r in memory if r.kind == RAM):
+def _whole_pages(extents: Iterable[Extent]) -> tuple[Range, ...]:
+    """The whole pages of extents that lie apart, ascending; the largest MAX_RANGES of them."""
+    pieces: list[Range] = []
+    for start, end in extents:
+        first, last = -(-start // PAGE) * PAGE, end // PAGE * PAGE
+        if first < last:
+            pieces.append((first, last - first))
+    largest = sorted(pieces, key=lambda piece: piece[1], reverse=True)[:MAX_RANGES]
+    return tuple(sorted(largest))
+
+
+def _ram(memory: tuple[Region, ...]) -> list[Extent]:
+    """RAM of a map, ascending."""
+    return _joined((r.start, r.end) for r in memory if r.kind == RAM)
+
+
+def _joined(extents: Iterable[Extent]) -> list[Extent]:
+    """The same, ascending, with those that overlap or touch joined: none is counted twice."""
+    joined: list[Extent] = []
+    for start, end in sorted(each for each in extents if each[0] < each[1]):
         if joined and start <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:

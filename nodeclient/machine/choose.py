@@ -50,6 +50,7 @@ def choose_machine(
         work_bytes=machine.work_mib << 20,
         boot_server=machine.boot_server or default_command(),
         eraser=bytes.fromhex(machine.eraser),
+        uncovered=machine.accept_uncovered_mib << 20,
     )
     power = choose_power(config, machine, cable)
     return NetbootMachine(settings, supply, slot, power, is_approved, report=report)

@@ -16,7 +16,6 @@ from agent.formats.rpc import RpcError
 from agent.tpm import Tpm
 from nodeclient.attestation.makers import load_certificates
 from nodeclient.core.claims import Region
-from nodeclient.core.erasure import plan_ranges
 from nodeclient.core.incidents import Incident, Report
 from nodeclient.core.types import Address, NodeRecord
 from nodeclient.duties.vouching import Voucher
@@ -130,7 +129,7 @@ class Pi:
         if self._machine is not None:
             await self._machine.let_go()
         try:
-            return (await erasing.run(plan_ranges(memory), cold=False)).encode()
+            return (await erasing.run(memory, cold=False)).encode()
         finally:
             await self.pc.off()
 

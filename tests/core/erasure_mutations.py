@@ -104,7 +104,7 @@ ERASURE_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
     ("no quote", AFTER, shown(quote=None, event_log=b""), E),
     ("proof of another shape", AFTER, shown(more=1), E),
     # which memory
-    ("8 MiB more left out", AFTER, proved(ranges=less(8 * MIB)), E),
+    ("16 MiB more left out", AFTER, proved(ranges=less(16 * MIB)), E),
     ("one page more than accepted left out", AFTER, proved(ranges=less(SPARE + PAGE)), E),
     ("memory above 4 GiB left out", AFTER, proved(ranges=RANGES[:1]), E),
     ("memory below 4 GiB left out", AFTER, proved(ranges=RANGES[1:]), E),

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from agent.formats.erasure import WINDOW, ErasureProof
+from agent.formats.erasure import WINDOW, ErasureProof, check_ranges
 from nodeclient.core.claims import Region
-from nodeclient.core.erasure import plan_ranges, uncovered
+from nodeclient.core.erasure import cut_ranges, plan_ranges, uncovered
 from nodeclient.core.evidence_policy import Remembered
 from nodeclient.core.types import Phase, Verdict
 from tests.core.erasure_kit import MIB, RANGES, UNCOVERED
@@ -125,6 +125,44 @@ def test_plan__more_pieces_than_an_order_takes__the_largest() -> None:
     assert ranges == tuple(sorted(ranges))
     assert sum(length == 8192 for _, length in ranges) == 200
     assert uncovered(memory, ranges) == 144 * 4096
+
+
+PLAN = ((WINDOW, MIB), (WINDOW + 2 * MIB, MIB))
+
+
+@pytest.mark.parametrize(
+    ("ram", "left"),
+    [
+        (((0, 1 << 63),), PLAN),
+        (((0, 1 << 20), (WINDOW, WINDOW + MIB), (WINDOW + MIB, 1 << 40)), PLAN),  # they touch
+        (((WINDOW + 4097, 1 << 40), (0, WINDOW + 8191)), PLAN),  # they overlap, unordered
+        (tuple((0, 1 << 40) for _ in range(256)), PLAN),
+        ((), ()),
+        (((1 << 40, 0), (WINDOW + MIB, WINDOW), (0, 0)), ()),  # end before they begin
+        (((WINDOW + 1, WINDOW + 8191),), ()),  # no whole page
+        (((WINDOW + 1, WINDOW + 8192),), ((WINDOW + 4096, 4096),)),
+        (((0, WINDOW + 4096), (WINDOW + 3 * MIB - 4097, 1 << 64)), ((WINDOW, 4096), None)),
+    ],
+)
+def test_cut__by_what_the_eraser_calls_ram__whole_pages_of_both(
+    ram: tuple[tuple[int, int], ...], left: tuple[tuple[int, int] | None, ...]
+) -> None:
+    end = (WINDOW + 3 * MIB - 4096, 4096)
+    assert cut_ranges(PLAN, ram) == tuple(end if each is None else each for each in left)
+
+
+def test_cut__into_more_pieces_than_an_order_takes__the_largest_and_the_rest_not_covered() -> None:
+    memory = tuple(ram(WINDOW + n * MIB, WINDOW + n * MIB + MIB // 2) for n in range(256))
+    planned = plan_ranges(memory)
+    rows = tuple(
+        (start + 8192, start + length - 4096 * (n % 2)) for n, (start, length) in enumerate(planned)
+    )
+    holes = tuple((start, start + 4096) for start, _ in planned)
+    ranges = cut_ranges(planned, rows + holes)
+    assert len(planned) == len(ranges) == 256
+    assert [length for _, length in ranges] == [MIB // 2 - 8192, MIB // 2 - 12288] * 128
+    check_ranges(ranges)
+    assert uncovered(memory, ranges) == 256 * 8192 + 128 * 4096
 
 
 def test_plan__no_ram_above_the_window__nothing() -> None:

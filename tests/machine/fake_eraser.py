@@ -1,6 +1,7 @@
 """An eraser in miniature, run in the PC's namespace: DHCP, one fetch, then the wire protocol.
 
-Arguments: the SHA-256 that boot.efi must have, and `honest`, `drops` (one byte) or `absent`. What
+Arguments: the SHA-256 that boot.efi must have, and `honest`, `drops` (one byte), `absent`, or
+one that has another map than the run had: `moved`, `lacks` (all but a little), `lacks all`. What
 it saw of the cable goes to standard output; it ends with 0 once it was told goodbye.
 """
 
@@ -11,6 +12,7 @@ import socket
 import sys
 
 from agent.formats import erasure as wire
+from agent.formats.erasure import Hello
 from agent.formats.netboot import (
     EFI_PATH,
     ERASE_PORT,
@@ -23,6 +25,14 @@ from agent.formats.netboot import (
 from tests.machine.eraser_peer import Peer
 from tests.machine.fake_pc import dhcp, fail, get
 
+_ALL = (0, 1 << 33, 1)
+_MOVED = wire.WINDOW + (1 << 20) + 5
+RAM = {"honest": (_ALL,), "drops": (_ALL,), "absent": (_ALL,)} | {
+    "moved": ((0, _MOVED, 1), (_MOVED, _MOVED + 8192, 2), (_MOVED + 8192, 1 << 33, 1)),
+    "lacks all": (),
+    "lacks": ((0, wire.WINDOW + 4096, 1), (0, 1 << 33, 2)),
+}
+
 
 def main(efi: str, manner: str) -> int:
     if not dhcp():
@@ -34,7 +44,7 @@ def main(efi: str, manner: str) -> int:
     if manner == "absent":
         return fail("never dials")
     link = socket.create_connection((PI_ADDRESS, ERASE_PORT), timeout=20)
-    peer = Peer(link, lies={"stored": look_around})
+    peer = Peer(link, Hello(wire.WINDOW, RAM[manner]), lies={"stored": look_around})
     if manner == "drops":
         peer.lies["fill"] = drop
     peer.run()

@@ -16,6 +16,8 @@ from agent.formats.bootimage import EFI, MANIFEST
 from agent.formats.erasure import WINDOW, ErasureProof
 from agent.formats.netboot import LINK_PORT
 from nodeclient.core.claims import Region
+from nodeclient.core.erasure import uncovered
+from nodeclient.core.evidence_policy import MOST_UNCOVERED
 from nodeclient.errors import MachineError
 from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.netboot import NetbootMachine, NetbootSettings
@@ -96,7 +98,9 @@ class Bench:
         efi = self.folder / "images" / self.eraser.hex() / EFI
         return EraserPower(self.wire, hashlib.sha256(efi.read_bytes()).hexdigest(), [*manners])
 
-    def machine(self, power: EraserPower, eraser: bytes | None = None) -> NetbootMachine:
+    def machine(
+        self, power: EraserPower, eraser: bytes | None = None, uncovered: int = MOST_UNCOVERED
+    ) -> NetbootMachine:
         async def is_approved(asked: bytes) -> bool:
             return self.approved and asked in (self.eraser, BOOT_IMAGE)
 
@@ -107,6 +111,7 @@ class Bench:
             images=self.folder / "images",
             boot_seconds=60.0,
             eraser=self.eraser if eraser is None else eraser,
+            uncovered=uncovered,
         )
         supply = Supply(_nothing, _nothing, _nothing)  # type: ignore[arg-type]
         slot = KeySlot(self.folder / "channel.sealed", some_root())
@@ -150,6 +155,38 @@ async def test_erase__first_try_fails__again_from_a_cold_start(bench: Bench, man
     power = bench.power(manner, "honest")
     proof = ErasureProof.decode(await bench.machine(power).erase(bench.record, MEMORY))
     assert proof.ranges == RANGES
+    assert power.log == ["reset", "off", "on", "off"]
+
+
+async def test_erase__firmware_moved_its_areas__left_out_as_far_as_members_accept(
+    bench: Bench,
+) -> None:
+    """UEFI may take other pages at each boot; the real eraser refuses what is not RAM in its own
+    map."""
+    moved = (WINDOW + MIB + 12288, 2 * MIB - 12288)
+    expected = ((WINDOW, MIB), moved, RANGES[1])
+    left = WINDOW + 12288
+    proof = await bench.machine(bench.power("moved"), uncovered=left).erase(bench.record, MEMORY)
+    assert ErasureProof.decode(proof).ranges == expected
+    assert uncovered(MEMORY, expected) == left
+    NewestBoot(bench.folder).note(HPKE + SIGNING)
+    power = bench.power("moved", "moved")
+    with pytest.raises(MachineError, match="map lacks too much of the RAM"):
+        await bench.machine(power, uncovered=left - 1).erase(bench.record, MEMORY)
+    assert power.log == ["reset", "off", "on", "off"]
+
+
+@pytest.mark.parametrize(
+    ("manner", "more"),
+    [("lacks", (Region(2 << 32, (2 << 32) + 8 * MIB, "System RAM"),)), ("lacks all", ())],
+)
+async def test_erase__map_without_the_memory__refused_and_lost(
+    bench: Bench, manner: str, more: tuple[Region, ...]
+) -> None:
+    """Not even of a machine so small that all of it might be left out."""
+    power = bench.power(manner, manner)
+    with pytest.raises(MachineError, match="map lacks too much of the RAM"):
+        await bench.machine(power).erase(bench.record, (*MEMORY, *more))
     assert power.log == ["reset", "off", "on", "off"]
 
 

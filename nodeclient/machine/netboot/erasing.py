@@ -14,8 +14,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.formats.erasure import ErasureProof, Range
+from agent.formats.erasure import ErasureProof, Hello, Range
 from agent.formats.netboot import ERASE_PORT, PI_ADDRESS
+from nodeclient.core.claims import Region
+from nodeclient.core.erasure import cut_ranges, plan_ranges, uncovered
+from nodeclient.core.evidence_policy import MOST_UNCOVERED
 from nodeclient.errors import MachineError
 from nodeclient.machine.netboot import firewall
 from nodeclient.machine.netboot.cable import Cable
@@ -26,13 +29,15 @@ from nodeclient.machine.netboot.power import Power
 from nodeclient.machine.netboot.server import BootServer
 
 _log = logging.getLogger(__name__)
+_LOOK = "erase again, and look at its console"
 _LOOK_SECONDS = 0.5  # between two looks whether waiting is of any use
 
 
 @dataclass(frozen=True, slots=True)
 class Erasing:
     """What a try needs. image: ID of the eraser (32 bytes), in `images`; boot_seconds: until it
-    dials. `is_approved` asks the chain whether the image may be booted now."""
+    dials; uncovered: bytes of RAM that may be left out where the eraser's map lacks some.
+    `is_approved` asks the chain whether the image may be booted now."""
 
     cable: Cable
     image: bytes
@@ -42,10 +47,11 @@ class Erasing:
     power: Power
     is_approved: Callable[[bytes], Awaitable[bool]]
     patience: Patience = Patience()  # noqa: RUF009 - frozen
+    uncovered: int = MOST_UNCOVERED
 
-    async def run(self, ranges: tuple[Range, ...], *, cold: bool) -> ErasureProof:
+    async def run(self, memory: tuple[Region, ...], *, cold: bool) -> ErasureProof:
         """Boot the eraser, from the memory as it is or, `cold`, after the power was cut; have it
-        fill `ranges`. The Machine stays on. Raises MachineError.
+        fill the RAM of `memory`. The Machine stays on. Raises MachineError.
         """
         if not await self.is_approved(self.image):
             raise MachineError(
@@ -66,12 +72,25 @@ class Erasing:
                 hello = await eraser.hello()
                 await server.stop()
                 await firewall.apply(self.cable, Phase.ERASING)
+                ranges = self._ranges(memory, hello)
                 size = sum(length for _, length in ranges)
                 _log.info("the eraser keeps %d bytes and is to fill %d", hello.window, size)
                 return await eraser.prove(self.image, ranges, hello.window)
         finally:
             await server.stop()
             await firewall.apply(self.cable, Phase.OFF)
+
+    def _ranges(self, memory: tuple[Region, ...], hello: Hello) -> tuple[Range, ...]:
+        """What to fill: all of the plan that is RAM in this boot, too. Raises MachineError where
+        that leaves out more than members accept: who says so may want to keep it."""
+        planned = plan_ranges(memory)
+        ranges = cut_ranges(planned, hello.ram)
+        left = uncovered(memory, ranges)
+        if ranges != planned:
+            _log.info("the eraser's map has less RAM: %d bytes in all are not covered", left)
+            if not ranges or left > self.uncovered:
+                raise MachineError("the eraser's map lacks too much of the RAM to erase", _LOOK)
+        return ranges
 
     async def _switch(self, cold: bool) -> None:
         """A reset leaves in memory what the eraser is to overwrite, and cuts nothing of the proof:

@@ -21,6 +21,7 @@ from agent.formats.netboot import ENGINE, LINK_PORT, PI_ADDRESS, SCRATCH
 from agent.formats.rpc import RpcError
 from nodeclient.core.claims import Region
 from nodeclient.core.erasure import plan_ranges
+from nodeclient.core.evidence_policy import MOST_UNCOVERED
 from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
 from nodeclient.machine.channel_keys import KeySlot
@@ -56,7 +57,8 @@ class NetbootSettings:
     long the Agent waits for a daemon that is gone before it cleans and ends. rotate_seconds: how
     long the channel's keys are used. scratch, docker: paths
     in the Machine. boot_server: the command that serves a boot. eraser: ID of the image that
-    erases memory, in `images`, too; empty: none does.
+    erases memory, in `images`, too; empty: none does. uncovered: bytes of RAM that it may leave out
+    where its own map lacks them.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class NetbootSettings:
     proxy: ProxyRules = field(default_factory=ProxyRules)
     boot_server: tuple[str, ...] = field(default_factory=default_command)
     eraser: bytes = b""
+    uncovered: int = MOST_UNCOVERED
 
 
 class NetbootMachine(LinkedMachine):
@@ -194,17 +197,16 @@ class NetbootMachine(LinkedMachine):
             return b""
         record = ResumeRecord.decode(resume)
         self._newest.note_erasure(record.hpke + record.signing)
-        ranges = plan_ranges(memory)
         try:
             await self._let_rest()
             await self.let_go()
-            if not ranges:
+            if not plan_ranges(memory):
                 raise MachineError("no memory is known that could be erased", "boot it again")
             try:
-                proof = await self._erasing().run(ranges, cold=False)
+                proof = await self._erasing().run(memory, cold=False)
             except MachineError as error:
                 _log.warning("the erasure failed and is tried again: %s", error)
-                proof = await self._erasing().run(ranges, cold=True)
+                proof = await self._erasing().run(memory, cold=True)
         except MachineError:
             await self.power_off()
             raise
@@ -222,6 +224,7 @@ class NetbootMachine(LinkedMachine):
             boot_server=self._settings.boot_server,
             power=self._power,
             is_approved=self._is_approved,
+            uncovered=self._settings.uncovered,
         )
 
     async def power_off(self) -> None:

@@ -31,6 +31,7 @@ _SILENT = "silence: the machine did not answer in time"
 _UNPINNED = "console: sealrun: not the root that was measured; power off"
 _EARLY = "machine: the eraser speaks before it was given everything"
 _WRONG = "machine: the eraser's answer is wrong: it does not hold the fill"
+_LESS = "machine: the eraser's map lacks too much of the RAM to erase"
 _TWINS = "machine: the boot parameters were asked for twice: two machines share the cable"
 
 
@@ -235,7 +236,7 @@ ATTACKS: tuple[Attack, ...] = tuple(
         ("wipe-skipped", N, wipe.skips, [_EARLY]),
         ("wipe-keeps-64-mib", N, wipe.keeps_64_mib, [_WRONG]),
         ("wipe-keeps-1-mib", N, wipe.keeps_1_mib, [_WRONG]),
-        ("wipe-names-ranges", N, wipe.names_ranges, [_WRONG]),
+        ("wipe-names-ranges", N, wipe.names_ranges, [_LESS]),
         (
             "wipe-parked",
             N,
