@@ -71,6 +71,10 @@ class MachineError(SealrunError):
     """The Machine or its session failed."""
 
 
+class MachineErased(MachineError):
+    """That boot is over, but no other came after: its memory is or was being erased."""
+
+
 class MachineRefused(MachineError):
     """The Agent answered, and its answer is no. ``code`` is stable, the message for people."""
 

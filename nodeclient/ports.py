@@ -129,11 +129,15 @@ class Machine(Protocol):
     """One Machine behind its Pi. Every method may raise ``MachineError``."""
 
     async def boot(self, boot_count: int) -> Session: ...
-    async def resume(self, resume: bytes) -> Session: ...
+    async def resume(self, resume: bytes) -> Session:
+        """Raises also ``MachineErased``: that boot's memory is or was being erased."""
+
     async def call(self, method: str, body: object) -> object: ...
-    async def erase(self, resume: bytes, memory: tuple[Region, ...], /) -> bytes:
+    async def erase(self, resume: bytes, memory: tuple[Region, ...], quoted: bool, /) -> bytes:
         """Have the RAM of one boot overwritten: an encoded ``ErasureProof``, empty where none can
-        be had. ``memory`` is the map that this boot's Evidence stated. Harmless twice."""
+        be had. ``memory`` is the map that this boot's Evidence stated; ``quoted``: a TPM vouched
+        for it, so a proof without a quote is none. Harmless twice. Cancelled, it ends soon; the
+        Machine may be on then."""
 
     async def power_off(self) -> None: ...
 

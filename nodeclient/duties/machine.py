@@ -16,10 +16,11 @@ from agent.formats.messages import Context, Prepare, Question, Release, State, S
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Me
-from nodeclient.core.claims import Region, memory
+from nodeclient.core.claims import memory
 from nodeclient.core.digests import header_digest
 from nodeclient.core.types import Address, Commitment, Phase, Statement, Task
 from nodeclient.core.watch import Heard, how_heard
+from nodeclient.duties.endorsing import says_quoted
 from nodeclient.duties.services import Services
 from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.runner import Effect, Emit
@@ -171,7 +172,10 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             store.put_blob(kept, transcript)
             if store.blob(proof_key(action.commitment)) is None:
                 services.note(action.commitment, "the machine's memory is being erased")
-                proof = await machine.erase(action.resume, memory_before(action.before))
+                before = evidence_before(action.before)
+                memory_then = () if before is None else memory(before)
+                quoted = before is not None and says_quoted(before)
+                proof = await machine.erase(action.resume, memory_then, quoted)
                 store.put_blob(proof_key(action.commitment), proof)
             await machine.power_off(action.resume)
         except MachineError as error:
@@ -182,10 +186,10 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         )
         return ev.MachineCleaned(commitment=action.commitment, transcript=transcript, during=during)
 
-    def memory_before(root: bytes) -> tuple[Region, ...]:
+    def evidence_before(root: bytes) -> Evidence | None:
         """What the Agent stated of the boot that ran the task: it decides what is erased."""
         evidence = store.blob(evidence_key(root))
-        return () if evidence is None else memory(Evidence.decode(evidence))
+        return None if evidence is None else Evidence.decode(evidence)
 
     async def power_off(action: do.PowerOff, emit: Emit) -> None:
         """Harmless twice."""

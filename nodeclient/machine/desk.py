@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import replace
 
 from nodeclient.core.claims import Region
-from nodeclient.errors import MachineError, SealrunError
+from nodeclient.errors import MachineErased, MachineError, SealrunError
 from nodeclient.machine.ban import Ban
 from nodeclient.ports import Machine, Root, Session
 
@@ -26,6 +26,8 @@ class MachineDesk:
         self._root = root
         self._ban = ban
         self._lock = asyncio.Lock()
+        self._erasing: tuple[bytes, asyncio.Task[bytes]] | None = None
+        self._given_up = False
 
     async def boot(self, boot_count: int) -> Session:
         """A fresh boot; the Session's ``resume`` is sealed. A banned Machine is not booted."""
@@ -42,20 +44,43 @@ class MachineDesk:
             await self._machine.resume(record)
         return await self._machine.call(method, body)
 
-    async def erase(self, resume: bytes, memory: tuple[Region, ...]) -> bytes:
-        """Erase the RAM of one boot, and cut its power. Raises MachineError if another came after.
+    async def erase(self, resume: bytes, memory: tuple[Region, ...], quoted: bool) -> bytes:
+        """Erase the RAM of one boot, and cut its power. Raises MachineError if another came after,
+        or its power is cut meanwhile.
 
         The lock is held throughout: nobody boots or asks a Machine that is being erased.
         """
         record = self._record(resume)
         async with self._lock:
-            return await self._machine.erase(record, memory)
+            work = asyncio.create_task(self._machine.erase(record, memory, quoted))
+            self._erasing = (record, work)
+            try:
+                return await work
+            except asyncio.CancelledError:
+                caller = asyncio.current_task()
+                if not self._given_up or (caller is not None and caller.cancelling()):
+                    raise
+                raise MachineError("the erasure was given up", "look why its task ended") from None
+            finally:
+                self._erasing, self._given_up = None, False
 
     async def power_off(self, resume: bytes) -> None:
-        """Cut the power of one boot; nothing happens when it is over already."""
+        """Cut the power of one boot; nothing happens when it is over already.
+
+        An erasure of that boot is not waited for: its Task is over, or the Machine misbehaved.
+        """
+        try:
+            record = self._record(resume)
+        except MachineError:
+            return
+        erased, work = self._erasing or (b"", None)
+        if work is not None and erased == record and not work.cancelling():
+            self._given_up = work.cancel()  # once: it closes the cable on its way out
         async with self._lock:  # over both steps: a boot in between would be the one that is cut
             try:
-                await self._machine.resume(self._record(resume))
+                await self._machine.resume(record)
+            except MachineErased:
+                pass  # it answers nobody, but has its power
             except MachineError:
                 return
             await self._machine.power_off()

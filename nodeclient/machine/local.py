@@ -136,7 +136,7 @@ class LocalMachine(LinkedMachine):
                 raise
         return record.session()
 
-    async def erase(self, _resume: bytes, _memory: tuple[Region, ...]) -> bytes:
+    async def erase(self, _resume: bytes, _memory: tuple[Region, ...], _quoted: bool) -> bytes:
         """No proof: its memory is this host's, which is in use. Its Evidence says `machine`."""
         return b""
 

@@ -124,7 +124,7 @@ class Pi:
             boot_server=default_command(),
             power=self.pc,
             is_approved=is_approved,
-            patience=Patience(hello=120.0, part=120.0, per_gib=900.0, step=300.0),
+            patience=Patience(hello=120.0, part=120.0, per_gib=900.0, step=300.0, whole=3600.0),
         )
         if self._machine is not None:
             await self._machine.let_go()

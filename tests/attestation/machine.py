@@ -59,7 +59,7 @@ class TpmMachine:
                 raise MachineRefused("tpm", str(error)) from error
         raise MachineRefused("unknown_method", f"the Agent has no {method}")
 
-    async def erase(self, _resume: bytes, _memory: object) -> bytes:
+    async def erase(self, _resume: bytes, _memory: object, _quoted: bool) -> bytes:
         return b""
 
     async def power_off(self) -> None:

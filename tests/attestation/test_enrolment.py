@@ -47,7 +47,7 @@ class Stranger:
     async def call(self, method: str, body: object) -> object:
         return self.answer(method)
 
-    async def erase(self, _resume: bytes, _memory: object) -> bytes:
+    async def erase(self, _resume: bytes, _memory: object, _quoted: bool) -> bytes:
         return b""
 
     async def power_off(self) -> None:

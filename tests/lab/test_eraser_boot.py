@@ -19,7 +19,7 @@ from tests.images.boot import BOOT_IMAGES
 
 MEMORY_MIB, BELOW_MIB = 512, 256  # the other half lies above 4 GiB
 MIB = 1 << 20
-SLOW = Patience(hello=300.0, part=300.0, per_gib=1200.0, step=300.0)
+SLOW = Patience(hello=300.0, part=300.0, per_gib=1200.0, step=300.0, whole=3600.0)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -36,6 +36,7 @@ class Bench:
     patience: Patience = Patience()  # noqa: RUF009 - frozen
     ranges: tuple[tuple[int, int], ...] = RANGES
     receives: int = 1 << 20
+    quoted: bool = False
 
     async def run(self) -> tuple[Peer, ErasureProof]:
         """Raises MachineError as the verifier does."""
@@ -46,7 +47,7 @@ class Bench:
             try:
                 eraser = Eraser(ours, self.patience)
                 hello = await eraser.hello()
-                proof = await eraser.prove(IMAGE, self.ranges, hello.window)
+                proof = await eraser.prove(IMAGE, self.ranges, hello.window, quoted=self.quoted)
             finally:
                 peer.stop()
                 await running
@@ -160,6 +161,32 @@ async def test_prove__silent_eraser__given_up(step: str) -> None:
     lies: dict[str, Words] = {step: stands_still if step == "fill" else silence}
     with pytest.raises(MachineError, match=words):
         await Bench(lies, SOON, ((WINDOW, 64 * MIB),)).run()
+
+
+async def test_prove__eraser_that_drips__given_up_as_a_whole() -> None:
+    """No part of the fill takes longer than a part may; the connection's end comes later."""
+    whole = replace(Patience(), whole=0.3, whole_per_gib=0.0)
+    with pytest.raises(MachineError, match="takes longer than 0 s"):
+        await Bench({"fill": drips}, whole, ((WINDOW, 64 * MIB),)).run()
+
+
+def drips(me: Peer) -> None:
+    for _ in range(60):
+        me.take(4096)
+        if me.over.wait(0.05):
+            break
+    hang_up(me)
+
+
+async def test_prove__more_memory_than_one_stream_fills__refused_before_the_order() -> None:
+    with pytest.raises(MachineError, match="more memory than one key stream fills"):
+        await Bench(ranges=((WINDOW, 1 << 38),)).run()
+
+
+async def test_prove__tpm_vouched_and_none_quotes__no_proof() -> None:
+    assert (await Bench().run())[1].quote is None
+    with pytest.raises(MachineError, match="brings no quote, but a TPM vouched"):
+        await Bench(quoted=True).run()
 
 
 def stands_still(me: Peer) -> None:

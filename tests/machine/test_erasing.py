@@ -20,6 +20,7 @@ from nodeclient.core.erasure import uncovered
 from nodeclient.core.evidence_policy import MOST_UNCOVERED
 from nodeclient.errors import MachineError
 from nodeclient.machine.channel_keys import KeySlot
+from nodeclient.machine.desk import LABEL, MachineDesk
 from nodeclient.machine.netboot import NetbootMachine, NetbootSettings
 from nodeclient.machine.netboot.newest import NewestBoot
 from nodeclient.machine.resume import ResumeRecord
@@ -46,6 +47,7 @@ class EraserPower:
     process: subprocess.Popen[str] | None = None
     said: str = ""
     lit: bool = True
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     simulated = ("machine", "power")
 
@@ -68,6 +70,7 @@ class EraserPower:
 
     def _start(self) -> None:
         self.lit = True
+        self.begun.set()
         words = [sys.executable, "-B", "-m", "tests.machine.fake_eraser", self.efi]
         self.process = subprocess.Popen(
             self.wire.on_pc(*words, self.manners.pop(0)),
@@ -133,7 +136,7 @@ async def test_erase__after_a_run__proved_over_a_cable_that_carries_nothing_else
     bench: Bench,
 ) -> None:
     power = bench.power("honest")
-    proof = ErasureProof.decode(await bench.machine(power).erase(bench.record, MEMORY))
+    proof = ErasureProof.decode(await bench.machine(power).erase(bench.record, MEMORY, False))
     assert (proof.image, proof.ranges, proof.quote) == (bench.eraser, RANGES, None)
     assert power.log == ["reset", "off"]
     seen = ["others 404 404", "open []"]
@@ -144,8 +147,8 @@ async def test_erase__daemon_died_before_it_kept_the_proof__made_again_from_off(
     bench: Bench,
 ) -> None:
     power = bench.power("honest", "honest")
-    first = await bench.machine(power).erase(bench.record, MEMORY)
-    second = await bench.machine(power).erase(bench.record, MEMORY)
+    first = await bench.machine(power).erase(bench.record, MEMORY, False)
+    second = await bench.machine(power).erase(bench.record, MEMORY, False)
     assert first != second
     assert power.log == ["reset", "off", "on", "off"]
 
@@ -153,7 +156,7 @@ async def test_erase__daemon_died_before_it_kept_the_proof__made_again_from_off(
 @pytest.mark.parametrize("manner", ["drops", "absent"])
 async def test_erase__first_try_fails__again_from_a_cold_start(bench: Bench, manner: str) -> None:
     power = bench.power(manner, "honest")
-    proof = ErasureProof.decode(await bench.machine(power).erase(bench.record, MEMORY))
+    proof = ErasureProof.decode(await bench.machine(power).erase(bench.record, MEMORY, False))
     assert proof.ranges == RANGES
     assert power.log == ["reset", "off", "on", "off"]
 
@@ -166,13 +169,15 @@ async def test_erase__firmware_moved_its_areas__left_out_as_far_as_members_accep
     moved = (WINDOW + MIB + 12288, 2 * MIB - 12288)
     expected = ((WINDOW, MIB), moved, RANGES[1])
     left = WINDOW + 12288
-    proof = await bench.machine(bench.power("moved"), uncovered=left).erase(bench.record, MEMORY)
+    proof = await bench.machine(bench.power("moved"), uncovered=left).erase(
+        bench.record, MEMORY, False
+    )
     assert ErasureProof.decode(proof).ranges == expected
     assert uncovered(MEMORY, expected) == left
     NewestBoot(bench.folder).note(HPKE + SIGNING)
     power = bench.power("moved", "moved")
     with pytest.raises(MachineError, match="map lacks too much of the RAM"):
-        await bench.machine(power, uncovered=left - 1).erase(bench.record, MEMORY)
+        await bench.machine(power, uncovered=left - 1).erase(bench.record, MEMORY, False)
     assert power.log == ["reset", "off", "on", "off"]
 
 
@@ -186,7 +191,16 @@ async def test_erase__map_without_the_memory__refused_and_lost(
     """Not even of a machine so small that all of it might be left out."""
     power = bench.power(manner, manner)
     with pytest.raises(MachineError, match="map lacks too much of the RAM"):
-        await bench.machine(power).erase(bench.record, (*MEMORY, *more))
+        await bench.machine(power).erase(bench.record, (*MEMORY, *more), False)
+    assert power.log == ["reset", "off", "on", "off"]
+
+
+async def test_erase__tpm_vouched_and_no_quote_comes__again_from_a_cold_start_then_lost(
+    bench: Bench,
+) -> None:
+    power = bench.power("honest", "honest")
+    with pytest.raises(MachineError, match="brings no quote, but a TPM vouched"):
+        await bench.machine(power).erase(bench.record, MEMORY, True)
     assert power.log == ["reset", "off", "on", "off"]
 
 
@@ -194,17 +208,17 @@ async def test_erase__wrong_answer_twice__lost_with_the_reason_and_off(bench: Be
     power = bench.power("drops", "drops")
     machine = bench.machine(power)
     with pytest.raises(MachineError, match="answer is wrong: it does not hold the fill"):
-        await machine.erase(bench.record, MEMORY)
+        await machine.erase(bench.record, MEMORY, False)
     assert power.log == ["reset", "off", "on", "off"]
     with pytest.raises(MachineError, match="that boot is over"):
-        await machine.erase(bench.record, MEMORY)
+        await machine.erase(bench.record, MEMORY, False)
 
 
 async def test_erase__eraser_revoked__never_booted(bench: Bench) -> None:
     bench.approved = False
     power = bench.power()
     with pytest.raises(MachineError, match=r"eraser image .* is not approved on chain; name"):
-        await bench.machine(power).erase(bench.record, MEMORY)
+        await bench.machine(power).erase(bench.record, MEMORY, False)
     assert power.log == ["off"]
 
 
@@ -228,7 +242,7 @@ async def test_erase__another_boot_came_after__that_one_is_not_touched(bench: Be
     NewestBoot(bench.folder).note(b"another")
     power = bench.power()
     with pytest.raises(MachineError, match="that boot is over"):
-        await bench.machine(power).erase(bench.record, MEMORY)
+        await bench.machine(power).erase(bench.record, MEMORY, False)
     assert power.log == []
 
 
@@ -241,14 +255,39 @@ async def test_erase__boot_being_erased__answers_nobody_any_more(bench: Bench) -
     assert power.log == []
 
 
+async def test_power_off__boot_being_erased_by_a_daemon_that_died__its_power_is_cut(
+    bench: Bench,
+) -> None:
+    """Its Task ended meanwhile, so nobody erases it again: the PC shall not stay on for ever."""
+    NewestBoot(bench.folder).note_erasure(HPKE + SIGNING)
+    power, root = bench.power(), some_root()
+    desk = MachineDesk(bench.machine(power), root)
+    await desk.power_off(root.seal(bench.record, LABEL))
+    assert power.log == ["off"]
+    await desk.power_off(root.seal(bench.record, LABEL))
+    assert power.log == ["off"]
+
+
+async def test_erase__task_ends_meanwhile__power_is_cut_at_once(bench: Bench) -> None:
+    power, root = bench.power("absent"), some_root()
+    desk = MachineDesk(bench.machine(power), root)
+    sealed = root.seal(bench.record, LABEL)
+    erasing = asyncio.create_task(desk.erase(sealed, MEMORY, False))
+    await power.begun.wait()
+    await desk.power_off(sealed)
+    with pytest.raises(MachineError, match="the erasure was given up"):
+        await erasing
+    assert power.log == ["reset", "off"]
+
+
 async def test_erase__no_memory_known__nothing_that_looks_like_a_proof(bench: Bench) -> None:
     power = bench.power()
     with pytest.raises(MachineError, match="no memory is known"):
-        await bench.machine(power).erase(bench.record, ())
+        await bench.machine(power).erase(bench.record, (), False)
     assert power.log == ["off"]
 
 
 async def test_erase__no_eraser_configured__no_proof_and_nothing_done(bench: Bench) -> None:
     power = bench.power()
-    assert await bench.machine(power, eraser=b"").erase(bench.record, MEMORY) == b""
+    assert await bench.machine(power, eraser=b"").erase(bench.record, MEMORY, False) == b""
     assert power.log == []

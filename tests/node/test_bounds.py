@@ -20,7 +20,13 @@ from nodeclient.core import events as ev
 from nodeclient.core.roles import receiver
 from nodeclient.core.task import step
 from nodeclient.core.types import Address, Commitment
-from nodeclient.errors import BadInput, ChainUnavailable, MachineError, MachineRefused
+from nodeclient.errors import (
+    BadInput,
+    ChainUnavailable,
+    MachineErased,
+    MachineError,
+    MachineRefused,
+)
 from nodeclient.inbox import refusal_of
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.p2p import messages as msg
@@ -131,7 +137,7 @@ class OnePc:
     async def call(self, method: str, body: object) -> object:
         return method, body
 
-    async def erase(self, _resume: bytes, _memory: object) -> bytes:
+    async def erase(self, _resume: bytes, _memory: object, _quoted: bool) -> bytes:
         return b""
 
     async def power_off(self) -> None:
@@ -154,6 +160,70 @@ async def test_desk__end_of_one_task_while_the_next_one_boots__cuts_its_own_boot
     old = await desk.boot(1)
     await asyncio.gather(desk.power_off(old.resume), desk.boot(2), desk.power_off(old.resume))
     assert machine.cut == [1]
+
+
+class LongErasure(OnePc):
+    """Its eraser takes its time, and closes the cable when it is told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.closing, self.told = asyncio.Event(), asyncio.Event(), 0
+
+    async def resume(self, resume: bytes) -> Session:
+        if self.begun.is_set() and resume[0] == self.boots:
+            raise MachineErased("being erased", "boot it")
+        return await super().resume(resume)
+
+    async def erase(self, _resume: bytes, _memory: object, _quoted: bool) -> bytes:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.told += 1
+            await self.closing.wait()
+        return b""
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_desk__task_ends_during_the_erasure__power_is_cut_without_waiting_for_it(
+    cancelled: bool,
+) -> None:
+    """The daemon also stops the worker of a Task that is over, a moment before."""
+    machine = LongErasure()
+    desk = MachineDesk(machine, OpenRoot())  # type: ignore[arg-type]
+    old = await desk.boot(1)
+    erasing = asyncio.create_task(desk.erase(old.resume, (), False))
+    await machine.begun.wait()
+    if cancelled:
+        erasing.cancel()
+        await asyncio.sleep(0)
+    cutting = [asyncio.create_task(desk.power_off(old.resume)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert (machine.told, machine.cut) == (1, [])  # told once, and it closes the cable in peace
+    machine.closing.set()
+    async with asyncio.timeout(30):
+        await asyncio.gather(*cutting)
+    assert set(machine.cut) == {1}
+    with pytest.raises(asyncio.CancelledError if cancelled else MachineError):
+        await erasing
+    await desk.boot(2)
+    await desk.power_off(old.resume)
+    assert set(machine.cut) == {1}
+
+
+async def test_desk__another_boot_s_end_during_an_erasure__does_not_touch_it() -> None:
+    machine = LongErasure()
+    machine.closing.set()
+    desk = MachineDesk(machine, OpenRoot())  # type: ignore[arg-type]
+    old, new = await desk.boot(1), await desk.boot(2)
+    erasing = asyncio.create_task(desk.erase(new.resume, (), False))
+    await machine.begun.wait()
+    cutting = asyncio.create_task(desk.power_off(old.resume))
+    await asyncio.sleep(0.01)
+    assert machine.told == 0
+    erasing.cancel()
+    await asyncio.gather(cutting, erasing, return_exceptions=True)
+    assert machine.cut == []
 
 
 def test_receiver__committee_has_nothing_for_it__stops_asking() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from nodeclient.core.types import Phase
 from nodeclient.duties.machine import effects, evidence_key, proof_key
 from nodeclient.errors import MachineError
 from nodeclient.store import Store
-from tests.core.evidence_kit import make_kit
+from tests.core.evidence_kit import Kit, make_kit, make_quoted
 
 TASK = b"\x0c" * 32
 EVIDENCE = make_kit(Phase.BEFORE).evidence()
@@ -34,13 +35,14 @@ class Desk:
     fails: bool = False
     log: list[str] = field(default_factory=list)
     memory: tuple[Region, ...] = ()
+    quoted: bool | None = None
 
     async def call(self, _resume: bytes, method: str, _body: object) -> object:
         self._do(method)
         return b"transcript"
 
-    async def erase(self, _resume: bytes, memory: tuple[Region, ...]) -> bytes:
-        self.memory = memory
+    async def erase(self, _resume: bytes, memory: tuple[Region, ...], quoted: bool) -> bytes:
+        self.memory, self.quoted = memory, quoted
         self._do("erase")
         if self.fails:
             raise MachineError("the eraser's answer is wrong", "erase again")
@@ -62,11 +64,11 @@ class Node:
     store: Store
     desk: Desk = field(default_factory=Desk)
 
-    async def clean(self) -> ev.OutcomeEvent:
+    async def clean(self, before: bytes = EVIDENCE.root) -> ev.OutcomeEvent:
         services: Any = SimpleNamespace(
             me=None, machine=self.desk, store=self.store, note=lambda *_: None
         )
-        order = do.CleanMachine(commitment=TASK, resume=b"r", before=EVIDENCE.root)
+        order = do.CleanMachine(commitment=TASK, resume=b"r", before=before)
         done = await effects(services)[do.CleanMachine](order, None)  # type: ignore[arg-type]
         assert isinstance(done, ev.OutcomeEvent)
         return done
@@ -106,6 +108,16 @@ async def test_clean__daemon_killed_in_between__goes_on_where_it_was(
     assert isinstance(await node.clean(), ev.MachineCleaned)
     assert node.desk.log == again
     assert node.store.blob(proof_key(TASK)) == b"proof 1"
+
+
+@pytest.mark.parametrize("kit", [make_kit, make_quoted])
+async def test_clean__vouched_for_by_a_tpm__no_proof_without_its_quote(
+    node: Node, kit: Callable[[Phase], Kit]
+) -> None:
+    before = kit(Phase.BEFORE).evidence()
+    node.store.put_blob(evidence_key(before.root), before.encode())
+    await node.clean(before.root)
+    assert node.desk.quoted is (kit is make_quoted)
 
 
 async def test_clean__not_erased__machine_is_lost_and_nothing_looks_like_a_proof(

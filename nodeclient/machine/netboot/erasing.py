@@ -36,7 +36,8 @@ _LOOK_SECONDS = 0.5  # between two looks whether waiting is of any use
 @dataclass(frozen=True, slots=True)
 class Erasing:
     """What a try needs. image: ID of the eraser (32 bytes), in `images`; boot_seconds: until it
-    dials; uncovered: bytes of RAM that may be left out where the eraser's map lacks some.
+    dials; uncovered: bytes of RAM that may be left out where the eraser's map lacks some;
+    quoted: a TPM vouched for the run, so that the eraser must bring its quote.
     `is_approved` asks the chain whether the image may be booted now."""
 
     cable: Cable
@@ -48,6 +49,7 @@ class Erasing:
     is_approved: Callable[[bytes], Awaitable[bool]]
     patience: Patience = Patience()  # noqa: RUF009 - frozen
     uncovered: int = MOST_UNCOVERED
+    quoted: bool = False
 
     async def run(self, memory: tuple[Region, ...], *, cold: bool) -> ErasureProof:
         """Boot the eraser, from the memory as it is or, `cold`, after the power was cut; have it
@@ -75,7 +77,7 @@ class Erasing:
                 ranges = self._ranges(memory, hello)
                 size = sum(length for _, length in ranges)
                 _log.info("the eraser keeps %d bytes and is to fill %d", hello.window, size)
-                return await eraser.prove(self.image, ranges, hello.window)
+                return await eraser.prove(self.image, ranges, hello.window, quoted=self.quoted)
         finally:
             await server.stop()
             await firewall.apply(self.cable, Phase.OFF)

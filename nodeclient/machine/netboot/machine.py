@@ -23,7 +23,7 @@ from nodeclient.core.claims import Region
 from nodeclient.core.erasure import plan_ranges
 from nodeclient.core.evidence_policy import MOST_UNCOVERED
 from nodeclient.core.incidents import Report
-from nodeclient.errors import MachineError
+from nodeclient.errors import MachineErased, MachineError
 from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.events import EVENTS, EventJournal
 from nodeclient.machine.incidents import log_only
@@ -152,7 +152,8 @@ class NetbootMachine(LinkedMachine):
         await asyncio.to_thread(check_image, self._settings.images / eraser.hex(), eraser)
 
     async def resume(self, resume: bytes) -> Session:
-        """Take over the Agent of an earlier life of this daemon. Raises MachineError if gone.
+        """Take over the Agent of an earlier life of this daemon. Raises MachineError if gone,
+        MachineErased if it went for the eraser.
 
         One that is gone loses its power: what it had in RAM is of no boot that anybody can ask.
         """
@@ -160,6 +161,8 @@ class NetbootMachine(LinkedMachine):
         session = (record.hpke, record.signing)
         if record.process is not None:
             raise MachineError("the record is of a process, not of a PC", "boot it again")
+        if self._newest.is_erased(b"".join(session)):
+            raise MachineErased("that boot is over and being erased", "boot it again")
         if not self._newest.is_it(b"".join(session)):
             raise MachineError("that boot is over", "boot it again")
         if self._link is None:
@@ -185,12 +188,13 @@ class NetbootMachine(LinkedMachine):
         await super().let_go()
         self._watch.stop()
 
-    async def erase(self, resume: bytes, memory: tuple[Region, ...]) -> bytes:
+    async def erase(self, resume: bytes, memory: tuple[Region, ...], quoted: bool) -> bytes:
         """Have the memory of one boot overwritten, prove it, and cut the power: an encoded proof.
 
         Without an eraser nothing happens, and there is no proof. A daemon that died in between may
         come again, until the next boot. Tried twice: from the memory as it is, then from a cold
-        start, which proves as much. Raises MachineError; the Machine is off then.
+        start, which proves as much. Raises MachineError; the Machine is off then. Cancelled, it
+        leaves the Machine on and the cable closed: whoever comes again finds it, or cuts its power.
         """
         settings = self._settings
         if not settings.eraser:
@@ -203,10 +207,10 @@ class NetbootMachine(LinkedMachine):
             if not plan_ranges(memory):
                 raise MachineError("no memory is known that could be erased", "boot it again")
             try:
-                proof = await self._erasing().run(memory, cold=False)
+                proof = await self._erasing(quoted).run(memory, cold=False)
             except MachineError as error:
                 _log.warning("the erasure failed and is tried again: %s", error)
-                proof = await self._erasing().run(memory, cold=True)
+                proof = await self._erasing(quoted).run(memory, cold=True)
         except MachineError:
             await self.power_off()
             raise
@@ -215,7 +219,7 @@ class NetbootMachine(LinkedMachine):
         self._slot.drop()
         return proof.encode()
 
-    def _erasing(self) -> Erasing:
+    def _erasing(self, quoted: bool) -> Erasing:
         return Erasing(
             cable=self._settings.cable,
             image=self._settings.eraser,
@@ -225,6 +229,7 @@ class NetbootMachine(LinkedMachine):
             power=self._power,
             is_approved=self._is_approved,
             uncovered=self._settings.uncovered,
+            quoted=quoted,
         )
 
     async def power_off(self) -> None:

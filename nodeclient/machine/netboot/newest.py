@@ -53,6 +53,10 @@ class NewestBoot:
         """Whether no other boot came after that one."""
         return self._said() == _named(session)
 
+    def is_erased(self, session: bytes) -> bool:
+        """Whether no other boot came after that one, whose erasure began."""
+        return self._said() == _ERASING + _named(session)
+
     def _said(self) -> str:
         try:
             return self._file.read_text()
