@@ -183,6 +183,11 @@ class NetbootMachineConfig(MachineConfig):
     work_mib: Annotated[int, Field(ge=1, le=1 << 20)] = 512
 
 
+def erases(machine: MachineConfig) -> bool:
+    """False for a PC without an eraser. A process of this host has no RAM of its own to erase."""
+    return not isinstance(machine, NetbootMachineConfig) or bool(machine.eraser)
+
+
 AnyMachineConfig = Annotated[
     Annotated[LocalMachineConfig, Tag("local")] | Annotated[NetbootMachineConfig, Tag("netboot")],
     Discriminator(_kind_or("local")),

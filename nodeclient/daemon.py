@@ -29,7 +29,7 @@ from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender
 from nodeclient.chain.watcher import Watcher, WatchSettings
-from nodeclient.config import Config, MachineConfig, responses
+from nodeclient.config import Config, MachineConfig, erases, responses
 from nodeclient.control import Control
 from nodeclient.core import actions
 from nodeclient.core import events as ev
@@ -242,6 +242,7 @@ def build_services(
             question_rate=config.machine.question_rate,
             silence_seconds=config.machine.silence_seconds,
             monitor_rate=config.machine.monitor_rate,
+            erases=erases(config.machine),
         ),
         root=folder.root,
         keys=keys,

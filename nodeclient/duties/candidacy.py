@@ -8,8 +8,13 @@ from nodeclient.core import ecvrf, sortition
 from nodeclient.core import events as ev
 from nodeclient.core.ecvrf import SECP256K1_TAI
 from nodeclient.duties.services import Services
+from nodeclient.registration import NO_MACHINE_KEY
 from nodeclient.runner import Effect, Emit
 
+NO_ERASER = (
+    "the machine has a TPM and no eraser; sealrun image build eraser, have it approved, and name "
+    "it as machine.eraser"
+)
 FACTOR_ONE = 10_000  # basis points: the reputation factor that changes nothing
 
 
@@ -22,6 +27,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         task, parameters = action.task, me.parameters
         if services.ban.standing() is not None:
             services.note(action.commitment, "no candidate: the machine is banned")
+            return ev.TicketEvaluated(commitment=action.commitment, ticket=0, claim_at=None)
+        if await lacks_eraser():
+            services.note(action.commitment, f"no candidate: {NO_ERASER}")
             return ev.TicketEvaluated(commitment=action.commitment, ticket=0, claim_at=None)
         if await chain.claim_weight(me.address, task.posted_at) == 0:
             return ev.TicketEvaluated(commitment=action.commitment, ticket=0, claim_at=None)
@@ -50,8 +58,17 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             reasons.append("the runtime image is not on this node")
         if services.ban.standing() is not None:
             reasons.append("the machine of this node is banned")
+        if await lacks_eraser():
+            reasons.append(NO_ERASER)
         for reason in reasons:
             services.note(action.commitment, f"not accepted: {reason}")
         return ev.TaskVetted(commitment=action.commitment, reasons=tuple(reasons))
+
+    async def lacks_eraser() -> bool:
+        """Whether members would refuse the run at its end, for want of a proof of erasure."""
+        if services.settings.erases:
+            return False
+        record = await chain.node(me.address)
+        return record is not None and record.attestation_key != NO_MACHINE_KEY
 
     return {do.EvaluateTicket: evaluate_ticket, do.VetTask: vet}

@@ -20,6 +20,7 @@ from nodeclient.core.claims import memory
 from nodeclient.core.digests import header_digest
 from nodeclient.core.types import Address, Commitment, Phase, Statement, Task
 from nodeclient.core.watch import Heard, how_heard
+from nodeclient.duties.candidacy import NO_ERASER
 from nodeclient.duties.endorsing import says_quoted
 from nodeclient.duties.services import Services
 from nodeclient.errors import MachineError, MachineRefused
@@ -88,6 +89,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             return lost(action, error)
         except FormatError as error:
             return lost(action, MachineError(str(error), "boot the machine again"))
+        if action.phase is Phase.BEFORE and not services.settings.erases and says_quoted(evidence):
+            # With a record the Task begins, and without a proof of erasure it ends refused.
+            return lost(action, MachineError(NO_ERASER, "give the task up"))
         store.put_blob(evidence_key(evidence.root), evidence.encode())
         return ev.EvidenceTaken(
             commitment=action.commitment,

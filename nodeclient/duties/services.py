@@ -44,7 +44,8 @@ class Settings:
     ``appraisal`` what this deployment accepts of Machines (as a member, and for own functions).
     ``question_rate`` questions per second of each member; ``min_answers`` before DURING may end;
     ``silence_seconds`` after which an unanswered question is a finding, and a block missing;
-    ``monitor_rate`` questions per second to the own Machine.
+    ``monitor_rate`` questions per second to the own Machine. ``erases``: False for a PC without an
+    eraser, whose RAM nobody could prove erased.
     """
 
     results: str
@@ -53,6 +54,7 @@ class Settings:
     min_answers: int = LEAST_ANSWERS
     silence_seconds: float = 20.0
     monitor_rate: float = 0.2
+    erases: bool = True
 
 
 class Note(Protocol):

@@ -80,6 +80,7 @@ async def test_candidacy__banned__no_ticket_no_task_no_claim(tmp_path: Path) -> 
         reference=SimpleNamespace(image_path=lambda _image: tmp_path),
         note=lambda *_: None,
         ban=ban,
+        settings=SimpleNamespace(erases=True),
     )
     effects = candidacy.effects(services)
     evaluate = do.EvaluateTicket(commitment=COMMITMENT, task=task)
