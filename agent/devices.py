@@ -25,7 +25,8 @@ _REFUSED_PREFIXES = (
     *("tpm", "loop-control", "mapper/", "kvm", "vfio", "vhost", "uinput", "fuse", "userfaultfd"),
     *("net/", "sg", "bsg/", "nvme", "ng", "nvram", "snapshot", "watchdog", "cpu/", "console"),
     *("hpet", "rtc", "mcelog", "tty0", "ptmx", "pts/"),
-    *("uhid", "cuse", "mtd", "ipmi", "mei", "i2c-"),  # make devices, or write to the firmware's chips
+    # These make devices, or write to the firmware's chips.
+    *("uhid", "cuse", "mtd", "ipmi", "mei", "i2c-"),
 )
 # By its path any USB device could be named, a hub or a disk, too, and what is done to it there is
 # an event of a device that no TaskSpec names: the kernel's word against an honest Executor.

@@ -124,8 +124,8 @@ class Watcher:
                 self._services.note(self._action.commitment, "not judged", f": {error.message}")
 
     def _refused(self, code: str) -> None:
-        """Once may happen to an honest Agent: the Task moved on between two calls, a run ended while
-        its container was looked at. Who goes on is as good as silent."""
+        """Once may happen to an honest Agent: the Task moved on between two calls, a run ended
+        while its container was looked at. Who goes on is as good as silent."""
         now, bound = time.monotonic(), self._services.settings.silence_seconds
         if self._mute_since is None:
             self._mute_since = now

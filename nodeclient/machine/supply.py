@@ -22,13 +22,15 @@ ImageFinder = Callable[[bytes], Awaitable[Path | None]]
 class Supply:
     """`find_image` gives the verified tar of a runtime image ID, or None. A `get_block` that has
     not got the block raises `RpcError("missing", …)`. `connections`: the `host:port` strings of the
-    task that runs now. `report` hears of those that the Agent refused.
+    task that runs now; `devices`: what it permits, as long as it holds the Machine. `report` hears
+    of connections that the Agent refused.
     """
 
     get_block: BlockGetter
     put_block: BlockPutter
     find_image: ImageFinder
     connections: Callable[[], Collection[str]] = tuple
+    devices: Callable[[], Collection[str]] = tuple
     report: Report = log_only
 
     async def serve(self, method: str, body: object) -> object:

@@ -27,8 +27,8 @@ from nodeclient.duties import monitoring
 from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.machine import evidence_key
 from nodeclient.duties.services import Services, Settings
-from nodeclient.incidents import IncidentLog
 from nodeclient.errors import MachineRefused
+from nodeclient.incidents import IncidentLog
 from nodeclient.machine.ban import Ban
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.machine.measure import measure_agent
