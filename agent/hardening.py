@@ -32,7 +32,8 @@ def container_settings(
 ) -> dict[str, Any]:
     """Keyword arguments for docker's `containers.create`.
 
-    What the function writes under /capsule/out lies in RAM and counts as its memory.
+    What the function writes under /capsule/out lies in RAM. On a RAM disk it counts as its memory;
+    of an encrypted one the pages behind it do not: its size alone bounds them.
     """
     mounts = [
         _bind("/capsule/function", scratch.function, read_only=True),

@@ -54,10 +54,14 @@ class Programs:
         for process in self._proc.iterdir():
             if not process.name.isdigit():
                 continue
+            # Before a byte is read: a function may run thousands of files of a GiB each (memfd).
+            if is_confined(process, own):
+                confined = True
+                continue
             program = self._program(process)
             if program is None:
                 continue
-            # The program first: runc gives up its rights and then becomes the function.
+            # And behind it: runc gives up its rights and then becomes the function.
             if is_confined(process, own):
                 confined = True
             else:

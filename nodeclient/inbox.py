@@ -29,6 +29,7 @@ from nodeclient.core.case import Case
 from nodeclient.core.incidents import Kind
 from nodeclient.core.roles.broker import owned_cids
 from nodeclient.core.roles.executor import Executor
+from nodeclient.core.roles.executor import State as ExecutorState
 from nodeclient.core.types import Address, Commitment, Phase, TaskState, Vote
 from nodeclient.core.votes import is_signed
 from nodeclient.duties.appraising import read_summary
@@ -274,7 +275,10 @@ class Inbox:
         request = msg.unpack(msg.Question, body)
         case = self._case(request.commitment)
         role = case.executor
-        if role is None or case.state is not TaskState.ADMITTED or not role.resume:
+        # From the end of the run on at once: to wait for a Machine that is being erased would look
+        # like its silence.
+        runs = role is not None and role.state is ExecutorState.RUNNING
+        if role is None or not runs or case.state is not TaskState.ADMITTED:
             raise PeerRefused("no machine runs this task here", "ask while it runs")
         allowed = case.members if request.during else tuple(owners_and_requester(self._spec(case)))
         if sender not in allowed:

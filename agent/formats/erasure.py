@@ -18,7 +18,7 @@ from agent.formats.quote import MAX_EVENT_LOG, Quote
 from agent.formats.shape import as_bytes, as_int, as_list, as_map
 
 PAGE = 4096
-WINDOW = 20 << 20  # bytes of low memory that the eraser lives in, and so does not erase
+WINDOW = 16 << 20  # bytes of low memory that the eraser lives in, and so does not erase
 MAX_RANGES = 256
 # One ChaCha20 key and nonce: 2^32 blocks of 64 bytes (RFC 8439, §2.4).
 MAX_FILL = (1 << 38) - PAGE

@@ -119,6 +119,8 @@ class LinkedMachine(ABC):
         while loop.time() < deadline:
             with contextlib.suppress(MachineError):
                 return await link.agent(0.5)
+            if self._link is not link:  # let go meanwhile: nobody will dial it any more
+                raise MachineError("the Machine was let go", "take it up again")
             self._check_alive()
         raise MachineError("the Machine is not heard", "cut its power and boot it again")
 

@@ -36,8 +36,7 @@ CANARY: Final = bytes(byte ^ 0x13 for byte in b"QzS7vLkXn3Rw9TbY")
 BOOT_SECONDS: Final = 420.0  # a busy computer without acceleration
 _PART: Final = 16 << 20
 _FIRMWARE_SECONDS: Final = 2.0  # to come so far that the reset is a warm one
-_BELOW_4G: Final = 2 << 30  # of a q35 with so much memory that it does not fit below 4 GiB
-_LIMIT: Final = 0xB0000000  # RAM up to which q35 puts all of it below 4 GiB
+_MOST_BELOW_4G: Final = 0xB0000000  # bytes of RAM that a q35 has below 4 GiB
 _NO_PARAMETERS: Final = b"\0"
 
 Ranges = Sequence[tuple[int, int]]
@@ -51,18 +50,33 @@ class Found:
     elsewhere: int
 
 
+class HighPc(Qemu):
+    """A PC with the rest of its RAM above 4 GiB, as one with much more has it."""
+
+    def __init__(self, settings: QemuSettings, below_mib: int) -> None:
+        super().__init__(settings)
+        self._below_mib = below_mib
+
+    def arguments(self) -> list[str]:
+        """As a PC's."""
+        board, split = "q35,memory-backend=ram", f",max-ram-below-4g={self._below_mib}M"
+        return [word + split if word == board else word for word in super().arguments()]
+
+
 class ErasureRig:
     """Made by `erasure_rig`. `settle` first, then `boot`; `search` at any time."""
 
-    def __init__(self, folder: Path, memory_mib: int) -> None:
+    def __init__(self, folder: Path, memory_mib: int, below_mib: int) -> None:
+        if min(memory_mib, below_mib) << 20 > _MOST_BELOW_4G:
+            raise ValueError("a q35 has 2816 MiB below 4 GiB at most")
         label = secrets.token_hex(3)
-        self.memory_mib = memory_mib
+        self.memory_mib, self._below_mib = memory_mib, min(memory_mib, below_mib)
         self.memory = memory_file(label)
         self.spaces = Namespaces(label, (PI,))
         self.station = Station(self.spaces.site(PI).namespace)
         self.cable = Cable(CABLE, MAC)
         settings = QemuSettings(folder / "pc", SOCKET, MAC, memory_mib, memory_file=self.memory)
-        self.pc = Qemu(settings)
+        self.pc = HighPc(settings, self._below_mib)
         self._server: BootServer | None = None
         self._undo = contextlib.ExitStack()
 
@@ -125,9 +139,7 @@ class ErasureRig:
     def _placed(self, span: tuple[int, int]) -> tuple[int, int]:
         """Where a physical range lies in the file: RAM above 4 GiB follows what is below."""
         start, length = span
-        below = min(self.memory_mib << 20, _BELOW_4G)
-        high = self.memory_mib << 20 >= _LIMIT and start >= 1 << 32
-        return (start - (1 << 32) + below if high else start), length
+        return (start - (1 << 32) + (self._below_mib << 20) if start >> 32 else start), length
 
 
 def _count(view: mmap.mmap, start: int, end: int) -> int:
@@ -140,11 +152,14 @@ async def _listen() -> socket.socket:
 
 
 @contextlib.contextmanager
-def erasure_rig(folder: Path, memory_mib: int) -> Iterator[ErasureRig]:
-    """A rig in `folder`, which is emptied; nothing of it is left afterwards."""
+def erasure_rig(folder: Path, memory_mib: int, below_mib: int = 2048) -> Iterator[ErasureRig]:
+    """A rig in `folder`, which is emptied; nothing of it is left afterwards.
+
+    below_mib: how much of its RAM lies below 4 GiB at most.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    made = ErasureRig(folder, memory_mib)
+    made = ErasureRig(folder, memory_mib, below_mib)
     try:
         made.set_up()
         yield made

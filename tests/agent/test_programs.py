@@ -113,6 +113,37 @@ async def test_running__functions_process__is_confined_and_nobody_hears_its_name
     await pi.machine.power_off()
 
 
+def test_running__functions_program__is_never_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could be a GiB for each process: answers would come too late, and cost the Executor."""
+    proc = fake_proc(tmp_path, {}, {})
+    (proc / "7" / "exe").symlink_to(sys.executable)
+
+    def reads(self: Programs, path: Path) -> None:
+        pytest.fail(f"{path} is read")
+
+    monkeypatch.setattr(Programs, "_digest", reads)
+    running = Programs(proc).running()
+    assert (running.programs, running.confined) == ([], True)
+
+
+def test_running__runc_becomes_the_function_while_it_is_read__is_not_suspected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc = fake_proc(tmp_path, {"Seccomp": "0"}, {})
+    (proc / "7" / "exe").symlink_to(sys.executable)
+    status = proc / "7" / "status"
+
+    def becomes(self: Programs, path: Path) -> bytes:
+        status.write_text(status.read_text().replace("Seccomp:\t0", "Seccomp:\t2"))
+        return bytes(32)
+
+    monkeypatch.setattr(Programs, "_digest", becomes)
+    running = Programs(proc).running()
+    assert (running.programs, running.confined) == ([], True)
+
+
 def test_is_confined__as_in_the_container__yes(tmp_path: Path) -> None:
     assert is_confined(fake_proc(tmp_path, {}, {}) / "7", OWN)
 

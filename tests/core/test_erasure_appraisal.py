@@ -50,6 +50,15 @@ def test_erased__boots_between_run_and_erasure__named() -> None:
     assert "what 1 boots between the run and the erasure did with the RAM" in result.not_checked
 
 
+def test_erased__boot_between_that_saved_the_tpms_state__named() -> None:
+    """TPM2_Shutdown(STATE) before a reset: the eraser's boot is a TPM Restart, not a TPM Reset."""
+    kit = make_quoted(AFTER)
+    eraser_tpm(restarts=1)(kit)
+    result = kit.appraise()
+    assert result.verdict is Verdict.AFFIRMING
+    assert "what 1 boots between the run and the erasure did with the RAM" in result.not_checked
+
+
 def test_erased__pi_vouches__named_as_not_checked() -> None:
     result = make_kit(AFTER).appraise()
     assert result.verdict is Verdict.AFFIRMING

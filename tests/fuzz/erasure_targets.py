@@ -49,7 +49,7 @@ def all_targets() -> Iterator[Target]:
         ),
         ("nodeclient.core.erasure:read_quoted",),
     )
-    hello = Hello(20 << 20, ((0, 1 << 30, 1), (1 << 30, 1 << 31, 2)))
+    hello = Hello(16 << 20, ((0, 1 << 30, 1), (1 << 30, 1 << 31, 2)))
     yield Target(
         "eraser's hello",
         (hello.encode(), Hello(0, ()).encode()),

@@ -131,7 +131,7 @@ result["layers"] = [each.stat().st_dev == os.stat("/run").st_dev for each in hel
 result["run"] = [row[1] for row in host.mounts() if row[0] == "/run"]
 result["outside"] = [
     each
-    for each in ("/var/lib/docker", "/var/lib/containerd", "/var/run/docker", "/etc/docker")
+    for each in ("/var/lib/docker", "/var/lib/containerd", "/var/run/docker")
     if Path(each).exists()
 ]
 container = engine.client.containers.run(

@@ -17,14 +17,14 @@ from nodeclient.machine.netboot.erase import Eraser, Patience
 from scripts.lab.erasure import CANARY, ErasureRig, erasure_rig
 from tests.images.boot import BOOT_IMAGES
 
-MEMORY_MIB = 512
+MEMORY_MIB, BELOW_MIB = 512, 256  # the other half lies above 4 GiB
 MIB = 1 << 20
 SLOW = Patience(hello=300.0, part=300.0, per_gib=1200.0, step=300.0)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ErasureRig]:
-    with erasure_rig(tmp_path_factory.mktemp("e"), MEMORY_MIB) as rig:
+    with erasure_rig(tmp_path_factory.mktemp("e"), MEMORY_MIB, BELOW_MIB) as rig:
         yield rig
 
 
@@ -48,6 +48,7 @@ def test_erase__poisoned_memory__nothing_left_where_it_wrote_and_its_tpm_says_wh
         assert made.search(ranges).covered > 100 * MIB // len(CANARY)
         proof = made.station.run(eraser.prove(image.image_id, ranges, hello.window))
     assert hello.window == WINDOW
+    assert ranges[-1] == (4 << 30, (MEMORY_MIB - BELOW_MIB) * MIB)
     assert made.search(ranges).covered == 0
     assert MEMORY_MIB * MIB - proof.covered <= 24 * MIB
     quoted = read_quoted(proof)

@@ -24,7 +24,7 @@ class Peer:
     """One eraser on its socket. A step that stands in `lies` is done by that instead."""
 
     link: socket.socket
-    hello: Hello = Hello(20 << 20, ((0, 1 << 30, 1),))  # noqa: RUF009 - frozen
+    hello: Hello = Hello(wire.WINDOW, ((0, 1 << 30, 1),))  # noqa: RUF009 - frozen
     lies: dict[str, Words] = field(default_factory=dict)
     quote: Callable[[bytes, bytes, bytes], tuple[bytes, bytes, bytes]] = lambda *_: (b"", b"", b"")
     nonce: bytes = b""

@@ -72,7 +72,7 @@ async def test_prove__honest_eraser__holds_the_fill_and_answers_for_it() -> None
     fill = Fill(proof.seed, proof.keys, proof.covered)
     assert b"".join(fill.parts()) == bytes(peer.memory)
     assert fill.tags() == proof.answer == peer.answer
-    assert (proof.image, proof.window, proof.quote) == (IMAGE, 20 << 20, None)
+    assert (proof.image, proof.window, proof.quote) == (IMAGE, WINDOW, None)
     assert peer.ended == wire.BYE
     assert ErasureProof.decode(proof.encode()) == proof
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.formats.bootimage import EFI
+from agent.formats.bootimage import EFI, MANIFEST
 from agent.formats.erasure import WINDOW, ErasureProof
 from agent.formats.netboot import LINK_PORT
 from nodeclient.core.claims import Region
@@ -30,6 +30,7 @@ MIB = 1 << 20
 MEMORY = (Region(0, WINDOW + 3 * MIB, "System RAM"), Region(1 << 32, (1 << 32) + MIB, "System RAM"))
 RANGES = ((WINDOW, 3 * MIB), (1 << 32, MIB))
 HPKE, SIGNING = bytes(32), bytes(64)
+BOOT_IMAGE = bytes(32)
 
 
 @dataclass
@@ -97,12 +98,12 @@ class Bench:
 
     def machine(self, power: EraserPower, eraser: bytes | None = None) -> NetbootMachine:
         async def is_approved(asked: bytes) -> bool:
-            return self.approved and asked == self.eraser
+            return self.approved and asked in (self.eraser, BOOT_IMAGE)
 
         settings = NetbootSettings(
             folder=self.folder,
             cable=CABLE,
-            image=bytes(32),
+            image=BOOT_IMAGE,
             images=self.folder / "images",
             boot_seconds=60.0,
             eraser=self.eraser if eraser is None else eraser,
@@ -167,6 +168,22 @@ async def test_erase__eraser_revoked__never_booted(bench: Bench) -> None:
     power = bench.power()
     with pytest.raises(MachineError, match=r"eraser image .* is not approved on chain; name"):
         await bench.machine(power).erase(bench.record, MEMORY)
+    assert power.log == ["off"]
+
+
+async def test_boot__eraser_revoked__no_task_begins(bench: Bench) -> None:
+    power = bench.power()
+    with pytest.raises(MachineError, match=r"eraser image .* is not approved on chain; name"):
+        await bench.machine(power, b"\1" * 32).boot(1)
+    assert power.log == ["off"]
+
+
+@pytest.mark.parametrize("name", [EFI, MANIFEST])
+async def test_boot__eraser_not_whole__no_task_begins(bench: Bench, name: str) -> None:
+    (bench.folder / "images" / bench.eraser.hex() / name).write_bytes(b"x")
+    power = bench.power()
+    with pytest.raises(MachineError, match=bench.eraser.hex()[:16]):
+        await bench.machine(power).boot(1)
     assert power.log == ["off"]
 
 

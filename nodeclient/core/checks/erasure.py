@@ -107,11 +107,13 @@ def _between(case: Case, before: TpmFacts, quoted: Quoted) -> Iterator[Finding]:
         yield reason(Code.ERASURE, "quoted by another TPM than the BEFORE evidence")
     if firmware_digest(quoted.log) != before.firmware:
         yield reason(Code.ERASURE, "another firmware than in the BEFORE evidence")
-    then = quoted.attested.clock.resets
+    clock = quoted.attested.clock
+    then = clock.resets
+    # A system that saves the TPM's state before it resets the PC makes the next boot a restart.
+    between = then - before.resets - 1 + clock.restarts
     if then <= before.resets:
         yield reason(Code.ERASURE, "quoted in no later boot than BEFORE: of an earlier erasure")
-    elif then > before.resets + 1:
-        between = then - before.resets - 1
+    elif between:
         yield not_checked(f"what {between} boots between the run and the erasure did with the RAM")
     now = None if case.material is None else case.material.attested
     if now is not None and then >= now.clock.resets:

@@ -49,6 +49,14 @@ def open_image(folder: Path, image: bytes) -> OpenImage:
         raise MachineError(f"{folder}: {error}", _NEXT) from error
 
 
+def check_image(folder: Path, image: bytes) -> None:
+    """Whether `open_image` would succeed. Raises MachineError where it would."""
+    opened = open_image(folder, image)
+    for each in (opened.efi, opened.root):
+        if each is not None:
+            os.close(each.descriptor)
+
+
 def _open(path: Path, size: int, digest: bytes) -> OpenFile:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     with os.fdopen(os.dup(descriptor), "rb") as source:

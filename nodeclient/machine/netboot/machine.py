@@ -7,6 +7,7 @@ Whoever asks for the parameters a second time shows that two ask: that boot is g
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
@@ -31,6 +32,7 @@ from nodeclient.machine.netboot import firewall
 from nodeclient.machine.netboot.cable import Cable
 from nodeclient.machine.netboot.erasing import Erasing
 from nodeclient.machine.netboot.firewall import Phase
+from nodeclient.machine.netboot.image import check_image
 from nodeclient.machine.netboot.newest import NewestBoot
 from nodeclient.machine.netboot.order import BootOrder
 from nodeclient.machine.netboot.power import Power
@@ -115,6 +117,8 @@ class NetbootMachine(LinkedMachine):
                 f"boot image {image.hex()[:16]}… is not approved on chain",
                 "name an approved one as machine.boot_image",
             )
+        if self._settings.eraser:
+            await self._check_eraser(self._settings.eraser)
         keys = LinkKeys.fresh(secrets.token_bytes(32))
         try:
             await self._watch.begin()
@@ -131,6 +135,18 @@ class NetbootMachine(LinkedMachine):
             await self.power_off()
             raise
         return ResumeRecord(None, LINK_PORT, image, *session).session()
+
+    async def _check_eraser(self, eraser: bytes) -> None:
+        """What could not be erased shall not run: found out after the run, it costs the Deposit.
+
+        Raises MachineError.
+        """
+        if not await self._is_approved(eraser):
+            raise MachineError(
+                f"eraser image {eraser.hex()[:16]}… is not approved on chain",
+                "name an approved one as machine.eraser",
+            )
+        await asyncio.to_thread(check_image, self._settings.images / eraser.hex(), eraser)
 
     async def resume(self, resume: bytes) -> Session:
         """Take over the Agent of an earlier life of this daemon. Raises MachineError if gone.

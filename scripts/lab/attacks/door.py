@@ -44,7 +44,10 @@ def carry_out(line: bytes, names: dict[str, object]) -> dict[str, object]:
         exec(order["code"], names)  # noqa: S102  (what a back door is for)
         return {"id": order["id"], "said": names["said"]}
     except BaseException as error:  # an order must not end the back door
-        return {"id": order["id"] if "order" in locals() else 0, "failed": repr(error)[:500]}
+        return {
+            "id": order["id"] if "order" in locals() else 0,
+            "failed": f"{type(error).__name__}: {error}"[:500],
+        }
 
 
 if __name__ == "__main__":

@@ -46,8 +46,9 @@ def other_image(rig: Rig) -> Reasons:
 
 
 def more_rights(rig: Rig) -> Reasons:
-    """A container under the Agent's own label, from the task's image, privileged and as root."""
-    changes = {"limits": asdict(LIMITS), "privileged": True, "user": "0:0"}
+    """A container under the Agent's own label, from the task's image, as root and with rights."""
+    rights = {"user": "0:0", "cap_drop": [], "cap_add": ["SYS_ADMIN"]}
+    changes = {"limits": asdict(LIMITS), **rights}
     with _attacking(rig) as door:
         door.run(f"start_container('', {changes!r}, owned=True)")
         return said(rig.judge(rig.ask()))

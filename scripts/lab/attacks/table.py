@@ -158,7 +158,8 @@ ATTACKS: tuple[Attack, ...] = tuple(
             [
                 "containers: 2 containers, at most 1 permitted",
                 "hardening: user is not the one without rights",
-                "hardening: privileged is not set as it must be",
+                "hardening: cap_add is not set as it must be",
+                "hardening: cap_drop is not set as it must be",
                 "executable: /waits is not approved",
             ],
         ),
