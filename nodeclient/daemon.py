@@ -229,7 +229,7 @@ def build_services(
         lambda event: runner_box[0].tell(event),
         lambda commitment, what, private: note(store, commitment, what, private),
     )
-    supply = Supply(get_block, put_block, find_image, connections, devices, incidents.report)
+    supply = Supply(get_block, put_block, find_image, connections, incidents.report, devices)
     machine = choose_machine(
         config, supply, folder.root, chain.is_approved, report=incidents.report
     )

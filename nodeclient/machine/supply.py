@@ -30,8 +30,8 @@ class Supply:
     put_block: BlockPutter
     find_image: ImageFinder
     connections: Callable[[], Collection[str]] = tuple
-    devices: Callable[[], Collection[str]] = tuple
     report: Report = log_only
+    devices: Callable[[], Collection[str]] = tuple
 
     async def serve(self, method: str, body: object) -> object:
         """Handler of the channel. Raises RpcError and FormatError, which are the answer."""
