@@ -51,22 +51,29 @@ def delay(
     made: Rig, gadget: Gadget, heard: queue.Queue[tuple[float, Incident]], name: str
 ) -> float:
     """Seconds from plugging it in to the first incident that names it; it is out again then."""
-    while not heard.empty():
-        heard.get()
+    bus = gadget.ids.partition(":")[0]
     begun = time.monotonic()
     plug_in(made.pc.monitor, gadget, name)
+    at = wait_for(heard, f"add {bus} ", gadget)
+    pull_out(made.pc.monitor, gadget, name)
+    wait_for(heard, f"remove {bus} ", gadget)  # the last word about it: the next turn starts clean
+    say(f"{gadget.name}: {at - begun:.3f} s")
+    return at - begun
+
+
+def wait_for(heard: queue.Queue[tuple[float, Incident]], words: str, gadget: Gadget) -> float:
+    """When the incident came that says this of the gadget. Raises SystemExit if none does."""
     while True:
         try:
             at, incident = heard.get(timeout=_PATIENCE)
         except queue.Empty:
             raise SystemExit(f"bench: the Pi never heard of {gadget.name}; run the tests") from None
-        if incident.kind is Kind.HARDWARE and gadget.ids in incident.text:
-            break
-    pull_out(made.pc.monitor, gadget, name)
-    while "remove" not in heard.get(timeout=_PATIENCE)[1].text:
-        pass
-    say(f"{gadget.name}: {at - begun:.3f} s")
-    return at - begun
+        if (
+            incident.kind is Kind.HARDWARE
+            and words in incident.text
+            and gadget.ids in incident.text
+        ):
+            return at
 
 
 def say(text: str) -> None:

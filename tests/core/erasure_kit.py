@@ -20,9 +20,9 @@ MEMORY: list[list[Any]] = [
     [640 << 10, MIB, "Reserved"],
     [MIB, 64 * MIB, "System RAM"],
     [64 * MIB, 65 * MIB, "ACPI Non-volatile Storage"],
-    [4096 * MIB, 4100 * MIB, "System RAM"],
+    [4096 * MIB, 4112 * MIB, "System RAM"],
 ]
-RANGES: tuple[Range, ...] = ((WINDOW, 64 * MIB - WINDOW), (4096 * MIB, 4 * MIB))
+RANGES: tuple[Range, ...] = ((WINDOW, 64 * MIB - WINDOW), (4096 * MIB, 16 * MIB))
 UNCOVERED = WINDOW - (384 << 10)
 ERASER = EraserReference(
     image=b"\xa1" * 32,

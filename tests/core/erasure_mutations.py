@@ -105,7 +105,7 @@ ERASURE_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
     ("proof of another shape", AFTER, shown(more=1), E),
     # which memory
     ("8 MiB more left out", AFTER, proved(ranges=less(8 * MIB)), E),
-    ("64 KiB more than accepted left out", AFTER, proved(ranges=less(448 << 10)), E),
+    ("one page more than accepted left out", AFTER, proved(ranges=less(SPARE + PAGE)), E),
     ("memory above 4 GiB left out", AFTER, proved(ranges=RANGES[:1]), E),
     ("memory below 4 GiB left out", AFTER, proved(ranges=RANGES[1:]), E),
     ("ranges where no memory is", AFTER, proved(ranges=((1 << 40, 44 * MIB),)), E),

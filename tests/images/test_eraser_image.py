@@ -51,7 +51,8 @@ def test_build__kept_image__not_built_again(image: BuiltBoot) -> None:
 
 
 def test_init__compiled_again__the_bytes_in_the_image(image: BuiltBoot) -> None:
-    again = compile_init(open_workshop(BOOT_IMAGES / CACHE), machine_defines())
+    with open_workshop(BOOT_IMAGES / CACHE) as shop:
+        again = compile_init(shop, machine_defines())
     assert again in section(image, ".initrd")
     assert again[:4] == b"\x7fELF"
     assert needed(again) == []
@@ -61,10 +62,10 @@ def test_init__compiled_again__the_bytes_in_the_image(image: BuiltBoot) -> None:
 def test_init__a_way_to_cheat__other_bytes_and_another_image(
     image: BuiltBoot, tmp_path: Path
 ) -> None:
-    shop = open_workshop(BOOT_IMAGES / CACHE)
-    honest = compile_init(shop, machine_defines())
     cheats = ("CHEAT_KEEP_MIB=1", "CHEAT_RANGES", "CHEAT_SKIP", "CHEAT_DISK=1")
-    others = {compile_init(shop, (*machine_defines(), cheat)) for cheat in cheats}
+    with open_workshop(BOOT_IMAGES / CACHE) as shop:
+        honest = compile_init(shop, machine_defines())
+        others = {compile_init(shop, (*machine_defines(), cheat)) for cheat in cheats}
     assert len(others | {honest}) == 5
     cheat = build_eraser(BOOT_IMAGES, lambda _: None, (cheats[0],))
     assert cheat.image_id != image.image_id

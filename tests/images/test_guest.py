@@ -5,10 +5,13 @@ One guest, one boot; each test looks at a part of what its script found.
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nodeclient.core.checks.machine import in_ram
 from tests.images.boot import kept_image
 from tests.images.guest import run_guest
 from tests.images.small import small_image
@@ -123,7 +126,7 @@ result["engine"] = engine.client.info()["Driver"]
 [given] = Path("/run/given").glob("*.tar")
 engine.load(given)
 result["image"] = engine.has_image(bytes.fromhex(given.stem))
-held = [each for each in Path("/run/docker-data").rglob("share/note")]
+held = [each for each in Path("/run/docker-data").rglob("usr/bin/sleep")]
 result["layers"] = [each.stat().st_dev == os.stat("/run").st_dev for each in held]
 result["run"] = [row[1] for row in host.mounts() if row[0] == "/run"]
 result["outside"] = [
@@ -131,6 +134,13 @@ result["outside"] = [
     for each in ("/var/lib/docker", "/var/lib/containerd", "/var/run/docker", "/etc/docker")
     if Path(each).exists()
 ]
+container = engine.client.containers.run(
+    f"sha256:{{given.stem}}", ["/usr/bin/sleep", "600"], network_mode="none", detach=True
+)
+result["mounts_run"] = [row for row in host.mounts() if row[0] not in ("/", "/run")]
+container.reload()
+result["runs"] = container.status
+container.remove(force=True)
 result["rights"] = {{
     name: [
         int(line.split()[1], 16) >> SYS_TIME & 1
@@ -152,7 +162,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the script found, in a PC with an IOMMU."""
     folder = tmp_path_factory.mktemp("guest")
     board = ("-machine", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on")
-    image_id, tar = small_image(folder, b"a layer")
+    program = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
+    image_id, tar = small_image(folder, program, "usr/bin/sleep", 0o755)
     given = {f"{image_id.hex()}.tar": tar.read_bytes()}
     return run_guest(kept_image(), folder, _SCRIPT, *board, given=given)
 
@@ -234,6 +245,15 @@ def test_engine__image_and_layers__in_ram_and_nowhere_else(found: dict[str, Any]
     assert found["layers"] == [True]
     assert found["run"] == ["tmpfs"]
     assert found["outside"] == []
+
+
+def test_engine__container_runs__every_mount_is_one_that_appraisal_takes_for_ram(
+    found: dict[str, Any],
+) -> None:
+    assert found["runs"] == "running"
+    mounts = [tuple(row) for row in found["mounts_run"]]
+    assert any(row[1] == "overlay" for row in mounts)  # the container's own root
+    assert [row for row in mounts if not in_ram(row, set())] == []
 
 
 def test_engine__processes__cannot_set_the_clock(found: dict[str, Any]) -> None:

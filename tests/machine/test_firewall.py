@@ -178,6 +178,9 @@ def test_ruleset__every_phase__denies_by_default_in_one_transaction() -> None:
         for kind in ("stray", "stranger"):
             rules = [each for each in lines if each.startswith(f"{added} {kind} ")]
             assert rules[0].endswith(f" counter name {kind}_{phase.value}")
+            # Counted all, copied some: without a limit a flood would be the daemon's to bear.
+            assert f" limit rate {firewall.LOGGED_PER_SECOND}/second " in rules[1]
+            assert rules[1].index(" limit ") < rules[1].index(" log ")
             assert rules[-1].endswith(" drop")
         first = next(each for each in lines if "ingress ether" in each)
         assert first.endswith(f"ether saddr != {CABLE.mac} jump stranger")

@@ -80,7 +80,7 @@ def mounts(case: Case) -> Iterator[Finding]:
     rows = claims.rows(case.evidence, "mounts")
     if case.material is not None:
         devices = {f"/dev/{name}" for name in claims.scratch(case.evidence).devices}
-        for row in [row for row in rows if not _in_ram(row, devices)][:_NAMED]:
+        for row in [row for row in rows if not in_ram(row, devices)][:_NAMED]:
             yield reason(Code.MOUNTS, f"{row[0]} is not known to lie in RAM")
     if case.reference.mounts is None:
         yield not_checked("mounts (no reference values)")
@@ -99,7 +99,7 @@ def sockets(case: Case) -> Iterator[Finding]:
         yield reason(Code.SOCKETS, f"{row[0]} {row[-1]} is not approved")
 
 
-def _in_ram(row: claims.Row, disks: set[str]) -> bool:
+def in_ram(row: claims.Row, disks: set[str]) -> bool:
     """Whether this is a file system of the kernel's own, or the root, or one on the task's disks.
 
     The root (squashfs) is read from a file in RAM: that is the boot image's doing.

@@ -58,9 +58,11 @@ def build_eraser(
     kept = kept_image(folder, known)
     if kept is not None:
         return kept
-    shop = open_workshop(folder / CACHE)
-    linux = build_kernel(shop, folder / CACHE, progress, extra_config)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
+    with (
+        open_workshop(folder / CACHE) as shop,
+        tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name,
+    ):
+        linux = build_kernel(shop, folder / CACHE, progress, extra_config)
         image = Path(name) / "image"
         image.mkdir(mode=0o755)
         _assemble(shop, image, linux, (*machine_defines(), *defines), (*OPTIONS, *options))

@@ -37,8 +37,8 @@ Progress = Callable[[str], None]
 
 def key(extra: tuple[str, ...]) -> str:
     """Under which a kernel with `extra` lines of configuration is kept."""
-    digest = hashlib.sha256(workshop.key().encode() + Path(__file__).read_bytes())
-    digest.update(CONFIG.read_bytes() + "\n".join(extra).encode())
+    digest = hashlib.sha256(workshop.key().encode() + CONFIG.read_bytes())
+    digest.update(repr((extra, _MAKE, _LINKER_SCRIPT, _GAP.pattern)).encode())
     return digest.hexdigest()[:24]
 
 

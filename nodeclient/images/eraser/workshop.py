@@ -7,16 +7,17 @@ archive inside is held against a SHA-256 of its own.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeclient.images import bootstrap as bootstrap_module
 from nodeclient.images.boot.recipe import EPOCH
 from nodeclient.images.bootstrap import bootstrap
 from nodeclient.images.errors import ImageError
@@ -31,6 +32,8 @@ PACKAGES = (
     *("dash", "coreutils", "sed", "grep", "mawk", "findutils", "diffutils", "gzip", "xz-utils"),
     *("tar", "linux-source-6.1", "systemd-boot-efi"),
 )
+# Minutes of compilation hang on it, so it is no hash of this code: raise it when the steps change.
+RECIPE = 1
 LINUX = "usr/src/linux-source-6.1.tar.xz"
 STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -89,20 +92,31 @@ class Workshop:
 
 def key() -> str:
     """Under which the root is kept: all that decides it."""
-    digest = hashlib.sha256(Path(bootstrap_module.__file__).read_bytes())
-    for part in (Path(__file__), ERASER_LOCK, SOURCE_LOCK):
+    digest = hashlib.sha256(repr((RECIPE, EPOCH, sorted(_LINKS.items()))).encode())
+    for part in (ERASER_LOCK, SOURCE_LOCK):
         digest.update(part.read_bytes())
     return digest.hexdigest()[:24]
 
 
-def open_workshop(folder: Path) -> Workshop:
-    """The root, unpacked into ``folder/workshop-<key>/`` unless it is there. Raises ImageError."""
-    target = folder / f"workshop-{key()}"
-    if target.is_dir():
-        return Workshop(target)
+@contextlib.contextmanager
+def open_workshop(folder: Path) -> Iterator[Workshop]:
+    """The root, unpacked into ``folder/workshop-<key>/`` unless it is there, for us alone.
+
+    Its working folders have fixed names, because compiled bytes hold them: a second process waits
+    until the first is done. Raises ImageError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        target = folder / f"workshop-{key()}"
+        if not target.is_dir():
+            _unpack(folder, target)
+        yield Workshop(target)
+
+
+def _unpack(folder: Path, target: Path) -> None:
     if os.geteuid() != 0:
         raise ImageError("the eraser is compiled in a root of its own, which takes root; use sudo")
-    folder.mkdir(parents=True, exist_ok=True)
     locked = read_lock(ERASER_LOCK)
     with tempfile.TemporaryDirectory(dir=folder, prefix="workshop-new-") as name:
         archive, root = Path(name) / "root.tar", Path(name) / "root"
@@ -117,4 +131,3 @@ def open_workshop(folder: Path) -> Workshop:
                 (root / path).symlink_to(aim)
         Workshop(root).linux()
         os.replace(root, target)
-    return Workshop(target)
