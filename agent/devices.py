@@ -25,7 +25,12 @@ _REFUSED_PREFIXES = (
     *("tpm", "loop-control", "mapper/", "kvm", "vfio", "vhost", "uinput", "fuse", "userfaultfd"),
     *("net/", "sg", "bsg/", "nvme", "ng", "nvram", "snapshot", "watchdog", "cpu/", "console"),
     *("hpet", "rtc", "mcelog", "tty0", "ptmx", "pts/"),
+    # These make devices, or write to the firmware's chips.
+    *("uhid", "cuse", "mtd", "ipmi", "mei", "i2c-"),
 )
+# By its path any USB device could be named, a hub or a disk, too, and what is done to it there is
+# an event of a device that no TaskSpec names: the kernel's word against an honest Executor.
+_BY_ID_ONLY = "/dev/bus/"
 _HUB = "09"  # bDeviceClass: whoever has it has what is plugged into it
 _EVERYBODY = 0o006
 
@@ -47,6 +52,8 @@ def find_devices(asked: Sequence[str], sys: Path = _SYS) -> list[PassedDevice]:
     """The nodes behind the devices that a TaskSpec permits. Raises DeviceMissing."""
     found: list[PassedDevice] = []
     for name in asked:
+        if name.startswith(_BY_ID_ONLY):
+            raise DeviceMissing(f"{name} is never passed in: name it usb:vvvv:pppp")
         nodes = [name] if name.startswith("/dev/") else sorted(_nodes_of(name, sys))
         if not nodes:
             raise DeviceMissing(f"{name} is not on this Machine; plug it in")

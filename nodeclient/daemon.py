@@ -36,6 +36,7 @@ from nodeclient.core import events as ev
 from nodeclient.core.actions import Action, Reply, WatchMachine
 from nodeclient.core.case import Case, Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
+from nodeclient.core.roles.execution import HOLDING
 from nodeclient.core.types import Address
 from nodeclient.duties import (
     broker,
@@ -214,6 +215,12 @@ def build_services(
         """Of the Task that this Node's Machine runs now, from its TaskSpec."""
         return tuple(each for spec in running() for each in spec.connections)
 
+    def devices() -> tuple[str, ...]:
+        """Of the Task that holds this Node's Machine, on whichever of its boots."""
+        holding = (case.executor for case in store.open_cases() if case.executor is not None)
+        held = (TaskSpec.decode(each.spec) for each in holding if each.state in HOLDING)
+        return tuple(each for spec in held for each in spec.devices)
+
     machine_folder = config.folder / "machine"
     lines, ban = IncidentLog(machine_folder), Ban(machine_folder)
     incidents = Incidents(
@@ -222,7 +229,7 @@ def build_services(
         lambda event: runner_box[0].tell(event),
         lambda commitment, what, private: note(store, commitment, what, private),
     )
-    supply = Supply(get_block, put_block, find_image, connections, report=incidents.report)
+    supply = Supply(get_block, put_block, find_image, connections, incidents.report, devices)
     machine = choose_machine(
         config, supply, folder.root, chain.is_approved, report=incidents.report
     )

@@ -31,8 +31,10 @@ _REPORT, _BAN, _STOP, _REBOOT, _OFF = Response
 DEFAULTS: Table = {
     # Firmware and switches send a frame by mistake; who sends three means it.
     Kind.STRAY: ((1, (_REPORT,)), (3, (_REPORT, _BAN, _STOP, _OFF))),
-    # The function may have asked for what its TaskSpec does not define: its fault, not the PC's.
-    Kind.PROXY: ((1, (_REPORT,)), (10, (_REPORT, _STOP, _OFF))),
+    # The function may have asked for what its TaskSpec does not define, and whoever owns a name may
+    # point it anywhere: nothing was let through, and to give the Task up would let a requester burn
+    # the Deposit of any Executor with a function that dials.
+    Kind.PROXY: ((1, (_REPORT,)),),
     Kind.HARDWARE: ((1, (_REPORT, _STOP, _OFF)),),
     Kind.SILENCE: ((1, (_REPORT, _REBOOT)),),
     Kind.APPRAISAL: ((1, (_REPORT, _BAN, _OFF)),),

@@ -6,7 +6,8 @@ own clock: the last time it was declined before the first answer, its first and 
 the first time that it was declined after the last one. An honest run lies between the outer two, so
 it cannot have taken longer than that; and who declined between two answers declined while it ran.
 
-Moments are milliseconds of a clock that does not stop while a Node does (CLOCK_BOOTTIME).
+Moments are milliseconds of a clock that does not stop while a Node does (CLOCK_BOOTTIME); those of
+two boots of its host lie further apart than `APART` / 2, and then nothing is known.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from enum import Enum, auto
 
 from nodeclient.core.types import Address, quorum_of
 
+APART = 1 << 42  # milliseconds: 139 years
 DROPPED = "dropped: a question was declined between two that were answered"
 
 
@@ -45,9 +47,10 @@ class Watch:
     def longest(self) -> int | None:
         """How many milliseconds a run can have taken at most, as far as the member was declined
         before and after it. None: nothing is known, or the clock began anew in between."""
-        if self.floor is None or self.ceiling is None or self.ceiling < self.floor:
+        if self.floor is None or self.ceiling is None:
             return None
-        return self.ceiling - self.floor
+        longest = self.ceiling - self.floor
+        return longest if 0 <= longest < APART // 2 else None
 
 
 NOT_WATCHED = Watch()

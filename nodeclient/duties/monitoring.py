@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TypeVar
@@ -35,7 +36,7 @@ from nodeclient.core.incidents import Incident, Kind
 from nodeclient.core.roles import execution
 from nodeclient.core.types import Address, Phase, Statement
 from nodeclient.duties.appraising import Appraiser
-from nodeclient.duties.machine import as_evidence, context, evidence_key
+from nodeclient.duties.machine import context, evidence_key
 from nodeclient.duties.services import Services
 from nodeclient.errors import MachineError, MachineRefused, SealrunError
 from nodeclient.p2p.messages import ActivationRequest
@@ -62,12 +63,10 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def monitor(action: do.MonitorMachine, emit: Emit) -> None:
         """Reads only. Ends when the boot is watched no more; a restarted Node goes on asking."""
         watcher = Watcher(services, action)
-        asking = asyncio.create_task(watcher.ask())
-        try:
+        async with asyncio.TaskGroup() as group:  # neither goes on without the other
+            asking = group.create_task(watcher.ask())
             await watcher.feel_pulse()
-        finally:
             asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
 
     return {do.MonitorMachine: monitor}
 
@@ -80,6 +79,7 @@ class Watcher:
         self._spec = TaskSpec.decode(action.spec)
         self._last: Remembered | None = None
         self._told: set[str] = set()
+        self._mute_since: float | None = None  # since when the Agent gives no Evidence
 
     @property
     def wanted(self) -> bool:
@@ -116,19 +116,35 @@ class Watcher:
             except MachineRefused as error:
                 if error.code == "machine_failed":
                     self._report(Kind.APPRAISAL, f"the agent cannot look: {error.message}")
+                else:
+                    self._refused(error.code)
             except FormatError as error:
                 self._report(Kind.APPRAISAL, f"malformed: {error}")
             except SealrunError as error:  # no chain, say: the next question is judged
                 self._services.note(self._action.commitment, "not judged", f": {error.message}")
 
+    def _refused(self, code: str) -> None:
+        """Once may happen to an honest Agent: the Task moved on between two calls, a run ended
+        while its container was looked at. Who goes on is as good as silent."""
+        now, bound = time.monotonic(), self._services.settings.silence_seconds
+        if self._mute_since is None:
+            self._mute_since = now
+        elif now - self._mute_since >= bound:
+            self._mute_since = now
+            self._report(Kind.SILENCE, f"no evidence in {bound:g} s, only refusals: {code}")
+
     async def _ask_once(self) -> None:
         phase = await self._phase()
         if phase is None:
+            self._refused("no task")
             return
         nonce, action = secrets.token_bytes(32), self._action
         asked = context(self._services.me, action.task, phase, action.attempt)
         answer = await self._call(MONITOR, Question(nonce, asked).to_body())
-        evidence = Evidence.decode(as_evidence(answer))
+        self._mute_since = None
+        if not isinstance(answer, bytes):
+            raise FormatError("the agent answered without Evidence")
+        evidence = Evidence.decode(answer)
         reasons = await self._reasons(evidence, phase, nonce)
         for text in reasons:
             self._report(Kind.APPRAISAL, text)
@@ -167,7 +183,8 @@ class Watcher:
         case = store.case(self._action.commitment)
         recorded = store.blob(evidence_key(case.before_root)) if case is not None else None
         if recorded is None:
-            raise FormatError("the evidence behind the record is not stored here")
+            # This Node's own trouble: its Machine must not be banned for it.
+            raise SealrunError("the evidence behind the record is not stored here", "wait")
         return replace(expected, before=remember(Evidence.decode(recorded)), last=self._last)
 
     async def _call(self, method: str, body: object) -> object:

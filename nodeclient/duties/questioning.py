@@ -6,6 +6,9 @@ import asyncio
 import secrets
 import time
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Final
 
 from agent.formats.cbor import FormatError
 from agent.formats.evidence import Evidence
@@ -17,12 +20,15 @@ from nodeclient.core import events as ev
 from nodeclient.core.evidence_policy import Nonce, Remembered, remember
 from nodeclient.core.schedule import affordable_rate
 from nodeclient.core.types import Phase
+from nodeclient.core.watch import APART
 from nodeclient.duties.appraising import Appraiser
 from nodeclient.duties.services import RETRY_SECONDS, Services
 from nodeclient.errors import SealrunError
 from nodeclient.p2p.errors import PeerDeclined, PeerError
 from nodeclient.p2p.messages import EvidenceRequest, Question
 from nodeclient.runner import Emit
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Questioner:
@@ -160,8 +166,17 @@ class Questioner:
 
 
 def now_ms() -> int:
-    """Milliseconds of a clock that runs on while this Node's daemon does not."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000)
+    """Milliseconds of a clock that runs on while this Node's daemon does not.
+
+    It begins anew with this host, at zero. So that moments of two boots are never taken for near
+    each other, each boot has its own beginning, further apart than any boot lasts.
+    """
+    return _beginning() + int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000)
+
+
+@cache
+def _beginning() -> int:
+    return int(_BOOT_ID.read_text().replace("-", "")[:4], 16) * APART
 
 
 def as_attempt(evidence: Evidence) -> int:

@@ -48,12 +48,18 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def respond(action: do.RespondToIncident, emit: Emit) -> ev.OutcomeEvent:
         """Harmless twice: a ban stands once, an Agent that erased says so again, and power that is
         off stays off. The ban comes first: it must hold even if the power switch never works."""
+        fault: OSError | None = None
         if Response.BAN in action.responses:
-            services.ban.impose(f"{action.kind}: {action.text}", int(time.time()))
+            try:
+                services.ban.impose(f"{action.kind}: {action.text}", int(time.time()))
+            except OSError as error:  # a full disk must not keep the power on
+                fault = error
         if Response.STOP in action.responses:
             await stop(action)
         if Response.POWER_OFF in action.responses:
             await services.machine.power_off(action.resume)
+        if fault is not None:
+            raise MachineError(f"the ban is not written: {fault.strerror}", "make room on the disk")
         done = [response.value for response in action.responses]
         services.incidents.add(
             kind=action.kind.value, did=done, tasks=[action.commitment.hex()], number=action.number

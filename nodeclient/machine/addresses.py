@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from agent.formats.netboot import PI_ADDRESS, PREFIX
 
@@ -49,11 +49,18 @@ def plain(address: Address) -> Address:
 
 
 def is_own(address: Address) -> bool:
-    """Whether this host has the address: it would then be the sender, too. Nothing is sent."""
+    """Whether this host has the address: it would then be the sender, too. Nothing is sent.
+
+    Of IPv6 also whether a neighbour has it: what is behind the same router has global addresses,
+    too, and stands in this host's own network of 64 bits (RFC 4291, 2.5.4).
+    """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((str(address), 9))
         except OSError:  # nowhere to go: whoever dials finds that out
             return False
-        return str(probe.getsockname()[0]) == str(address)
+        own = ip_address(probe.getsockname()[0].partition("%")[0])
+    if own == address:
+        return True
+    return address.version == 6 and int(own) >> 64 == int(address) >> 64

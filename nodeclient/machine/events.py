@@ -2,7 +2,8 @@
 
 Each event is one JSON line in a file of bounded size, and an incident, unless the task permits the
 device. The Agent repeats a call whose answer it did not get, also to a daemon that has started
-again in between: every event is written and reported once, and one that is left out is an incident.
+again in between: every event is written once and reported at least once, and one that is left out
+is an incident.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,14 +35,21 @@ class EventJournal:
         self._last = 0
         self._permitted: frozenset[str] = frozenset()
 
-    def take(self, boot: bytes, event: Event) -> None:
-        """Keep and report an event of the boot with this signing key. Repeatable."""
+    def take(self, boot: bytes, event: Event, devices: Collection[str] = ()) -> None:
+        """Keep and report an event of the boot with this signing key. Repeatable.
+
+        ``devices``: those of the task that holds the Machine. The fresh boot after the run is given
+        no task, and what the task permits may come and go there, too.
+        """
         self._turn_to(boot)
         if event.number <= self._last:
             return
         if event.number > self._last + 1:
             self._tell(f"{event.number - self._last - 1} kernel events were not told")
-        permitted = event.device in self._permitted and event.action not in (CUT, LOST)
+        known = event.device in self._permitted or event.device in devices
+        permitted = known and event.action not in (CUT, LOST)
+        if not permitted:  # before it is kept: who is killed in between hears of it again
+            self._tell(f"kernel event {event.number}: {_said(event)}")
         self._write(
             {
                 "number": event.number,
@@ -54,8 +62,6 @@ class EventJournal:
             }
         )
         self._last = event.number
-        if not permitted:
-            self._tell(f"kernel event {event.number}: {_said(event)}")
 
     def permit(self, boot: bytes, order: object) -> None:
         """The Agent of this boot took the task of `prepare`'s body: its devices may come and go."""

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 HELLO_SECONDS = 5.0
 PORTS = range(20_000, 30_000)  # below Linux's default ip_local_port_range
 _PORT_TRIES = 100
+_AGAIN_SECONDS = 1.0  # until callers are taken again where that failed
 MAX_WAITING = 8  # connections that have not said hello; more are cut off at once
 
 Serve = Callable[[str, object], Awaitable[object]]
@@ -169,7 +170,12 @@ class Link:
     async def _accept(self, server: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            accepted, _ = await loop.sock_accept(server)
+            try:
+                accepted, _ = await loop.sock_accept(server)
+            except OSError as error:  # no handles left, say: the Machine must be heard afterwards
+                _log.warning("machine link: no caller can be taken (%s)", error.strerror)
+                await asyncio.sleep(_AGAIN_SECONDS)
+                continue
             if len(self._workers) >= MAX_WAITING:
                 accepted.close()
                 continue

@@ -69,7 +69,8 @@ class LinkedMachine(ABC):
         if method == EVENT:
             if self._link is None or self._link.session is None:
                 raise RpcError("busy", "the Machine is being let go; dial again")
-            self._events.take(self._link.session[1], Event.from_body(body))
+            event, devices = Event.from_body(body), self._supply.devices()
+            self._events.take(self._link.session[1], event, devices)
             return None
         return await self._supply.serve(method, body)
 

@@ -16,7 +16,9 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -39,6 +41,9 @@ MAX_STREAMS = 32
 MAX_ADDRESSES = 16  # of one name; more are refused, since all are judged
 _TRIES = 3  # addresses that are dialled
 _ASK_SECONDS, _RESOLVE_SECONDS, _DIAL_SECONDS = 10.0, 10.0, 8.0
+
+# Threads of their own: a name server that never answers must not hold up what else this Node does.
+_RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolve")
 
 Permitted = Callable[[], Collection[str]]  # the `host:port` strings of the task that runs now
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
@@ -92,7 +97,10 @@ class TaskProxy:
         self._left = self._rules.most_bytes
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a stream of the Agent's."""
+        """Serve a stream of the Agent's; far too many at once are cut off unread."""
+        if len(self._workers) >= 2 * MAX_STREAMS:
+            writer.close()
+            return
         worker = asyncio.create_task(self._serve(reader, writer))
         self._workers.add(worker)
         worker.add_done_callback(self._workers.discard)
@@ -196,7 +204,8 @@ async def resolve_name(host: str, port: int) -> list[Address]:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(_RESOLVE_SECONDS):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+            found = await loop.run_in_executor(_RESOLVERS, look_up)
     except (OSError, UnicodeError, TimeoutError):
         return []
     texts = (str(entry[4][0]).partition("%")[0] for entry in found)

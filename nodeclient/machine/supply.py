@@ -22,7 +22,8 @@ ImageFinder = Callable[[bytes], Awaitable[Path | None]]
 class Supply:
     """`find_image` gives the verified tar of a runtime image ID, or None. A `get_block` that has
     not got the block raises `RpcError("missing", …)`. `connections`: the `host:port` strings of the
-    task that runs now. `report` hears of those that the Agent refused.
+    task that runs now; `devices`: what it permits, as long as it holds the Machine. `report` hears
+    of connections that the Agent refused.
     """
 
     get_block: BlockGetter
@@ -30,6 +31,7 @@ class Supply:
     find_image: ImageFinder
     connections: Callable[[], Collection[str]] = tuple
     report: Report = log_only
+    devices: Callable[[], Collection[str]] = tuple
 
     async def serve(self, method: str, body: object) -> object:
         """Handler of the channel. Raises RpcError and FormatError, which are the answer."""

@@ -123,11 +123,17 @@ def test_find__hub_or_controller__lends_nothing_that_hangs_on_it(tmp_path: Path)
             find_devices([name], tmp_path)
 
 
-@pytest.mark.parametrize("name", ["sg0", "bsg/0", "nvme0", "ng0n1", "mapper/control", "tty0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sg0", "bsg/0", "nvme0", "ng0n1", "mapper/control", "tty0"),
+        *("bus/usb/099/001", "uhid", "mtd0", "ipmi0"),
+    ],
+)
 def test_find__disk_by_its_other_door_or_a_part_of_the_machine__refused(name: str) -> None:
     node = Path("/dev") / name
     if not node.exists():
-        node.parent.mkdir(exist_ok=True)
+        node.parent.mkdir(exist_ok=True, parents=True)
         os.mknod(node, stat.S_IFCHR | 0o600, os.makedev(1, 3))
         made = True
     else:

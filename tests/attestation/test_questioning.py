@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -192,3 +193,17 @@ async def test_rate__long_task__asks_as_often_as_its_share_lasts(
         await Executor(spec=spec, rate=rate).until(seen(ev.QuestionAnswered))
     assert rates[0] == min(0.5, 341 / (2 * SPEC.limits.seconds))
     assert rates[1] == 341 / 6_000
+
+
+def test_clock__another_boot_of_the_host__no_moment_is_near_one_of_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    moments = []
+    for boot in ("1f0c0000-0000-4000-8000-000000000000", "00070000-0000-4000-8000-000000000000"):
+        (tmp_path / "boot_id").write_text(boot + "\n")
+        monkeypatch.setattr(questioning, "_BOOT_ID", tmp_path / "boot_id")
+        questioning._beginning.cache_clear()
+        moments.append(questioning.now_ms())
+    questioning._beginning.cache_clear()
+    assert Watch(floor=moments[0], ceiling=moments[1]).longest is None
+    assert Watch(floor=moments[1], ceiling=moments[0]).longest is None

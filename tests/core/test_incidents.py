@@ -131,6 +131,15 @@ def test_flood__bounded() -> None:
     assert all(len(each.text) <= 200 for each in role_of(case).noticed)
 
 
+def test_flood__of_one_kind__hides_no_other() -> None:
+    case, who = in_state(State.RUNNING)
+    who = replace(who, responses={**who.responses, Kind.PROXY: ()})
+    for _ in range(MAX_NOTICED + 50):
+        case, _ = step(case, noticed(Kind.PROXY), who)
+    case, _ = step(case, noticed(Kind.HARDWARE), who)
+    assert role_of(case).state is State.GAVE_UP
+
+
 def test_machine_booted_after_the_task_was_given_up__its_power_goes() -> None:
     case, who = in_state(State.BOOTING)
     case, _ = step(case, noticed(Kind.HARDWARE), who)

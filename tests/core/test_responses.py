@@ -13,7 +13,7 @@ REPORT, BAN, STOP, REBOOT, OFF = Response
 WANTED = {
     # kind: (a fresh boot may take up the task, none may), at the 1st, 2nd, 3rd and 10th
     Kind.STRAY: [[(REPORT,), (REPORT,), (REPORT, BAN, STOP, OFF), (REPORT, BAN, STOP, OFF)]] * 2,
-    Kind.PROXY: [[(REPORT,), (REPORT,), (REPORT,), (REPORT, STOP, OFF)]] * 2,
+    Kind.PROXY: [[(REPORT,)] * 4] * 2,  # a function must not be able to end its own Executor
     Kind.HARDWARE: [[(REPORT, STOP, OFF)] * 4] * 2,
     Kind.SILENCE: [[(REPORT, REBOOT)] * 4, [(REPORT, OFF)] * 4],
     Kind.APPRAISAL: [[(REPORT, BAN, OFF)] * 4] * 2,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nodeclient.core.types import Address
-from nodeclient.core.watch import DROPPED, NOT_WATCHED, Heard, Watch, how_heard
+from nodeclient.core.watch import APART, DROPPED, NOT_WATCHED, Heard, Watch, how_heard
 
 A, B, C, D = (Address(bytes([n]) * 20) for n in range(1, 5))
 
@@ -36,6 +36,9 @@ def test_answered_after_a_decline__was_declined_while_it_ran() -> None:
         Watch(floor=1, first=2, last=2),
         Watch(first=2, last=2, ceiling=3),
         Watch(floor=9_000, first=9_500, last=9_600, ceiling=10),  # this Node was rebooted
+        Watch(
+            floor=9, first=10, last=11, ceiling=7 * APART + 20
+        ),  # and is up for longer than before
     ],
 )
 def test_longest__half_known__nothing_is_said(watch: Watch) -> None:

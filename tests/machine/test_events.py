@@ -17,7 +17,6 @@ from agent.formats.rpc import RpcError
 from nodeclient.core.incidents import Incident, Kind
 from nodeclient.machine import events as journals
 from nodeclient.machine.events import EventJournal
-from nodeclient.machine.jsonlines import JsonLines
 from nodeclient.machine.link import Link
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.proxy import ProxyRules, TaskProxy
@@ -113,6 +112,25 @@ def test_take__permitted_device__kept_and_no_incident__in_that_boot_only(desk: D
     assert len(desk.reported) == 2
 
 
+def test_take__fresh_boot_after_the_run__the_task_s_devices_are_still_permitted(desk: Desk) -> None:
+    desk.journal.permit(BOOT, order("usb:46f4:0001"))
+    desk.journal.take(OTHER, ADDED, ("usb:46f4:0001",))
+    assert desk.reported == []
+    desk.journal.take(OTHER, Event(2, 9, "add", "usb", "2-2", "usb:46f4:0002"), ("usb:46f4:0001",))
+    assert len(desk.reported) == 1
+
+
+def test_take__killed_before_it_is_reported__told_by_the_next_daemon(desk: Desk) -> None:
+    def killed(_incident: Incident) -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        EventJournal(desk.path, killed).take(BOOT, ADDED)
+    desk.start()
+    desk.journal.take(BOOT, ADDED)
+    assert len(desk.reported) == 1
+
+
 @pytest.mark.parametrize("action", [LOST, CUT])
 def test_take__events_are_missing__an_incident_whatever_is_permitted(
     desk: Desk, action: str
@@ -162,8 +180,7 @@ async def test_serve__call_of_the_agent__reaches_the_journal_under_its_session(
 
     slot: Any = None
     supply = Supply(refuse, refuse, refuse)
-    log = JsonLines(tmp_path / "proxy.jsonl")
-    proxy = TaskProxy(ProxyRules(), tuple, log, desk.reported.append)
+    proxy = TaskProxy.of(ProxyRules(), supply, tmp_path, desk.reported.append)
     machine = Linked(5.0, 5.0, 600.0, slot, supply, desk.journal, proxy)
     link = machine._link = Link(KEYS, machine._serve)
     port = link.listen("127.0.0.1", 0)

@@ -177,7 +177,7 @@ def test_ruleset__every_phase__denies_by_default_in_one_transaction() -> None:
             assert rules[-1].endswith(" drop")
         for kind in ("stray", "stranger"):
             rules = [each for each in lines if each.startswith(f"{added} {kind} ")]
-            assert rules[0].endswith(f" counter name {kind}_{phase.value}")
+            assert rules[0].endswith(f" counter name {kind}_{phase.counted_as}")
             # Counted all, copied some: without a limit a flood would be the daemon's to bear.
             assert f" limit rate {firewall.LOGGED_PER_SECOND}/second " in rules[1]
             assert rules[1].index(" limit ") < rules[1].index(" log ")

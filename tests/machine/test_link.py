@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import secrets
 import socket
@@ -64,6 +65,30 @@ async def test_hello__with_the_boot_secret__admitted(port: tuple[Link, int]) -> 
     assert link.session == SESSION
     assert await caller.call("anything", 1, SECONDS) == ["anything", 1]
     await caller.close()
+
+
+async def test_accept__no_handles_left_for_a_while__callers_are_taken_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nodeclient.machine.link._AGAIN_SECONDS", 0.01)
+    loop = asyncio.get_running_loop()
+    accept, failed = loop.sock_accept, asyncio.Event()
+
+    async def full(server: socket.socket) -> tuple[socket.socket, object]:
+        if not failed.is_set():
+            failed.set()
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await accept(server)
+
+    monkeypatch.setattr(loop, "sock_accept", full)
+    link = Link(KEYS, serve)
+    number = link.listen("127.0.0.1", 0)
+    await failed.wait()
+    certificate, key = new_certificate("agent")
+    caller = await dial(number, certificate, certificate, key)
+    await caller.call(HELLO, hello(KEYS.boot_secret, certificate), SECONDS)
+    await caller.close()
+    await link.close()
 
 
 async def test_call__before_hello__refused(port: tuple[Link, int]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from agent.formats.hashes import sha256
-from agent.formats.messages import DURING
+from agent.formats.messages import DURING, MONITOR
 from agent.formats.taskspec import commitment_of
 from nodeclient.bootimages import BootImages
 from nodeclient.core import actions as do
@@ -27,6 +27,7 @@ from nodeclient.duties import monitoring
 from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.machine import evidence_key
 from nodeclient.duties.services import Services, Settings
+from nodeclient.errors import MachineRefused
 from nodeclient.incidents import IncidentLog
 from nodeclient.machine.ban import Ban
 from nodeclient.machine.desk import MachineDesk
@@ -100,7 +101,9 @@ class Watched:
             report=self.incidents.append,
             store=self.store,
             reference=Reference(
-                cast(Any, approvals), self.folder, BootImages(self.folder, cast(Any, None))
+                cast(Any, approvals),
+                self.folder,
+                BootImages(self.folder, cast(Any, None), cast(Any, None)),
             ),
             endorser=Endorser(nobody, self.store, self.folder),
             voucher=cast(Any, SimpleNamespace()),
@@ -200,6 +203,66 @@ async def test_agent_killed__silence(watched: Watched) -> None:
     await asyncio.wait_for(watching, 60)
     assert watched.incidents[0].kind is Kind.SILENCE
     assert watched.incidents[0].text.startswith("the machine is gone")
+
+
+async def test_agent_refuses_every_question__silence_although_it_has_a_pulse(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.silence = 1.0
+    called = watched.desk.call
+
+    async def call(resume: bytes, method: str, body: object) -> object:
+        if method == MONITOR:
+            raise MachineRefused("internal", "monitor failed; see the log of that side")
+        return await called(resume, method, body)
+
+    monkeypatch.setattr(watched.desk, "call", call)
+    watching = watched.watch()
+    await until(lambda: bool(watched.incidents))
+    watched.set(State.GAVE_UP)
+    await asyncio.wait_for(watching, 60)
+    text = "no evidence in 1 s, only refusals: internal"
+    assert watched.incidents[0] == Incident(Kind.SILENCE, text)
+
+
+async def test_agent_answers_no_bytes__a_finding(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = watched.desk.call
+
+    async def call(resume: bytes, method: str, body: object) -> object:
+        return 1 if method == MONITOR else await called(resume, method, body)
+
+    monkeypatch.setattr(watched.desk, "call", call)
+    watching = watched.watch()
+    await until(lambda: bool(watched.incidents))
+    watched.set(State.GAVE_UP)
+    await asyncio.wait_for(watching, 60)
+    assert watched.incidents[0].kind is Kind.APPRAISAL
+
+
+async def test_record_s_evidence_is_lost__the_node_s_own_trouble_and_no_incident(
+    watched: Watched,
+) -> None:
+    recorded = await watched.pi.ask(watched.job)
+    await watched.pi.release_all(watched.job, watched.session, recorded.root)
+    watched.set(State.RUNNING, recorded.root)
+    watching = watched.watch()
+    await until(lambda: any(each.startswith("not judged") for each in watched.notes))
+    watched.set(State.CLEANING)
+    await asyncio.wait_for(watching, 60)
+    assert watched.incidents == []
+
+
+async def test_own_questions_end_unexpectedly__the_effect_does_not_go_on_without_them(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_watcher: object) -> None:
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr(monitoring.Watcher, "_ask_once", broken)
+    with pytest.raises(ExceptionGroup):
+        await asyncio.wait_for(watched.watch(), 60)
 
 
 async def test_task_leaves_the_machine__what_ends_with_it_is_no_incident(

@@ -16,6 +16,7 @@ from agent.formats.cable import MAX_SIGHTINGS, CableReport
 from agent.formats.netboot import LINK_PORT, MACHINE_ADDRESS, PI_ADDRESS
 from nodeclient.core.incidents import Incident, Kind
 from nodeclient.errors import MachineError
+from nodeclient.machine.commands import run
 from nodeclient.machine.netboot import firewall, nflog
 from nodeclient.machine.netboot.firewall import Phase
 from nodeclient.machine.netboot.strays import LINES, NAME
@@ -279,6 +280,21 @@ async def test_watch__pi_started_anew__refused(scene: Scene) -> None:
     (scene.folder / "cable-began").unlink()
     with pytest.raises(MachineError, match="how the cable's counters began"):
         await CableWatch(CABLE, scene.folder, scene.incidents.append).go_on()
+
+
+async def test_watch__pi_started_anew_before_anything_was_counted__refused(scene: Scene) -> None:
+    """No counter is below what it was: that the rules are gone must be enough."""
+    scene.watch.stop()
+    await firewall.remove(CABLE)
+    with pytest.raises(MachineError, match="the cable's rules are gone; boot it"):
+        await CableWatch(CABLE, scene.folder, scene.incidents.append).go_on()
+
+
+async def test_report__counters_of_an_earlier_version_s_rules__left_out(scene: Scene) -> None:
+    """A report with them is one that no member can read."""
+    cut, _ = firewall.tables(CABLE)
+    await run("nft", "add", "counter", "netdev", cut, "stray")
+    assert CableReport.decode(await scene.watch.report()).strays == 0
 
 
 async def test_watch__somebody_else_reads_the_log__refused(scene: Scene) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_network
@@ -22,7 +23,7 @@ from agent.formats.stream import (
 from nodeclient.core.incidents import Incident, Kind
 from nodeclient.machine.addresses import Address, is_own, may_lead_to
 from nodeclient.machine.jsonlines import JsonLines
-from nodeclient.machine.proxy import MAX_ADDRESSES, MAX_STREAMS, ProxyRules, TaskProxy
+from nodeclient.machine.proxy import MAX_ADDRESSES, MAX_STREAMS, ProxyRules, TaskProxy, resolve_name
 from tests.machine.wire import Wire, ip
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -250,6 +251,50 @@ async def test_stream__the_pi_s_own_global_address__refused(wire: Wire, tmp_path
         assert (await bench.open())[0] is Answer.REFUSED
     beyond.close()
     here.close()
+
+
+def test_address__of_a_neighbour_with_global_ipv6__is_as_near_as_its_own(wire: Wire) -> None:
+    """The control is a host of another network behind the same interface."""
+    ip("-n", wire.pi, "address", "add", "2606:9:9:9::1/64", "dev", "cable", "nodad")
+    ip("-n", wire.pi, "link", "set", "cable", "up")
+    ip("-n", wire.pi, "-6", "route", "add", "2606:9:9:8::/64", "dev", "cable")
+    assert may_lead_to(ip_address("2606:9:9:9::2"), ())
+    assert is_own(ip_address("2606:9:9:9::1"))
+    assert is_own(ip_address("2606:9:9:9::2"))
+    assert not is_own(ip_address("2606:9:9:8::2"))
+
+
+async def test_resolve__name_server_that_never_answers__holds_up_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A function may dial a permitted name as often as it likes, and its owner may be silent."""
+    over = threading.Event()
+
+    def silent(*_: object, **__: object) -> list[object]:
+        over.wait(60)
+        return []
+
+    monkeypatch.setattr("socket.getaddrinfo", silent)
+    asking = [asyncio.create_task(resolve_name("slow.example", 1)) for _ in range(64)]
+    await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(30):
+            assert await asyncio.to_thread(lambda: 1) == 1
+    finally:
+        over.set()
+        await asyncio.gather(*asking)
+
+
+async def test_accept__far_too_many_that_say_nothing__cut_off(bench: Bench) -> None:
+    await bench.open("nobody:1")  # listens from now on
+    assert bench._listener is not None
+    port = bench._listener.sockets[0].getsockname()[1]
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * MAX_STREAMS)]
+    async with asyncio.timeout(8):  # before the wait for a target is over
+        assert await silent[-1][0].read() == b""
+    assert len(bench.proxy._workers) <= 2 * MAX_STREAMS
+    for _, writer in silent:
+        writer.close()
 
 
 async def test_stream__more_than_its_bytes__cut_and_nothing_more(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 import subprocess
@@ -108,6 +109,28 @@ async def test_power_off__switch_fails__tried_until_it_works_and_banned_at_once(
     assert banned.reason == "appraisal: pcr"
     await node.until_handled()
     assert node.desk.did == ["off"]
+
+
+async def test_ban__disk_is_full__power_goes_and_the_ban_is_tried_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeclient.runner.FIRST_RETRY", 0.01)
+    node = make()
+    impose, tries = node.ban.impose, 0
+
+    def full_at_first(reason: str, at: int) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert node.desk.did == ["off"]
+        impose(reason, at)
+
+    monkeypatch.setattr(node.ban, "impose", full_at_first)
+    node.incidents.report(Incident(Kind.APPRAISAL, "pcr"))
+    await node.until_handled()
+    assert node.desk.did == ["off", "off"]
+    assert node.ban.standing() is not None
 
 
 async def test_reboot__before_the_record__the_next_attempt_is_ordered(make: Make) -> None:

@@ -17,7 +17,7 @@ from nodeclient.core.types import Phase
 if TYPE_CHECKING:
     from nodeclient.core.case import Case, Me
 
-MAX_NOTICED = 64  # incidents of one Task that are kept and acted on one by one
+MAX_NOTICED = 64  # incidents of one kind in one Task that are kept and acted on one by one
 MAX_TEXT = 200  # characters
 
 
@@ -57,9 +57,9 @@ def on_incident(role: Executor, event: ev.IncidentNoticed, case: Case, me: Me) -
     """Keep it, and order what the operator's table says. The order is written down with it, so that
     a Node that is killed in between carries it out when it is back."""
     number = len(role.noticed)
-    if number >= MAX_NOTICED:
-        return role, ()
     count = 1 + sum(each.kind is event.kind for each in role.noticed)
+    if count > MAX_NOTICED:  # of each kind: who floods with one must not hide another
+        return role, ()
     due = decide(me.responses, event.kind, count, may_boot_again(role, me))
     text = "".join(c if c.isprintable() else "?" for c in event.text[:MAX_TEXT])
     noticed = Noticed(event.kind, text, event.at, due, done=not ends(due))

@@ -113,7 +113,8 @@ async def counters(cable: Cable) -> dict[str, int]:
         listed = await run("nft", "-j", "list", "counters", "table", family, table)
         try:
             for entry in json.loads(listed)["nftables"]:
-                if "counter" in entry:
+                # Others may stand there, of an earlier version's rules.
+                if "counter" in entry and entry["counter"]["name"] in found:
                     found[entry["counter"]["name"]] = int(entry["counter"]["packets"])
         except (ValueError, KeyError, TypeError) as error:
             raise MachineError("nft's counters are not readable", "see: nft list ruleset") from (

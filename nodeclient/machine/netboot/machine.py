@@ -168,8 +168,9 @@ class NetbootMachine(LinkedMachine):
         if self._link is None:
             try:
                 keys = self._slot.load(session)
-                await firewall.apply(self._settings.cable, Phase.RUNNING)
+                # Before rules are made: where there are none, there were none for a while.
                 await self._watch.go_on()
+                await firewall.apply(self._settings.cable, Phase.RUNNING)
                 link = await self._listen(keys, Phase.RUNNING, session)
                 await self._take_up(link)
             except MachineError:

@@ -66,8 +66,11 @@ def _configure(plain: socket.socket, group: int, kind: int, value: bytes) -> Non
     body = struct.pack(">BBH", 0, 0, group) + _attribute(kind, value)
     head = struct.pack("=IHHII", _MESSAGE + len(body), _CONFIG, _REQUEST | _ACK, 0, 0)
     plain.send(head + body)
-    answer = plain.recv(MAX_DATAGRAM)
-    length, kind_of = struct.unpack_from("=IH", answer)
+    while True:
+        answer = plain.recv(MAX_DATAGRAM)
+        length, kind_of = struct.unpack_from("=IH", answer)
+        if kind_of != _PACKET:  # one that came in meanwhile: it is counted, and others follow
+            break
     (code,) = struct.unpack_from("=i", answer, _MESSAGE)
     if kind_of != _ERROR or length < _MESSAGE + 4 or code:
         raise OSError(-code, "the kernel refused")

@@ -45,10 +45,13 @@ class CableWatch:
     async def go_on(self) -> None:
         """Another daemon takes over a boot that runs. Raises MachineError.
 
-        Also where the counters are below what they were: then this Pi itself started anew, and for
-        a while there were no rules.
+        Also where the rules are gone, or their counters are below what they were: then this Pi
+        itself started anew, and for a while there were no rules.
         """
-        now = await firewall.counters(self._cable)
+        try:
+            now = await firewall.counters(self._cable)
+        except MachineError as error:
+            raise MachineError("the cable's rules are gone", "boot it") from error
         try:
             with self._file.open("rb") as file:
                 self._began = CableReport.decode(file.read(MAX_CABLE + 1))
