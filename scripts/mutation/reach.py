@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import boa
 import pytest
 from boa.vm import py_evm
 from vyper.ast import nodes as ast  # type: ignore[import-untyped]
@@ -31,11 +30,11 @@ FOLDERS: Final = ("contracts", "contracts/mocks", "tests/contracts")
 class Codes:
     """The source lines behind the opcodes of all contracts that the tests deploy."""
 
-    def __init__(self, sources: Iterable[Path]) -> None:
+    def __init__(self, compiled: Iterable[Any]) -> None:
         self._lines: list[tuple[bytes, dict[int, Line]]] = []
         self._found: dict[bytes, dict[int, Line] | None] = {}
-        for source in sources:
-            self._add(boa.load_partial(str(source)).compiler_data)
+        for one in compiled:
+            self._add(one)
 
     def _add(self, compiled: Any) -> None:
         lines = {

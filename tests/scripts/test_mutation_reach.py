@@ -73,7 +73,7 @@ TICKET = "contracts/modules/ticket.vy"
 
 @pytest.fixture(scope="module")
 def codes() -> Codes:
-    return Codes([MOCK])
+    return Codes([boa.load_partial(str(MOCK)).compiler_data])
 
 
 @pytest.fixture(scope="module")
