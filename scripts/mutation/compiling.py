@@ -1,8 +1,9 @@
 """Compiles what a mutant changes, and makes the tests of a child see it.
 
 Everything is compiled once in the parent. A child compiles only the contracts into which the
-mutated file is compiled, and each of them once, whoever asks: the tests that deploy outputs of the
-compiler and those that load through titanoboa. The rest it inherits.
+mutated file is compiled, each of them when a test first asks for it, and once whoever asks: the
+tests that deploy outputs of the compiler and those that load through titanoboa. The rest it
+inherits.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from vyper.compiler.phases import CompilerData  # type: ignore[import-untyped]
 from vyper.compiler.settings import Settings, anchor_settings  # type: ignore[import-untyped]
 from vyper.ir import compile_ir, optimizer  # type: ignore[import-untyped]
 
-from scripts.mutation.reach import all_sources
 from scripts.mutation.sites import ROOT, Mutant
 
 CONTRACTS: Final = (
@@ -39,6 +39,15 @@ CONTRACTS: Final = (
     "contracts/ImageRegistry.vy",
     "contracts/AttestationLedger.vy",
     "contracts/TaskMarket.vy",
+)
+
+
+FOLDERS: Final = ("contracts", "contracts/mocks", "tests/contracts")
+# Every contract that the tests deploy.
+ALL: Final = tuple(
+    str(source.relative_to(ROOT))
+    for folder in FOLDERS
+    for source in sorted((ROOT / folder).glob("*.vy"))
 )
 
 
@@ -54,13 +63,18 @@ class Compiled:
         self._mutated = mutated
         self._originals = originals
         self._found: dict[str, Any] = {}
+        self.refused = ""  # why the compiler did not take a source, if it did not
 
     def of(self, source: str) -> Any:
         """What titanoboa keeps of a compiled source. Raises what the compiler raises."""
         if self._originals is not None and self._mutated not in closure(source):
             return self._originals.of(source)
         if source not in self._found:
-            self._found[source] = _compile(self.root, source)
+            try:
+                self._found[source] = _compile(self.root, source)
+            except Exception as error:
+                self.refused = type(error).__name__
+                raise
         return self._found[source]
 
     def output(self, source: str) -> dict[str, Any]:
@@ -73,10 +87,23 @@ class Compiled:
         """All that was compiled so far."""
         return list(self._found.values())
 
-    def affected(self) -> list[str]:
-        """The contracts into which the mutated file is compiled. Mocks do not count: what they
-        alone use is not deployed."""
-        return [source for source in CONTRACTS if self._mutated in closure(source)]
+    def differs(self) -> bool:
+        """Whether the code of a source differs from that of the originals, the small ones (mocks
+        of a module) tried first: many tests need no other. Raises what the compiler raises."""
+        sources = sorted(ALL, key=lambda source: len(self._original(source).bytecode))
+        return any(self._has_other_code(source) for source in sources)
+
+    def is_deployed(self) -> bool:
+        """Whether the code of a contract that is not a mock differs."""
+        return any(self._has_other_code(source) for source in CONTRACTS)
+
+    def _has_other_code(self, source: str) -> bool:
+        if self._mutated not in closure(source):
+            return False
+        return _code(self.of(source)) != _code(self._original(source))
+
+    def _original(self, source: str) -> Any:
+        return (self._originals or self).of(source)
 
     def use(self) -> None:
         """From now on every contract test of this process sees these sources."""
@@ -100,19 +127,19 @@ class Compiled:
         boa.interpret.disable_cache()
         # titanoboa assembles the code anew for every deployment, to know its lines
         VyperContract._deployment_source_map = property(
-            lambda contract: _lines_of(contract.compiler_data)
+            lambda contract: creation_map(contract.compiler_data)
         )
 
 
 def originals() -> Compiled:
     """The unmutated sources, all compiled."""
     found = Compiled(ROOT)
-    for source in all_sources():
-        _with_lines(found.of(str(source.relative_to(ROOT))))
+    for source in ALL:
+        _with_lines(found.of(source))
     return found
 
 
-def code_of(data: Any) -> bytes:
+def _code(data: Any) -> bytes:
     """Creation code, in which the runtime code stands, without the metadata behind it: they hold a
     hash of the sources."""
     return bytes(data.bytecode[: -int.from_bytes(data.bytecode[-2:], "big")])
@@ -185,7 +212,8 @@ def _with_lines(data: Any) -> Any:
     return data
 
 
-def _lines_of(data: Any) -> Any:
+def creation_map(data: Any) -> Any:
+    """The lines behind the code that creates a contract, as the compiler maps them."""
     if "deployment_source_map" not in data.__dict__:
         with anchor_settings(data.settings):
             data.deployment_source_map = compile_ir.assembly_to_evm(data.assembly)[1]

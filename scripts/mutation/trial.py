@@ -20,7 +20,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from scripts.mutation.children import Children, Result
-from scripts.mutation.compiling import Compiled, code_of, originals, overlay
+from scripts.mutation.compiling import Compiled, originals, overlay
 from scripts.mutation.reach import UNKNOWN, Codes, Line, Reach, statement_of
 from scripts.mutation.sites import ROOT, Mutant
 
@@ -37,9 +37,6 @@ SUITE: Final = (
 # they try only what survives the others (--survivors), and the mutants of docs/invariants.md.
 # Left out, they can but lower the score.
 SLOW_TESTS: Final = "properties"
-# What is told to a constructor is tried by creating all contracts anew, mostly in vain: what these
-# tests execute does not show what they see.
-WIRING: Final = "test_wiring.py"
 BEST: Final = 6  # tests that come before all others, whatever file they are of
 KILLED, SURVIVED, EQUIVALENT, UNCOMPILABLE, SLOW, BROKEN = (
     "killed", "survived", "equivalent", "uncompilable", "killed: out of time", "tool failed",
@@ -165,18 +162,19 @@ class Host:
         gc.disable()
         changed = Compiled(overlay(mutant, folder), mutant.file, compiled)
         try:
-            codes = [
-                (code_of(changed.of(one)), code_of(compiled.of(one))) for one in changed.affected()
-            ]
+            if not changed.differs():
+                return {"status": EQUIVALENT, "by": ""}
         except Exception as error:
             return {"status": UNCOMPILABLE, "by": type(error).__name__}
-        if all(mutated == original for mutated, original in codes):
-            return {"status": EQUIVALENT, "by": ""}
         changed.use()
         gc.freeze()
         gc.enable()
         session.items, self.failed = order, ""
         _run(session)
+        if changed.refused:
+            return {"status": UNCOMPILABLE, "by": changed.refused}
+        if not self.failed and not changed.is_deployed():
+            return {"status": EQUIVALENT, "by": ""}
         return {"status": KILLED if self.failed else SURVIVED, "by": self.failed}
 
     def _order(self, mutant: Mutant) -> list[pytest.Item]:
@@ -188,12 +186,7 @@ class Host:
             seeing = [item for item in self.items if _test(item) in self.wanted[mutant.name]]
         else:
             lines = statement_of(mutant, self.with_code) | {UNKNOWN}
-            seeing = [
-                item
-                for item in self.items
-                if self.executed[item.nodeid] & lines
-                or (item.path.name == WIRING and _is_told_at_creation(mutant))
-            ]
+            seeing = [item for item in self.items if self.executed[item.nodeid] & lines]
         return in_order(seeing, kills, self.seconds)
 
     def _is_asked_for(self, item: pytest.Item) -> bool:
@@ -231,10 +224,6 @@ def _test(item: pytest.Item) -> str:
 
 def _is_slow(item: pytest.Item) -> bool:
     return SLOW_TESTS in item.path.parts
-
-
-def _is_told_at_creation(mutant: Mutant) -> bool:
-    return any(scope in mutant.name for scope in (".__init__:", ".constants:"))
 
 
 def collect(host: Host) -> int:

@@ -249,6 +249,24 @@ def test_admit__malleable_or_empty_vote__reverts(network: Network, task: Task) -
     assert admit_reason(network, task, ballot=zeroed) == "votes: no signature"
 
 
+def test_admit__vote_with_s_of_half_the_order__is_the_last_that_is_read(
+    network: Network, task: Task
+) -> None:
+    half = SECP256K1_N // 2
+
+    def with_s(s: int) -> Callable[[Vote], Ballot]:
+        def ballot(vote: Vote) -> Ballot:
+            until, bits, signed = network.ballot(task, vote)
+            return until, bits, [(signed[0][0], s), *signed[1:]]
+
+        return ballot
+
+    # of somebody unknown, but not malleable
+    last = admit_reason(network, task, ballot=with_s(half))
+    assert last == "votes: signer does not hold the seat"
+    assert admit_reason(network, task, ballot=with_s(half + 1)) == "votes: malleable signature"
+
+
 def test_admit__another_committee__reverts(network: Network, task: Task) -> None:
     others = [node for node in network.nodes if node not in (*task.members, task.executor)]
     call = network.record_call(replace(task, members=tuple(others[:3])), BEFORE)

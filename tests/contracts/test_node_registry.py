@@ -134,6 +134,16 @@ def test_register__signature_of_another_account_or_contact__reverts(network: Net
     )
 
 
+def test_contact__empty__reverts(network: Network) -> None:
+    keys, functions = newcomer(network), network.registry.functions
+    row, contact, signature = network.registration(keys, b"")
+    register = functions.register(row, contact, True, *signature)
+    assert network.reason(keys.address, register, UNIT) == "registry: contact is empty"
+    node = network.free_node()
+    publish = functions.set_contact(b"", *network.sign_contact(node, b""))
+    assert network.reason(node.address, publish) == "registry: contact is empty"
+
+
 def test_register__twice_or_same_hardware__reverts(network: Network) -> None:
     keys = network.join("newcomer")
     assert register_reason(network, keys, {5: b"\x01" * 32}) == (
@@ -391,6 +401,15 @@ def test_slash__exited_node__nothing_to_take_and_nothing_said(network: Network) 
     receipt = network.equivocate(keys)
     assert network.registry.events.Slashed().process_receipt(receipt, DISCARD) == ()
     assert node_of(network, keys.address)["status"] == EXITED
+
+
+def test_slash__account_that_is_no_node__stays_unknown(network: Network) -> None:
+    """Else who calls could bar an account before it has ever registered."""
+    network.fund(network.market.address)
+    functions = network.registry.functions
+    call = functions.slash(network.outsider, UNIT, network.requester, "theft")
+    assert network.send(network.market.address, call)["logs"] == []
+    assert functions.status(network.outsider).call() == 0
 
 
 def test_sync__unknown_node__reverts(network: Network) -> None:

@@ -133,6 +133,24 @@ def test_verifier__malformed_case__false_and_no_revert(verifier: Any, case: str)
     assert verifier.verify(*MALFORMED[case]) is False
 
 
+@pytest.mark.parametrize("point", [(5, 1), (5, 2), (P - 3, 7)])
+def test_verifier__key_off_the_curve_that_would_fit__false(
+    verifier: Any, point: tuple[int, int]
+) -> None:
+    """With the digest 0 and r = s = x every point fits itself: only the curve refuses it."""
+    x, y = point
+    low = x % N if x % N <= N // 2 else N - x % N
+    assert verifier.verify(bytes(32), x % N, low, x, y) is False
+
+
+def test_verifier__digest_zero_on_the_curve__fits_itself(verifier: Any) -> None:
+    """What the test above relies on."""
+    x = next(x for x in range(5, 99) if P256.decompress(2, x) is not None)
+    point = P256.decompress(2, x)
+    assert point is not None
+    assert verifier.verify(bytes(32), x, x, *point) is True
+
+
 def test_verify__high_s__false_even_if_the_precompile_says_yes(
     software: Any, answering: Any
 ) -> None:

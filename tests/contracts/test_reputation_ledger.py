@@ -192,6 +192,21 @@ def test_open__again_by_a_known_node__keeps_the_history(setting: Setting) -> Non
     assert setting.ledger.reputation(node(9)) == NEWCOMER
 
 
+def test_open__new_node__counts_as_a_newcomer_in_this_span_and_the_last(setting: Setting) -> None:
+    with boa.env.prank(setting.registry):
+        setting.ledger.open(node(9))
+    assert setting.ledger.history(node(9)) == (0, 0, START)
+    factors = [setting.ledger.factor_at(node(9), START - back) for back in (0, 1, SPAN, SPAN + 1)]
+    assert factors == [5000 + NEWCOMER] * 3 + [5000]
+
+
+def test_change__first_blocks_of_a_chain__newcomer_before_it(setting: Setting) -> None:
+    boa.env.evm.patch.block_number = SPAN + 1  # a slot without a change reads as block 0
+    settle(setting)
+    assert setting.ledger.factor_at(node(0), SPAN + 1) == 5000 + NEWCOMER
+    assert setting.ledger.factor_at(node(0), SPAN - 1) == 5000 + NEWCOMER
+
+
 @pytest.mark.parametrize(
     ("call", "arguments", "reason"),
     [
@@ -276,6 +291,27 @@ def test_settle__evidence_and_credit__exact_beside_each_other(setting: Setting) 
     assert setting.ledger.history(node(1)) == (16384 * 7 // 8, 16384, later)
     assert setting.ledger.history(node(2)) == (16384, 16384 * 7 // 8, later)
     assert [setting.ledger.credit(node(i)) for i in range(4)] == [200, 7, 7, 14]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (0, 0),
+        (74385, 127615),
+        (890933, 514620),
+        (265010, 136027),
+        (127684, 20031),
+        (93444, 129538),
+        (106478, 32317),
+    ],
+)
+def test_reputation__evidence__mean_with_one_success_in_ten_to_the_basis_point(
+    setting: Setting, good: int, bad: int
+) -> None:
+    now = boa.env.evm.patch.block_number
+    put(setting, node(1), good=good, bad=bad, updated_at=now)
+    exact = (65536 + good) * 10000 // (10 * 65536 + good + bad)
+    assert setting.ledger.reputation(node(1)) == exact
 
 
 @pytest.mark.parametrize("cause", [2, 4])

@@ -324,6 +324,18 @@ def test_draw__header_of_another_block__reverts(network: Network) -> None:
     assert network.reason(network.outsider, call).startswith("entropy: ")
 
 
+def test_draw__forged_or_drawn_task__reverts(network: Network) -> None:
+    """A second draw would seat another committee; a forged leader would choose it."""
+    task = network.reach("claimed")
+    network.mine_to(network.entropy_block(task))
+    forged = replace(task, beta=b"\x07" * 32)
+    assert network.reason(network.outsider, network.draw_call(forged)) == (
+        "market: not the task as it stands"
+    )
+    drawn = network.draw(task)
+    assert network.reason(network.outsider, network.draw_call(drawn)) == "market: wrong state"
+
+
 # --- the freeze -------------------------------------------------------------------------------
 
 
@@ -508,6 +520,16 @@ def test_member__one_of_three_offline__settles_and_fee_returns(network: Network)
     assert network.owed(network.requester) == MEMBER_FEE
     scores = [network.reputation.functions.reputation(member).call() for member in task.members]
     assert scores[1] < 1000 < scores[0]
+
+
+def test_member__silent_for_one_wei__it_returns(network: Network) -> None:
+    network.member_fee = 1
+    try:
+        task = network.reach("admitted")
+        network.finish(task, seats=(0, 2))
+    finally:
+        network.member_fee = MEMBER_FEE
+    assert network.owed(network.requester) == 1
 
 
 def test_member__two_of_three_offline__refunded_after_the_deadline(network: Network) -> None:
