@@ -403,6 +403,15 @@ def test_slash__exited_node__nothing_to_take_and_nothing_said(network: Network) 
     assert node_of(network, keys.address)["status"] == EXITED
 
 
+def test_slash__deposit_of_one_wei__is_burned(network: Network) -> None:
+    """Its twentieth is nothing; the rest must not stay with the registry."""
+    keys = network.join("poor", 1, join=False)
+    before = network.balance(network.registry.address)
+    network.equivocate(keys)
+    assert node_of(network, keys.address)["deposit"] == 0
+    assert network.balance(network.registry.address) == before - 1
+
+
 def test_slash__account_that_is_no_node__stays_unknown(network: Network) -> None:
     """Else who calls could bar an account before it has ever registered."""
     network.fund(network.market.address)
