@@ -360,6 +360,22 @@ def test_prove_double_header__differing__whole_deposit_slashed(network: Network)
     assert network.reason(network.outsider, call) == "attestation: already proven"
 
 
+def test_prove__double_header_and_double_vote__are_two_faults(network: Network) -> None:
+    """Who has been proven one of them must not have the other for nothing."""
+    task = network.reach("accepted")
+    keys = network.nodes[task.executor]
+    first = network.header(task, BEFORE)
+    wholes = [
+        one.whole(network.sign_header(one)) for one in (first, replace(first, nonce_root=bytes(32)))
+    ]
+    vote = Vote(task.id, BEFORE, b"\x01" * 32)
+    votes = double_vote(network, keys, vote, replace(vote, verdict=CONTRAINDICATED))
+    network.send(network.outsider, network.attestation.functions.prove_double_header(*wholes))
+    once = network.reputation.functions.history(keys.address).call()[1]
+    network.send(network.outsider, votes)
+    assert network.reputation.functions.history(keys.address).call()[1] > once
+
+
 def test_prove_double_header__no_contradiction__reverts(network: Network) -> None:
     task = network.reach("accepted")
     first = network.header(task, BEFORE)

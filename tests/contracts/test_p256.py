@@ -166,6 +166,13 @@ def test_verifier__s_from_one_to_half_the_order__is_read(
     assert verifier.verify(*fitting(s, (X, Y))) is valid
 
 
+@pytest.mark.parametrize(("s", "valid"), [(1, True), (N // 2, True), (N // 2 + 1, False)])
+def test_verify__s_from_one_to_half_the_order__is_asked_of_the_precompile(
+    precompiled: Contract, s: int, valid: bool
+) -> None:
+    assert precompiled.functions.verify(*fitting(s, (X, Y))).call() is valid
+
+
 def test_verifier__x_not_reduced__false(verifier: Any) -> None:
     """P is 0 for who computes with it, and a point with x = 0 there is."""
     root = P256.decompress(2, 0)
