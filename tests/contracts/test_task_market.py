@@ -310,6 +310,14 @@ def test_draw__before_the_entropy_or_after_the_window__reverts(network: Network)
     assert network.reason(network.outsider, late) == "market: draw is closed"
 
 
+def test_draw__last_block_of_the_window__drawn(network: Network) -> None:
+    task = network.reach("claimed")
+    network.mine_to(network.entropy_block(task) + DRAW_WINDOW - 1)
+    drawn = network.draw(task)
+    assert network.state(drawn) == DRAWN
+    assert drawn.step_at == network.entropy_block(task) + DRAW_WINDOW
+
+
 def test_draw__nobody_leads__reverts(network: Network) -> None:
     task = network.post()
     network.mine_to(network.entropy_block(task))
