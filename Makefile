@@ -12,7 +12,7 @@ PYTEST ?= python -m pytest
 # tests/e2e share one network, which lives until the end: they come last.
 ALONE := tests/agent tests/images tests/lab tests/machine tests/scripts tests/e2e
 
-.PHONY: help setup demo lab lab-soak test test-fast test-long fuzz mutate check gas odds bench fmt lock clean
+.PHONY: help setup demo lab lab-soak test test-fast test-long fuzz mutate check gas odds evasion bench fmt lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -72,10 +72,17 @@ odds: ## a million draws of the deployed bytecode against the exact odds
 	@$(SETUP) python anvil
 	@SEALRUN_DRAWS=1000000 $(PYTEST) -q -n 0 -rP tests/contracts/test_draw_odds.py tests/contracts/test_adversary.py
 
+evasion: ## a million attacks between the questions of the real scheduler, docs/evasion.md
+	@$(SETUP) python
+	@python -m scripts.evasion
+
 bench: setup ## speeds and memory, into var/bench.json
 	@python scripts/bench.py
 	@python scripts/bench_appraisal.py
+	@python scripts/bench_isolation.py
 	@python scripts/bench_boot.py
+	@python scripts/bench_hardware.py
+	@python scripts/bench_erasure.py
 
 lab-soak: setup ## twenty honest boots in a row: each must be accepted
 	@python scripts/bench_boot.py --boots 20

@@ -103,8 +103,31 @@ class Channel:
                 return await self._dial(keys)
         return await self._dial(last)
 
-    async def _dial(self, keys: DialKeys) -> RpcConnection:
-        """Dial, show the certificate, check the Pi's, and say hello."""
+    async def dial_stream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection beside the channel, for one of the task's. Raises OSError, TimeoutError.
+
+        It lives as long as both ends keep it, also when the channel's keys are replaced.
+        """
+        failure: Exception = ConnectionError("no keys")
+        for keys in self._ring.candidates:
+            try:
+                reader, writer = await self._secure(keys, keys.streams)
+            except (OSError, TimeoutError) as error:
+                failure = error
+                continue
+            try:
+                _pinned(writer, keys.pi)
+            except PiRefused as error:
+                writer.close()
+                failure = ConnectionError(str(error))
+                continue
+            return reader, writer
+        raise failure
+
+    async def _secure(
+        self, keys: DialKeys, context: ssl.SSLContext
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Dial, show the certificate in clear, and begin TLS; whose it is is not checked yet."""
         loop = asyncio.get_running_loop()
         plain = socket.create_connection
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -115,12 +138,14 @@ class Channel:
                 dialled.setblocking(False)
                 size = len(keys.certificate).to_bytes(PREAMBLE, "big")
                 await loop.sock_sendall(dialled, size + keys.certificate)
-                reader, writer = await asyncio.open_connection(
-                    sock=dialled, ssl=keys.context, server_hostname=""
-                )
+                return await asyncio.open_connection(sock=dialled, ssl=context, server_hostname="")
             except BaseException:
                 dialled.close()
                 raise
+
+    async def _dial(self, keys: DialKeys) -> RpcConnection:
+        """Dial, check the Pi's certificate, and say hello."""
+        reader, writer = await self._secure(keys, keys.context)
         connection = RpcConnection(reader, writer, self._serve)
         try:
             peer = _pinned(writer, keys.pi)

@@ -11,8 +11,10 @@ import contextlib
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from agent.capabilities import SYS_TIME, drop
 from agent.formats.netboot import ENGINE
 from agent.system import ENVIRONMENT, StartFailed
 
@@ -59,7 +61,12 @@ def start_engine() -> dict[str, Process]:
     """Start both, and wait for neither; by name. Raises StartFailed."""
     _CONTAINERD.mkdir(mode=0o711, parents=True)
     (_CONTAINERD / "config.toml").write_text(_CONFIG)
-    return {command[0]: start(command, quiet=True) for command in (CONTAINERD, DOCKERD)}
+    return {command[0]: _start_engine_part(command) for command in (CONTAINERD, DOCKERD)}
+
+
+def _start_engine_part(command: tuple[str, ...]) -> Process:
+    """Without the right to set the clock, which runs on with the task."""
+    return start(command, quiet=True, before=lambda: drop(SYS_TIME))
 
 
 def wait_for_engine(path: Path = SOCKET) -> None:
@@ -81,12 +88,22 @@ def _answers(path: Path) -> bool:
     return False
 
 
-def start(command: tuple[str, ...], *, quiet: bool = False) -> Process:
-    """Start a process. `quiet`: its words name what the task runs, so nobody gets them."""
+def start(
+    command: tuple[str, ...], *, quiet: bool = False, before: Callable[[], None] | None = None
+) -> Process:
+    """Start a process. `quiet`: its words name what the task runs, so nobody gets them.
+
+    `before` is called in the new process.
+    """
     words = subprocess.DEVNULL if quiet else None
     try:
         return subprocess.Popen(
-            command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=words, stderr=words
+            command,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=words,
+            preexec_fn=before,
         )
-    except OSError as error:
-        raise StartFailed(f"{command[0]}: {error.strerror}; build another image") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise StartFailed(f"{command[0]} cannot be started; build another image") from error

@@ -17,16 +17,19 @@ class Erased:
 
 
 def erase_task(engine: Engine, scratch: Scratch, brought: bytes | None) -> Erased:
-    """Remove containers, RAM disks and the image that this Machine brought, then check.
+    """Remove containers, disks with their keys and the image that this Machine brought; check.
 
     `brought` is the ID (32 bytes) of that image. One that another Machine of the same engine uses
     stays, and the transcript says so: only a simulated Machine shares its engine. Raises
     EngineFailed or ScratchError if something cannot be removed: no transcript then.
     """
     containers = engine.remove_own()
-    files, size = scratch.erase()
-    removed = {"containers": containers, "files": files, "bytes": size}
+    wiped = scratch.erase()
+    removed = {"containers": containers, "files": wiped.files, "bytes": wiped.bytes}
     checked = {"containers": not engine.own(), "scratch": scratch.gone}
+    if scratch.sealed:
+        removed["scratch_key"] = wiped.keys
+        checked["scratch_key"] = scratch.keys_gone
     if brought is not None:
         gone = engine.remove_image(brought)
         in_use = not gone and engine.used_by_others(brought)

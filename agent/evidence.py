@@ -14,11 +14,15 @@ import agent as package
 from agent import host
 from agent.boot import BootParameters
 from agent.engine import Engine
-from agent.formats.evidence import Evidence, build
+from agent.events import EventLog
+from agent.formats.evidence import PI_ONLY, Evidence, build
 from agent.formats.measure import answer_ranges, measure_tree
 from agent.formats.messages import AFTER, Question
 from agent.formats.outcome import Outcome, Transcript
-from agent.measured import NOT_CHECKED, PI_ONLY, Measured
+from agent.inventory import inventory
+from agent.measured import NOT_CHECKED, Measured
+from agent.programs import Programs
+from agent.scratch import Scratch
 from agent.session import Session
 
 TREE = Path(package.__file__).parent
@@ -46,12 +50,14 @@ class Witness:
         boot: BootParameters,
         session: Session,
         engine: Engine,
+        scratch: Scratch,
         measured: Measured | None = None,
+        events: EventLog | None = None,
     ) -> None:
         self._boot, self._session, self._engine = boot, session, engine
-        self._measured = measured
+        self._scratch, self._measured, self._events = scratch, measured, events
         self._vouch = PI_ONLY if measured is None else measured.vouch
-        self._programs = host.Programs()
+        self._programs = Programs()
         self._begun = time.monotonic()
         self._count = 0
 
@@ -62,14 +68,14 @@ class Witness:
     def answer(self, question: Question, facts: TaskFacts) -> Evidence:
         """Collect and sign. Blocks for some tens of milliseconds: call it from a thread.
 
-        Raises TpmError, KernelUnreadable or Unmeasured where a boot image runs.
+        Raises ScratchError; TpmError, KernelUnreadable or Unmeasured where a boot image runs.
         """
         self._count += 1
         claims = self._claims(question, facts)
         return build(claims, question.nonce, self._session.signer.sign)
 
     def _claims(self, question: Question, facts: TaskFacts) -> dict[str, object]:
-        outcome = facts.outcome
+        outcome, running = facts.outcome, self._programs.running()
         claims: dict[str, object] = {
             "chain": question.context.to_body(),
             "boot": {
@@ -80,24 +86,27 @@ class Witness:
             },
             "session": {"hpke": self._session.hpke, "signing": self._session.signing},
             "agent": {"digest": measure_tree(TREE)},
-            "executable": self._programs.running(),
+            "executable": running.programs,
             "modules": host.modules(),
             "mounts": host.mounts(),
             "sockets": host.sockets(),
-            "containers": self._containers(),
+            "containers": self._containers() | {"confined": running.confined},
             "runtime": {"image": facts.image_id, "present": facts.image_present},
             "function": {"cid": facts.function_cid, "digest": facts.function_digest},
             "network": {
                 "policy": list(facts.connections),
                 "counts": dict(facts.proxy_counts),
             },
-            "inventory": host.inventory(),
+            "cable": question.cable,
+            "inventory": inventory(self._scratch.disks.present()),
+            "memory": host.memory(),
             "devices": [list(each) for each in facts.devices],
+            "scratch": self._scratch.claim(),
             "ranges": answer_ranges(question.nonce, TREE),
             "counters": {
                 "boot": self._boot.boot_count,
                 "evidence": self._count,
-                "clock_ms": int((time.monotonic() - self._begun) * 1000),
+                **self._clocks(),
             },
             "vouch": self._vouch,
             "simulated": list(self._boot.simulated),
@@ -110,7 +119,14 @@ class Witness:
         if self._measured is not None:
             claims |= self._measured.claims(question, self._session.key_hash)
         claims["outcome"] = None if outcome is None else outcome.to_body()
+        # Behind the inventory: what comes between the two is in the events, and never in neither.
+        claims["events"] = None if self._events is None else self._events.rows()
         return claims
+
+    def _clocks(self) -> dict[str, object]:
+        """Both read at once: milliseconds since the Agent began, and since the epoch."""
+        run, date = time.monotonic(), time.time()
+        return {"clock_ms": int((run - self._begun) * 1000), "time_ms": int(date * 1000)}
 
     def _containers(self) -> dict[str, object]:
         """Own containers with the settings that the engine really applied, and foreign ones."""
@@ -169,4 +185,5 @@ def _after(question: Question) -> dict[str, object]:
     return {
         "erasure": question.transcript,
         "during": [list(answer) for answer in question.during],
+        "proof": question.proof,
     }

@@ -21,6 +21,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 from agent.boot import MAX_BOOT
+from agent.capabilities import SYS_TIME, drop
 from agent.formats.netboot import HTTP_PORT, PARAMETERS_PATH, PI_ADDRESS
 
 _log = logging.getLogger("agent")
@@ -37,6 +38,7 @@ def main() -> int:
     try:
         parameters, date = fetch()
         time.clock_settime(time.CLOCK_REALTIME, read_date(date))
+        drop(SYS_TIME)  # nobody sets it again: what the Agent says of it stays comparable
         become_agent(parameters)
     except (FetchFailed, OSError) as error:
         _log.error("no boot parameters (%s); cut the power", error)

@@ -15,8 +15,9 @@ from typing import Any
 from docker.types import LogConfig, Mount, Ulimit
 
 from agent.devices import PassedDevice
+from agent.disks import CONTAINER_UID
 from agent.formats.taskspec import Limits
-from agent.scratch import CONTAINER_UID, Scratch
+from agent.scratch import Scratch
 
 PROXY_PATH = "/capsule/proxy.sock"
 PROXY_VARIABLE = "SEALRUN_PROXY"
@@ -31,7 +32,8 @@ def container_settings(
 ) -> dict[str, Any]:
     """Keyword arguments for docker's `containers.create`.
 
-    What the function writes under /capsule/out lies in RAM and counts as its memory.
+    What the function writes under /capsule/out lies in RAM. On a RAM disk it counts as its memory;
+    of an encrypted one the pages behind it do not: its size alone bounds them.
     """
     mounts = [
         _bind("/capsule/function", scratch.function, read_only=True),

@@ -6,17 +6,14 @@ Each function gives lists of plain values, sorted, for one claim. Lists end at M
 
 from __future__ import annotations
 
-import hashlib
-import os
 import socket
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 MAX_ENTRIES = 1024
-_MAX_EXECUTABLE = 1 << 30  # bytes hashed of one program
 _LISTEN = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}  # states of /proc/net (proc(5))
-_PROC, _SYS = Path("/proc"), Path("/sys")
+_PROC = Path("/proc")
+_SYS = Path("/sys")
 
 
 def command_line() -> str:
@@ -27,7 +24,7 @@ def command_line() -> str:
 def modules() -> list[object]:
     """[name, size in bytes, state] of each loaded kernel module."""
     rows = (line.split() for line in _read(_PROC / "modules").splitlines())
-    return _bounded([row[0], int(row[1]), row[4]] for row in rows if len(row) >= 5)
+    return bounded([row[0], int(row[1]), row[4]] for row in rows if len(row) >= 5)
 
 
 def mounts() -> list[object]:
@@ -38,7 +35,7 @@ def mounts() -> list[object]:
         fields, kind = left.split(), right.split()
         if len(fields) >= 6 and len(kind) >= 2:
             found.append([fields[4], kind[0], kind[1], fields[5]])
-    return _bounded(found)
+    return bounded(found)
 
 
 def sockets() -> list[object]:
@@ -50,86 +47,20 @@ def sockets() -> list[object]:
             if len(fields) > 3 and fields[3] == state:
                 address, _, port = fields[1].partition(":")
                 found.append([protocol, _address(address), int(port, 16)])
-    return _bounded(found)
+    return bounded(found)
 
 
-class Programs:
-    """Running programs by content. A file is hashed once while it stays as it is."""
+def memory() -> list[object]:
+    """[start, end, type] of each row of the firmware's memory map, end exclusive, in bytes.
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, int, int, int], bytes] = {}
-
-    def running(self) -> list[object]:
-        """[path, SHA-256 or null if it cannot be read, processes] of each program that runs."""
-        found: dict[str, list[object]] = {}
-        counts: dict[str, int] = {}
-        for process in _PROC.iterdir():
-            if not process.name.isdigit():
-                continue
-            try:
-                path = os.readlink(process / "exe")
-                if path not in found:
-                    found[path] = [path, self._digest(process / "exe")]
-            except OSError:
-                continue  # a kernel thread, or it ended meanwhile
-            counts[path] = counts.get(path, 0) + 1
-        return _bounded([*entry, counts[path]] for path, entry in found.items())
-
-    def _digest(self, exe: Path) -> bytes | None:
-        """Through /proc/<pid>/exe: what runs, even if the file of that name was replaced."""
-        with exe.open("rb") as program:
-            status = os.fstat(program.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_EXECUTABLE:
-                return None
-            key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-            if key not in self._known:
-                self._known[key] = hashlib.file_digest(program, "sha256").digest()
-        return self._known[key]
-
-
-def inventory() -> dict[str, object]:
-    """The devices of PCI, USB, block and net, as the kernel lists them."""
-    return {"pci": _pci(), "usb": _usb(), "block": _block(), "net": _net()}
-
-
-def _pci() -> list[object]:
-    """[slot, vendor, device, class]"""
-    return _bounded(
-        [each.name, *(_read(each / name) for name in ("vendor", "device", "class"))]
-        for each in _entries(_SYS / "bus/pci/devices")
-    )
-
-
-def _usb() -> list[object]:
-    """[port, vendor, product, serial number]; interfaces have no vendor and are left out."""
-    return _bounded(
-        [each.name, *(_read(each / name) for name in ("idVendor", "idProduct", "serial"))]
-        for each in _entries(_SYS / "bus/usb/devices")
-        if (each / "idVendor").exists()
-    )
-
-
-def _block() -> list[object]:
-    """[name, size in 512-byte sectors, removable, read-only]"""
-    return _bounded(
-        [each.name, *(_number(each / name) for name in ("size", "removable", "ro"))]
-        for each in _entries(_SYS / "class/block")
-    )
-
-
-def _net() -> list[object]:
-    """[name, hardware address, type]; interfaces of a network namespace of its own excluded."""
-    return _bounded(
-        [each.name, _read(each / "address"), _number(each / "type")]
-        for each in _entries(_SYS / "class/net")
-    )
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:  # a kernel without that bus
-        return []
+    As the firmware gave it, whatever `mem=` says; empty where the kernel does not tell.
+    """
+    found: list[list[object]] = []
+    for each in (_SYS / "firmware/memmap").glob("*"):
+        start, last = _hexadecimal(each / "start"), _hexadecimal(each / "end")
+        if start is not None and last is not None:
+            found.append([start, last + 1, _read(each / "type")[:64]])
+    return bounded(found)
 
 
 def _read(file: Path) -> str:
@@ -140,9 +71,11 @@ def _read(file: Path) -> str:
     return text.strip("\n")
 
 
-def _number(file: Path) -> int:
-    text = _read(file).strip()
-    return int(text) if text.isdigit() else 0
+def _hexadecimal(file: Path) -> int | None:
+    try:
+        return int(_read(file), 16)
+    except ValueError:
+        return None
 
 
 def _address(text: str) -> str:
@@ -152,6 +85,7 @@ def _address(text: str) -> str:
     return socket.inet_ntop(family, b"".join(words))
 
 
-def _bounded(rows: Iterable[list[object]]) -> list[object]:
+def bounded(rows: Iterable[list[object]]) -> list[object]:
+    """Sorted, and cut visibly."""
     ordered: list[object] = sorted(rows, key=repr)
     return ordered if len(ordered) <= MAX_ENTRIES else [*ordered[:MAX_ENTRIES], "…"]

@@ -13,9 +13,17 @@ import resource
 import signal
 import sys
 
+from agent.capabilities import SYS_TIME, drop
 from agent.daemons import start, start_engine
 from agent.formats.faults import place_of
-from agent.system import StartFailed, libc, load_drivers, set_up
+from agent.system import (
+    DRIVERS_LOADED,
+    StartFailed,
+    libc,
+    load_disk_modules,
+    load_drivers,
+    set_up,
+)
 
 _log = logging.getLogger("agent")
 _POWER_OFF, _CAD_OFF = 0x4321FEDC, 0  # reboot(2)
@@ -46,8 +54,12 @@ def _live() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     set_up()
     engine = start_engine()
-    load_drivers()  # before anybody can ask for the inventory
+    # Beside the drivers, which it waits for before it says hello: Python takes a while to start.
     agent = start((sys.executable, "-I", "-B", "-m", "agent.fetch"))
+    load_disk_modules()
+    load_drivers()
+    DRIVERS_LOADED.touch()
+    drop(SYS_TIME)  # the Agent to be has it still, and sets the clock once
     reap_until({process.pid: name for name, process in engine.items()} | {agent.pid: "the Agent"})
 
 

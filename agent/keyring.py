@@ -11,6 +11,7 @@ import secrets
 import ssl
 from dataclasses import dataclass
 
+from agent.formats import stream
 from agent.formats.hashes import sha256
 from agent.formats.link import new_certificate, tls_context
 from agent.formats.rotation import Half, Offer, next_secret
@@ -26,6 +27,7 @@ class DialKeys:
     pi: bytes
     certificate: bytes
     context: ssl.SSLContext
+    streams: ssl.SSLContext  # for a task's connections (`agent.formats.stream`)
 
 
 class Keyring:
@@ -59,5 +61,8 @@ class Keyring:
 
 
 def _keys(generation: int, secret: bytes, pi: bytes, certificate: bytes, key: bytes) -> DialKeys:
-    context = tls_context(server=False, certificate=certificate, key=key, peer=None)
-    return DialKeys(generation, secret, pi, certificate, context)
+    contexts = (
+        tls_context(server=False, certificate=certificate, key=key, peer=None, alpn=alpn)
+        for alpn in ("", stream.ALPN)
+    )
+    return DialKeys(generation, secret, pi, certificate, *contexts)

@@ -15,16 +15,20 @@ from typing import BinaryIO
 from agent.boot import MAX_BOOT, BootParameters
 from agent.channel import Channel
 from agent.daemons import wait_for_engine
+from agent.disks import OWN_DEVICES
 from agent.engine import Engine, EngineFailed
 from agent.erase import erase_task
+from agent.events import EventLog, tell
 from agent.evidence import Witness
 from agent.formats.cbor import FormatError
 from agent.kernel import KernelUnreadable
+from agent.lockdown import refuse_new_hardware
 from agent.measured import Unmeasured, find_measured, runs_boot_image
-from agent.scratch import Scratch, ScratchError
+from agent.proxy import Ends
+from agent.scratch import ScratchError, make_scratch
 from agent.serve import Service
 from agent.session import Session
-from agent.system import StartFailed
+from agent.system import StartFailed, load_drivers, wait_for_drivers
 from agent.tpm_wire import TpmError
 from agent.work import Work
 
@@ -76,21 +80,29 @@ def _confine() -> None:
 
 async def _live(boot: BootParameters) -> None:
     loop = asyncio.get_running_loop()
+    events = EventLog(OWN_DEVICES) if runs_boot_image() else None
     measured = await asyncio.to_thread(find_measured)
-    if measured is not None:  # a PC: its engine is still starting, beside this process
+    if events is not None:  # a PC: its engine is still starting, beside this process
         await asyncio.to_thread(wait_for_engine, boot.docker)
+        await asyncio.to_thread(wait_for_drivers)
+        await asyncio.to_thread(close_to_hardware, events)
     session, engine = Session(), await asyncio.to_thread(Engine, boot.docker, boot.machine)
     # An earlier life of this Machine that was cut off leaves nothing for this one.
-    await asyncio.to_thread(erase_task, engine, Scratch(boot.scratch), None)
+    scratch = make_scratch(boot.scratch, sealed=measured is not None)
+    await asyncio.to_thread(erase_task, engine, scratch, None)
 
     def call_pi(method: str, body: object) -> object:
         return asyncio.run_coroutine_threadsafe(channel.call(method, body), loop).result()
 
-    work = Work(boot, session, engine, call_pi)
-    witness = Witness(boot, session, engine, measured)
+    async def dial() -> Ends:
+        return await channel.dial_stream()
+
+    work = Work(boot, session, engine, scratch, call_pi, dial, own_machine=events is not None)
+    witness = Witness(boot, session, engine, scratch, measured, events)
     service = Service(session, witness, work, measured.tpm if measured else None)
     channel = Channel(boot, session, service.handle)
     living = asyncio.create_task(channel.run())
+    telling = asyncio.create_task(tell(events, channel.call)) if events is not None else None
     warming = asyncio.create_task(asyncio.to_thread(witness.warm))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, living.cancel)
@@ -99,8 +111,22 @@ async def _live(boot: BootParameters) -> None:
     await work.halt()
     await work.erase()
     await warming
+    if telling is not None:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)  # PiLost: `living` has seen it, too
     session.drop()
     engine.close()
+
+
+def close_to_hardware(events: EventLog) -> None:
+    """From here on whatever comes is an event, and is not used.
+
+    A slow device of the boot itself may have come after its drivers were loaded: it gets its own.
+    """
+    if events.begin():
+        load_drivers()
+    refuse_new_hardware()
+    events.begin()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from agent.formats.bootimage import MAX_KERNEL_MAP, KernelMap
+from agent.formats.evidence import PI_ONLY, TPM_QUOTED
 from agent.formats.messages import Question
 from agent.formats.netboot import KERNEL_MAP, ROOT_FILE
 from agent.formats.quote import MAX_EVENT_LOG, MAX_IMA, qualifying_data
@@ -18,7 +19,6 @@ from agent.kernel import KernelMemory
 from agent.tpm import Tpm
 from agent.tpm_wire import DEVICE, Device
 
-PI_ONLY, TPM_QUOTED = "PI-ONLY", "TPM-QUOTED"
 SECURITY = Path("/sys/kernel/security")
 _EVENT_LOG, _IMA = "tpm0/binary_bios_measurements", "ima/binary_runtime_measurements"
 _BLOCK = 1 << 16

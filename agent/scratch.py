@@ -1,7 +1,11 @@
-"""Where a task's clear text lies: RAM disks that end with the task.
+"""Where a task's clear text lies: two disks in RAM that end with the task.
 
-`work` holds function and inputs, `out` what the function writes. `out` is a RAM disk of its own and
-exactly as large as the TaskSpec permits, so that filling it harms nobody. Neither is ever a disk.
+`work` holds function and inputs, `out` what the function writes. `out` is a disk of its own and as
+large as the TaskSpec permits, so that filling it harms nobody. Neither is ever a disk of the PC.
+
+Erasing an encrypted one is forgetting its key: what lay on it is then noise, wherever a copy of it
+is left. Its bytes are overwritten all the same. Pages in which the kernel kept clear text meanwhile
+are zeroed as they are freed (`init_on_free=1`).
 """
 
 from __future__ import annotations
@@ -9,24 +13,34 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-CONTAINER_UID = 65534
-_OUT_FILES = 65_536  # inodes: each costs kernel memory that no size limit counts
+from agent.disks import CONTAINER_UID, DiskError, Disks, RamDisks, SealedDisks, unmount
+
 _WIPE = bytes(1 << 20)
 
 
 class ScratchError(Exception):
-    """The RAM disks cannot be made or removed."""
+    """The disks cannot be made or removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiped:
+    """What erasing overwrote, and how many keys it made the kernel forget."""
+
+    files: int
+    bytes: int
+    keys: int
 
 
 class Scratch:
-    """The folders of one task under `folder`, which must be private to the Agent."""
+    """The folders of one task under `folder`, which must be private to the Agent, on `disks`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, disks: Disks) -> None:
+        self.folder, self.disks = folder, disks
+        self.backing = backing_of(folder)
         self.function = folder / "function"
         self.inputs = folder / "in"
         self.out = folder / "out"
@@ -36,33 +50,98 @@ class Scratch:
         self.brought = folder / "brought"
 
     def mount(self, work_bytes: int, out_bytes: int, receivers: Sequence[str]) -> None:
-        """Make both RAM disks and the folders that the function sees. Raises ScratchError."""
+        """Make both disks and the folders that the function sees. Raises ScratchError."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _mount(self.folder, f"size={work_bytes},mode=0700,nosuid,nodev")
-        self.inputs.mkdir(mode=0o755)
-        self.empty.mkdir(mode=0o755)
-        self.out.mkdir(mode=0o755)
-        options = f"size={out_bytes},nr_inodes={_OUT_FILES},mode=0755,nosuid,nodev,noexec"
-        _mount(self.out, f"{options},uid={CONTAINER_UID},gid={CONTAINER_UID}")
+        try:
+            self.disks.mount(0, self.folder, work_bytes, 0o700, "nosuid,nodev")
+            self.inputs.mkdir(mode=0o755)
+            self.empty.mkdir(mode=0o755)
+            self.out.mkdir(mode=0o755)
+            self.disks.mount(1, self.out, out_bytes, 0o755, "nosuid,nodev,noexec")
+        except DiskError as error:
+            raise ScratchError(str(error)) from error
         for name in receivers:
             (self.out / name).mkdir(mode=0o755)
             os.chown(self.out / name, CONTAINER_UID, CONTAINER_UID)
 
-    def erase(self) -> tuple[int, int]:
-        """Overwrite and remove everything, unmount, remove the folder: (files, bytes) wiped."""
+    def claim(self) -> dict[str, object]:
+        """Claim `scratch`: what the disks are, and which of them there are now.
+
+        Raises ScratchError.
+        """
+        try:
+            return self.disks.claim()
+        except DiskError as error:
+            raise ScratchError(str(error)) from error
+
+    def erase(self) -> Wiped:
+        """Unmount, forget the keys, overwrite and remove everything. Raises ScratchError.
+
+        Also what an earlier life left that was cut off anywhere in between.
+        """
+        try:
+            files, total = self._erase_mounted((self.out, self.folder))
+            keys = self.disks.remove()
+            again = self._erase_mounted(mounted_under(self.backing))
+        except DiskError as error:
+            raise ScratchError(str(error)) from error
+        for folder in (self.folder, self.backing):
+            shutil.rmtree(folder, ignore_errors=True)
+        return Wiped(files + again[0], total + again[1], keys)
+
+    def _erase_mounted(self, points: Sequence[Path]) -> tuple[int, int]:
+        """Unmount each; a RAM disk is wiped before: (files, bytes) wiped.
+
+        An encrypted one is not: its bytes lie on a RAM disk that is.
+        """
         files = total = 0
-        for root in (self.out, self.folder):
-            if os.path.ismount(root):
-                found, size = wipe_tree(root)
+        for point in points:
+            kinds = mounted_at(point)
+            if kinds and kinds[-1] == "tmpfs":
+                found, size = wipe_tree(point)
                 files, total = files + found, total + size
-                _unmount(root)
-        shutil.rmtree(self.folder, ignore_errors=True)
+            for _ in kinds:
+                unmount(point)
         return files, total
 
     @property
     def gone(self) -> bool:
         """Whether no mount and no folder is left."""
-        return not mounted_under(self.folder) and not self.folder.exists()
+        folders = (self.folder, self.backing)
+        return not any(mounted_under(each) or each.exists() for each in folders)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the disks are encrypted."""
+        return isinstance(self.disks, SealedDisks)
+
+    @property
+    def keys_gone(self) -> bool:
+        """Whether the kernel says that it has no key of them. Raises ScratchError."""
+        try:
+            return self.disks.gone
+        except DiskError as error:
+            raise ScratchError(str(error)) from error
+
+
+def make_scratch(folder: Path, *, sealed: bool) -> Scratch:
+    """The task's folders; `sealed`: on encrypted disks, which takes a boot image's kernel."""
+    return Scratch(folder, SealedDisks(backing_of(folder)) if sealed else RamDisks())
+
+
+def backing_of(folder: Path) -> Path:
+    """Where the bytes of encrypted disks lie, beside the folder on which they are mounted."""
+    return folder.with_name(f"{folder.name}.backing")
+
+
+def mounted_at(point: Path) -> list[str]:
+    """File systems mounted on exactly `point`, the topmost last."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        if _unescaped(left.split()[4]) == str(point.absolute()):
+            found.append(right.split()[0])
+    return found
 
 
 def mounted_under(folder: Path) -> list[Path]:
@@ -70,7 +149,7 @@ def mounted_under(folder: Path) -> list[Path]:
     prefix = str(folder.absolute())
     points = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        point = line.split()[4].encode().decode("unicode_escape")
+        point = _unescaped(line.split()[4])
         if point == prefix or point.startswith(prefix + "/"):
             points.append(Path(point))
     return sorted(points, key=lambda each: len(each.parts), reverse=True)
@@ -119,15 +198,6 @@ def _next_data(handle: int, offset: int) -> int:
         return -1
 
 
-def _mount(point: Path, options: str) -> None:
-    _run(["mount", "-t", "tmpfs", "-o", options, "sealrun", str(point)])
-
-
-def _unmount(point: Path) -> None:
-    _run(["umount", str(point)])
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    if done.returncode:
-        raise ScratchError(f"{command[0]} failed ({done.stderr.strip()[:160]}); is the Agent root?")
+def _unescaped(field: str) -> str:
+    """A path of mountinfo, whose odd characters are octal (proc(5))."""
+    return field.encode().decode("unicode_escape")

@@ -1,4 +1,4 @@
-"""What the Pi can ask of the Agent, and nothing else: ten calls, each checked for its moment."""
+"""What the Pi can ask of the Agent, and nothing else: eleven calls, each checked for its moment."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ class Service:
         self._methods: dict[str, Callable[[object], Awaitable[object]]] = {
             "prepare": self._prepare,
             "ask": self._ask,
+            "monitor": self._monitor,
             "release": self._release,
             "start": self._start,
             "status": self._status,
@@ -93,6 +94,8 @@ class Service:
                 raise RpcError("nonce_used", "this nonce was used; ask with a fresh one")
             return kept[1]
         self._check_moment(question)
+        if question.nonce in self._answers or len(self._answers) >= MAX_ANSWERS:
+            raise RpcError("nonce_used", "this nonce was used; ask with a fresh one")
         evidence = await asyncio.to_thread(self._witness.answer, question, self._work.facts)
         if question.context.phase == BEFORE and self._work.keys is not None:
             self._work.keys.add_root(evidence.root)
@@ -103,6 +106,17 @@ class Service:
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return encoded
+
+    async def _monitor(self, body: object) -> object:
+        """Evidence for the Pi itself. It is no answer: it neither brings DURING nearer to its end
+        nor can a key be sealed under it, so the Pi takes no room of a member's or an owner's.
+        """
+        question = Question.from_body(body)
+        if question.context.phase == AFTER:
+            raise RpcError("wrong_phase", "nothing runs after the run; ask as AFTER")
+        self._check_moment(question)
+        evidence = await asyncio.to_thread(self._witness.answer, question, self._work.facts)
+        return evidence.encode()
 
     def _check_moment(self, question: Question) -> None:
         """Refuse a question about another task, or at a moment when its phase is not on."""
@@ -123,8 +137,6 @@ class Service:
             raise RpcError("wrong_phase", "the run has not begun; release the keys first")
         if phase == BEFORE and state is not State.PREPARED:
             raise RpcError("wrong_phase", "the run has begun; ask as DURING")
-        if question.nonce in self._answers or len(self._answers) >= MAX_ANSWERS:
-            raise RpcError("nonce_used", "this nonce was used; ask with a fresh one")
 
     async def _release(self, body: object) -> object:
         self._work.take_key(Release.from_body(body))

@@ -19,6 +19,14 @@ HOSTNAME = "machine"
 _NOSUID, _NODEV, _NOEXEC = 2, 4, 8  # mount(2)
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # netdevice(7)
 _SETTLE_TRIES = 50
+_MODULE_SECONDS = 60
+_DRIVER_TRIES = 1800  # of 0.1 s
+# What the task's disks take, before anybody can need it; and what a CPU may lack that does without.
+_DISK_MODULES = ("loop", "dm_crypt", "ext4", "xts", "crc32c_generic")
+_FASTER = ("aesni_intel", "crc32c_intel")
+
+
+DRIVERS_LOADED = Path("/run/sealrun/drivers")  # is there once they are
 
 
 class StartFailed(Exception):
@@ -114,6 +122,25 @@ def loopback_up() -> None:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
 
 
+def load_disk_modules() -> None:
+    """Load what encrypted disks take. Raises StartFailed."""
+    modprobe(*_FASTER)
+    if modprobe(*_DISK_MODULES):
+        raise StartFailed("the kernel has no encrypted disks; build another image")
+
+
+def modprobe(*names: str) -> int:
+    """Load modules by name or alias; what modprobe returns, 0 if all are there.
+
+    -q: an alias without a module in the image is a device that nobody here uses.
+    """
+    run = ["modprobe", "-a", "-b", "-q", "--", *names]
+    done = subprocess.run(
+        run, env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False, timeout=_MODULE_SECONDS
+    )
+    return done.returncode
+
+
 def load_drivers(sys_folder: Path = Path("/sys")) -> None:
     """Load what the image has for the devices found, until no more of them appear.
 
@@ -126,10 +153,20 @@ def load_drivers(sys_folder: Path = Path("/sys")) -> None:
             return
         seen |= new
         if new:
-            # -q: an alias without a module in the image is a device that nobody here uses.
-            run = ["modprobe", "-a", "-b", "-q", "--", *sorted(new)]
-            subprocess.run(run, env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False, timeout=60)
+            modprobe(*sorted(new))
         settle(sys_folder)
+
+
+def wait_for_drivers(sign: Path = DRIVERS_LOADED) -> None:
+    """Wait until PID 1 has loaded them: the inventory is complete then. Raises StartFailed.
+
+    Whether PID 1 still works on it needs no look: if it fails it cuts the power.
+    """
+    for _ in range(_DRIVER_TRIES):
+        if sign.exists():
+            return
+        time.sleep(0.1)
+    raise StartFailed("the drivers are not loaded; boot again")
 
 
 def aliases(sys_folder: Path) -> Iterator[str]:

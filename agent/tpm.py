@@ -19,10 +19,11 @@ from agent.formats.endorsement import (
     Endorsement,
 )
 from agent.formats.quote import Quote
+from agent.formats.tpm_command import CREATE_PRIMARY, primary_parameters
 from agent.tpm_wire import TpmError, Transport, execute, password, sized, u16, u32
 
 # TPM_CC, Part 2 §6.5.2
-_CREATE_PRIMARY, _POLICY_SECRET, _ACTIVATE, _NV_READ = 0x131, 0x151, 0x147, 0x14E
+_POLICY_SECRET, _ACTIVATE, _NV_READ = 0x151, 0x147, 0x14E
 _QUOTE, _FLUSH, _NV_READ_PUBLIC, _START_SESSION, _CAPABILITY = 0x158, 0x165, 0x169, 0x176, 0x17A
 _SHUTDOWN, _SU_CLEAR = 0x145, 0  # TPM_SU_CLEAR: nothing of this boot is wanted in the next
 _NULL_HANDLE = 0x40000007  # TPM_RH_NULL
@@ -91,12 +92,11 @@ class Tpm:
 
     def _create(self, template: bytes) -> tuple[int, bytes]:
         """A primary key in the endorsement hierarchy: (handle, TPMT_PUBLIC)."""
-        no_secret, no_data, no_pcrs = sized(sized(b"") + sized(b"")), sized(b""), u32(0)
         handle, answer = execute(
             self._transport,
-            _CREATE_PRIMARY,
+            CREATE_PRIMARY,
             (keys.ENDORSEMENT,),
-            no_secret + sized(template) + no_data + no_pcrs,
+            primary_parameters(template),
             authorise=(password(),),
             answers_handle=True,
         )

@@ -10,14 +10,34 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from agent.formats.tpm_command import (
+    NO_SESSIONS,
+    SESSIONS,
+    command,
+    password,
+    sized,
+    u16,
+    u32,
+)
+
+__all__ = [
+    "DEVICE",
+    "MAX_RESPONSE",
+    "Device",
+    "Reader",
+    "TpmError",
+    "Transport",
+    "execute",
+    "password",
+    "sized",
+    "u16",
+    "u32",
+]
+
 DEVICE = Path("/dev/tpmrm0")  # the kernel's resource manager: handles are this process's own
 MAX_RESPONSE = 4096  # bytes; the largest that the TCG's PC profile permits
-_NO_SESSIONS, _SESSIONS = 0x8001, 0x8002  # TPM_ST
 _SUCCESS, _RETRY = 0, 0x922  # TPM_RC
 _TRIES = 20  # a busy TPM says RETRY after its own pause; this many times it is broken
-_PASSWORD = 0x40000009  # TPM_RS_PW
-_CONTINUE_SESSION = 1
-_HEADER = 10  # bytes
 
 
 class TpmError(Exception):
@@ -94,26 +114,6 @@ class Reader:
             raise TpmError("the TPM's response is too long; boot again")
 
 
-def sized(content: bytes) -> bytes:
-    """A TPM2B."""
-    return len(content).to_bytes(2, "big") + content
-
-
-def u16(*values: int) -> bytes:
-    """UINT16, big-endian, one after the other."""
-    return b"".join(value.to_bytes(2, "big") for value in values)
-
-
-def u32(*values: int) -> bytes:
-    """UINT32, big-endian, one after the other."""
-    return b"".join(value.to_bytes(4, "big") for value in values)
-
-
-def password(session: int = _PASSWORD) -> bytes:
-    """Authorisation by the empty password, or by a policy session whose policy is met."""
-    return u32(session) + sized(b"") + bytes([_CONTINUE_SESSION]) + sized(b"")
-
-
 def execute(
     transport: Transport,
     code: int,
@@ -128,12 +128,9 @@ def execute(
     `authorise` has one `password(…)` per handle that needs it, in their order. Raises TpmError with
     the TPM's code if it refuses.
     """
-    area = b"".join(authorise)
-    body = u32(*handles) + (u32(len(area)) + area if authorise else b"") + parameters
-    tag = _SESSIONS if authorise else _NO_SESSIONS
-    command = u16(tag) + u32(_HEADER + len(body), code) + body
+    sent = command(code, handles, parameters, authorise)
     for _ in range(_TRIES):
-        response = transport.transmit(command)
+        response = transport.transmit(sent)
         content = Reader(response)
         answered, size, result = content.integer(2), content.integer(4), content.integer(4)
         if result != _RETRY:
@@ -142,7 +139,7 @@ def execute(
         raise TpmError("the TPM's response has another length than it says; boot again")
     if result != _SUCCESS:
         raise TpmError(f"the TPM refused command {code:#x} with {result:#x}", result)
-    if answered != tag:
+    if answered != (SESSIONS if authorise else NO_SESSIONS):
         raise TpmError("the TPM's response is to another command; boot again")
     handle = content.integer(4) if answers_handle else 0
     if not authorise:

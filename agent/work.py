@@ -8,23 +8,26 @@ path out of RUNNING sets an outcome.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from agent.boot import BootParameters
-from agent.devices import DeviceMissing, PassedDevice, find_devices
+from agent.channel import PiLost
+from agent.devices import DeviceMissing, PassedDevice, find_devices, lent
 from agent.engine import Engine
 from agent.erase import Erased, erase_task
 from agent.evidence import TaskFacts
 from agent.formats.faults import place_of
-from agent.formats.messages import Context, Prepare, Release
+from agent.formats.messages import REFUSED, Context, Prepare, Release
 from agent.formats.outcome import Ending, Outcome, State
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import TaskSpec, open_commitment
 from agent.hardening import container_settings
 from agent.images import ImageRefused, bring_image
 from agent.keys import KeyRing
-from agent.proxy import Proxy
+from agent.proxy import Dial, Proxy
 from agent.runner import Run, Runner
 from agent.scratch import Scratch, ScratchError
 from agent.seal import seal_results
@@ -41,9 +44,20 @@ PiCall = Callable[[str, object], object]  # blocking: for use in worker threads
 class Work:
     """State and steps of the task. The caller holds one lock around every step but `stop`."""
 
-    def __init__(self, boot: BootParameters, session: Session, engine: Engine, pi: PiCall) -> None:
+    def __init__(
+        self,
+        boot: BootParameters,
+        session: Session,
+        engine: Engine,
+        scratch: Scratch,
+        pi: PiCall,
+        dial: Dial,
+        *,
+        own_machine: bool = False,
+    ) -> None:
         self._boot, self._session, self._engine, self._pi = boot, session, engine, pi
-        self._scratch = Scratch(boot.scratch)
+        self._dial, self._own_machine = dial, own_machine
+        self._scratch = scratch
         self._brought: bytes | None = None
         self._runner: Runner | None = None
         self._worker: asyncio.Task[None] | None = None
@@ -56,7 +70,7 @@ class Work:
         self.min_answers = 0
 
     async def prepare(self, order: Prepare) -> None:
-        """Check the TaskSpec, make the RAM disks, bring the image. Repeatable for one task.
+        """Check the TaskSpec, make the disks, bring the image. Repeatable for one task.
 
         Raises FormatError or RpcError; the Agent is FRESH again then.
         """
@@ -144,7 +158,11 @@ class Work:
             return Run(Ending.DEVICE_MISSING, None, 0)
         finally:
             keys.drop()
-        run = await self._run_container(spec, devices)
+        try:
+            with lent(devices) if self._own_machine else nullcontext(devices) as usable:
+                run = await self._run_container(spec, usable)
+        except DeviceMissing:
+            run = Run(Ending.DEVICE_MISSING, None, 0)
         refused = (CONNECTION_REFUSED,) if self.facts.proxy_counts.get("refused") else ()
         if run.ending is not Ending.RAN:
             return Outcome(run.ending, run.exit_code, {}, (), refused, run.seconds)
@@ -155,7 +173,7 @@ class Work:
         return Outcome(run.ending, run.exit_code, sealed.results, sealed.empty, errors, run.seconds)
 
     async def _run_container(self, spec: TaskSpec, devices: list[PassedDevice]) -> Run:
-        proxy = Proxy(self._scratch.proxy, spec.connections)
+        proxy = Proxy(self._scratch.proxy, spec.connections, self._dial, self._tell_refused)
         settings = container_settings(
             spec.limits, self._scratch, devices, proxy=bool(spec.connections)
         )
@@ -169,6 +187,10 @@ class Work:
             return await asyncio.to_thread(self._runner.run)
         finally:
             await proxy.stop()
+
+    async def _tell_refused(self, count: int) -> None:
+        with contextlib.suppress(RpcError, PiLost):
+            await asyncio.to_thread(self._pi, REFUSED, count)
 
     def _end(self, result: Run | Outcome, errors: tuple[str, ...] = ()) -> None:
         if isinstance(result, Run):

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from agent.formats.bootimage import BootManifest
-from nodeclient.core.evidence_policy import BootReference
+from agent.formats.bootimage import ROOT, BootManifest
+from agent.formats.ranges import Answer
+from nodeclient.core.evidence_policy import BootReference, EraserReference
 from nodeclient.images.errors import ImageError
 
 log = logging.getLogger(__name__)
 KEPT = 2  # images; of each the kernel's text is held, some 20 MB
-Answers = tuple[tuple[int, int, bytes], ...]
 
 
 class BootFiles(Protocol):
@@ -28,19 +28,25 @@ class BootFiles(Protocol):
 
     @property
     def manifest(self) -> BootManifest: ...
-    def kernel(self, nonce: bytes) -> Answers:
-        """(offset, length, sha256(nonce ‖ bytes)) as ``agent.formats.ranges.answer``."""
+    def kernel(self, nonce: bytes) -> tuple[Answer, ...]:
+        """(offset, length, sha256(nonce ‖ bytes)) as ``agent.formats.ranges.answers``."""
 
-    def root(self, nonce: bytes) -> Answers:
+    def root(self, nonce: bytes) -> tuple[Answer, ...]:
         """The same over the root file system."""
 
 
 class BootImages:
     """``folder`` holds one folder for each image, named by its ID in hex; ``load`` checks one and
-    raises ImageError."""
+    raises ImageError, ``load_eraser`` one of an eraser."""
 
-    def __init__(self, folder: Path, load: Callable[[Path, bytes], BootFiles]) -> None:
-        self._folder, self._load = folder, load
+    def __init__(
+        self,
+        folder: Path,
+        load: Callable[[Path, bytes], BootFiles],
+        load_eraser: Callable[[Path, bytes], BootManifest],
+    ) -> None:
+        self._folder, self._load, self._load_eraser = folder, load, load_eraser
+        self._erasers: dict[bytes, EraserReference] = {}
         self._kept: OrderedDict[bytes, BootFiles] = OrderedDict()
         self._lock = asyncio.Lock()
 
@@ -66,14 +72,29 @@ class BootImages:
             agent=manifest.agent,
             kernel=await asyncio.to_thread(files.kernel, nonce),
             root=await asyncio.to_thread(files.root, nonce),
+            programs=manifest.programs,
         )
+
+    async def eraser(self, image: bytes) -> EraserReference | None:
+        """What a boot of the eraser ``image`` must show; None without a sound copy."""
+        if image not in self._erasers:
+            path = self._folder / image.hex()
+            try:
+                found = await asyncio.to_thread(self._load_eraser, path, image)
+            except (ImageError, OSError) as error:
+                log.warning("eraser image %s is of no use: %s", image.hex(), error)
+                return None
+            # Four hashes each, and only of sound copies: whoever asks cannot make this grow.
+            self._erasers[image] = EraserReference(image, found.pcr4, found.pcr9, found.pcr11)
+        return self._erasers[image]
 
     def _newest(self) -> list[bytes]:
         try:
             folders = sorted(self._folder.glob("*/"), key=lambda path: path.stat().st_mtime)
         except OSError:  # one went just now: then it is looked for when it is asked for
             return []
-        named = [path.name for path in folders if re.fullmatch(r"[0-9a-f]{64}", path.name)]
+        rooted = [path for path in folders if (path / ROOT).is_file()]  # an eraser has none
+        named = [path.name for path in rooted if re.fullmatch(r"[0-9a-f]{64}", path.name)]
         return [bytes.fromhex(name) for name in named[-KEPT:]]
 
     def _open(self, image: bytes) -> BootFiles | None:

@@ -7,19 +7,42 @@ node's folder unless absolute. Secrets never stand here, only the paths of their
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    IPvAnyNetwork,
+    Tag,
+    ValidationError,
+)
 
 from nodeclient.core.case import Role
+from nodeclient.core.evidence_policy import MOST_UNCOVERED
+from nodeclient.core.incidents import Kind
+from nodeclient.core.responses import DEFAULTS, Response, Table, override
 from nodeclient.errors import ConfigError
-from nodeclient.names import DIGEST, INTERFACE, MAC
+from nodeclient.names import DIGEST, INTERFACE, MAC, OPTIONAL_DIGEST
 
 CONFIG = "config.toml"
 _MAX_FILE = 64 << 10  # bytes
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
+Occurrence = Annotated[int, Field(ge=1, le=64)]
 Digest = Annotated[str, Field(pattern=DIGEST)]
+
+
+def _kind_or(default: str) -> Callable[[object], object]:
+    """What a table without ``kind`` is taken for."""
+
+    def kind(value: object) -> object:
+        found = value if isinstance(value, dict) else {}
+        return found.get("kind", default) if found is value else getattr(value, "kind", None)
+
+    return kind
 
 
 class _Part(BaseModel):
@@ -72,9 +95,15 @@ class MachineConfig(_Part):
     them; none by default. ``accept_drivers``: SHA-256 of what cards of others' Machines may run
     before the boot image; ``accept_firmware`` and ``accept_files``: digests of the only firmware
     and the only files (IMA) that may have run there; empty: named as not checked.
+    ``accept_uncovered_mib``: how much RAM a proof of erasure of theirs may leave out.
     ``question_rate``: questions per second to a Machine that it watches.
     ``silence_seconds`` without an answer are a finding: longer than an honest Pi takes to restart.
     ``rotate_seconds``: how long keys of the channel to the Machine are used.
+    ``proxy_networks``: where connections of tasks that run here may lead besides the public
+    internet; ``proxy_mib``: of one task's connections, both ways together.
+    ``monitor_rate``: questions per second of its own to the own Machine while a Task is on it.
+    ``actions``: for a kind of incident, from which occurrence on what is done; a kind that is named
+    replaces the whole default of that kind.
     ``ek_roots``: folder of the root certificates of TPM makers that are believed; empty: none.
     """
 
@@ -85,10 +114,21 @@ class MachineConfig(_Part):
     accept_drivers: frozenset[Digest] = frozenset()
     accept_firmware: frozenset[Digest] = frozenset()
     accept_files: frozenset[Digest] = frozenset()
+    accept_uncovered_mib: Annotated[int, Field(ge=0, le=1 << 20)] = MOST_UNCOVERED >> 20
     question_rate: Annotated[float, Field(gt=0, le=100)] = 0.5
     silence_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0
+    monitor_rate: Annotated[float, Field(gt=0, le=100)] = 0.2
     rotate_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
+    proxy_networks: tuple[IPvAnyNetwork, ...] = ()
+    proxy_mib: Annotated[int, Field(ge=0, le=1 << 20)] = 256
+    actions: dict[Kind, dict[Occurrence, tuple[Response, ...]]] = {}
     ek_roots: Path = Path("ek-roots")
+
+
+def responses(machine: MachineConfig) -> Table:
+    """What is done about incidents: the defaults, with the operator's rows in their place."""
+    changes = {kind: tuple(sorted(rows.items())) for kind, rows in machine.actions.items()}
+    return override(DEFAULTS, changes)
 
 
 class LocalMachineConfig(MachineConfig):
@@ -99,7 +139,8 @@ class LocalMachineConfig(MachineConfig):
 
 class HookPowerConfig(_Part):
     """A PC's power switch: commands (argument lists, no shell). Without ``on``: wake-on-LAN;
-    without ``reset``: off and on. ``settle_seconds`` without power until its RAM has forgotten.
+    without ``reset``: off and on. ``settle_seconds`` without power until its RAM has forgotten;
+    ``hook_seconds``: how long a command may take.
     """
 
     kind: Literal["hooks"] = "hooks"
@@ -107,6 +148,7 @@ class HookPowerConfig(_Part):
     on: tuple[str, ...] = ()
     reset: tuple[str, ...] = ()
     settle_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    hook_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
 
 
 class QemuPowerConfig(_Part):
@@ -122,7 +164,8 @@ class QemuPowerConfig(_Part):
 class NetbootMachineConfig(MachineConfig):
     """A PC on this Pi's cable: ``interface`` is the Pi's end, ``mac`` the PC's.
 
-    ``boot_image``: ID of the image that it boots, hexadecimal. ``boot_server``: the command that
+    ``boot_image``: ID of the image that it boots, hexadecimal. ``eraser``: of the one that erases
+    its RAM after a task; without it no proof of that is made. ``boot_server``: the command that
     serves a boot, where that runs in a container. ``work_mib`` of the PC's RAM for a Task's files.
     """
 
@@ -130,20 +173,19 @@ class NetbootMachineConfig(MachineConfig):
     interface: Annotated[str, Field(pattern=INTERFACE)]
     mac: Annotated[str, Field(pattern=MAC)]
     boot_image: Digest
-    power: Annotated[HookPowerConfig | QemuPowerConfig, Field(discriminator="kind")]
+    power: Annotated[
+        Annotated[HookPowerConfig, Tag("hooks")] | Annotated[QemuPowerConfig, Tag("qemu")],
+        Discriminator(_kind_or("hooks")),
+    ]
+    eraser: Annotated[str, Field(pattern=OPTIONAL_DIGEST)] = ""
     boot_server: Command | None = None
     boot_seconds: Annotated[float, Field(gt=0, le=3600)] = 300.0
     work_mib: Annotated[int, Field(ge=1, le=1 << 20)] = 512
 
 
-def _machine_kind(value: object) -> object:
-    """A table without ``kind`` is the local Machine's."""
-    return value.get("kind", "local") if isinstance(value, dict) else getattr(value, "kind", None)
-
-
 AnyMachineConfig = Annotated[
     Annotated[LocalMachineConfig, Tag("local")] | Annotated[NetbootMachineConfig, Tag("netboot")],
-    Discriminator(_machine_kind),
+    Discriminator(_kind_or("local")),
 ]
 
 

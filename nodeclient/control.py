@@ -46,6 +46,7 @@ from nodeclient.runner import Runner
 
 POST_SECONDS = 50.0  # consents and the transaction; the client waits 60
 MAX_REQUEST = 1 << 20
+SHOWN_INCIDENTS = 100
 WHY = {  # causes of TaskFailed in words
     4: "the executor did not accept in time",
     5: "no BEFORE record came in time",
@@ -105,7 +106,29 @@ class Control:
             },
             "chain": {"head": head.number, "applied": self._runner.head},
             "peers": len(self._services.directory.peers()),
+            "machine": self._machine(),
             "tasks": [brief(case) for case in self._services.store.cases()],
+        }
+
+    def _machine(self) -> object:
+        """Whether it is banned, and what was noticed of it in the newest Tasks."""
+        banned = self._services.ban.standing()
+        return {
+            "banned": None if banned is None else {"reason": banned.reason, "at": banned.at},
+            "candidate": banned is None,
+            "incidents": [
+                {
+                    "task": case.task.id if case.task else None,
+                    "at": each.at,
+                    "kind": each.kind.value,
+                    "text": each.text,
+                    "responses": [response.value for response in each.responses],
+                    "done": each.done,
+                }
+                for case in self._services.store.cases()
+                if case.executor is not None
+                for each in case.executor.noticed
+            ][:SHOWN_INCIDENTS],
         }
 
     async def _journal(self, _request: web.Request) -> object:
@@ -300,7 +323,7 @@ def reasons_of(case: Case) -> tuple[str, ...]:
     if case.executor is not None and case.executor.reason:
         found += (case.executor.reason,)
     if case.member is not None:
-        found += case.member.findings
+        found += case.member.findings + tuple(map(str, case.member.reported))
     if case.broker is not None:
         found += case.broker.reasons
     if case.requester is not None:

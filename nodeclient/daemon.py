@@ -29,7 +29,7 @@ from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender
 from nodeclient.chain.watcher import Watcher, WatchSettings
-from nodeclient.config import Config, MachineConfig
+from nodeclient.config import Config, MachineConfig, responses
 from nodeclient.control import Control
 from nodeclient.core import actions
 from nodeclient.core import events as ev
@@ -42,9 +42,11 @@ from nodeclient.duties import (
     candidacy,
     committee,
     machine,
+    monitoring,
     polling,
     receiver,
     requester,
+    responding,
     transactions,
 )
 from nodeclient.duties.endorsing import Endorser
@@ -53,8 +55,10 @@ from nodeclient.duties.vouching import Voucher
 from nodeclient.enrolment import ENDORSEMENT
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
-from nodeclient.images.boot.reference import open_boot_files
+from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
+from nodeclient.incidents import IncidentLog, Incidents
+from nodeclient.machine.ban import Ban
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.machine.supply import Supply
@@ -110,6 +114,7 @@ async def node(
             roles=config.node.roles,
             parameters=await chain.parameters(),
             confirmations=config.chain.confirmations,
+            responses=responses(config.machine),
         )
         store = Store(config.folder / "node.db", folder.load_store_key())
         stack.callback(store.close)
@@ -151,7 +156,11 @@ async def node(
 def appraisal_policy(config: Config) -> AppraisalPolicy:
     """What this Node accepts of others' Machines where no owner's policy decides."""
     machine = config.machine
-    return AppraisalPolicy(frozenset(machine.accept_vouch), frozenset(machine.accept_simulated))
+    return AppraisalPolicy(
+        frozenset(machine.accept_vouch),
+        frozenset(machine.accept_simulated),
+        uncovered=machine.accept_uncovered_mib << 20,
+    )
 
 
 def accepted(machine: MachineConfig) -> Accepted:
@@ -174,7 +183,7 @@ def build_services(
     """The adapters that the configuration names. ``runner_box`` holds the runner once it exists."""
     keys = folder.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
-    boot_images = BootImages(config.path(config.machine.boot_images), open_boot_files)
+    boot_images = BootImages(config.path(config.machine.boot_images), open_boot_files, open_eraser)
     reference = Reference(
         chain, config.path(config.machine.images), boot_images, accepted(config.machine)
     )
@@ -193,16 +202,31 @@ def build_services(
 
     def providers() -> tuple[Address, ...]:
         """Those whose Capsules the running Task uses: to anybody else its CIDs are no business."""
-        found: set[Address] = set()
+        return tuple(sorted({peer for spec in running() for peer in owners_and_requester(spec)}))
+
+    def running() -> Iterator[TaskSpec]:
         for commitment in store.waiting_for(WatchMachine):
             case = store.case(commitment)
             if case is not None and case.executor is not None and case.executor.spec:
-                found.update(owners_and_requester(TaskSpec.decode(case.executor.spec)))
-        return tuple(sorted(found))
+                yield TaskSpec.decode(case.executor.spec)
 
-    supply = Supply(get_block, put_block, find_image)
-    machine = choose_machine(config, supply, folder.root, chain.is_approved)
-    desk = MachineDesk(machine, folder.root)
+    def connections() -> tuple[str, ...]:
+        """Of the Task that this Node's Machine runs now, from its TaskSpec."""
+        return tuple(each for spec in running() for each in spec.connections)
+
+    machine_folder = config.folder / "machine"
+    lines, ban = IncidentLog(machine_folder), Ban(machine_folder)
+    incidents = Incidents(
+        lines,
+        store,
+        lambda event: runner_box[0].tell(event),
+        lambda commitment, what, private: note(store, commitment, what, private),
+    )
+    supply = Supply(get_block, put_block, find_image, connections, report=incidents.report)
+    machine = choose_machine(
+        config, supply, folder.root, chain.is_approved, report=incidents.report
+    )
+    desk = MachineDesk(machine, folder.root, ban)
     policies = Policies(
         config.folder,
         me.address,
@@ -217,6 +241,7 @@ def build_services(
             appraisal=appraisal_policy(config),
             question_rate=config.machine.question_rate,
             silence_seconds=config.machine.silence_seconds,
+            monitor_rate=config.machine.monitor_rate,
         ),
         root=folder.root,
         keys=keys,
@@ -225,6 +250,9 @@ def build_services(
         peers=peers,
         directory=directory,
         machine=desk,
+        ban=ban,
+        incidents=lines,
+        report=incidents.report,
         store=store,
         blocks=folder.store,
         vault=folder.vault,
@@ -245,7 +273,10 @@ def build_services(
 
 def build_effects(services: Services) -> dict[type, Effect]:
     """Every action's effect: a missing one is found at start, not in the middle of a Task."""
-    modules = (transactions, candidacy, machine, polling, committee, broker, requester, receiver)
+    modules = (
+        *(transactions, candidacy, machine, monitoring, responding),
+        *(polling, committee, broker, requester, receiver),
+    )
     table: dict[type, Effect] = {}
     for module in modules:
         table.update(module.effects(services))

@@ -92,6 +92,19 @@ def replace_file(
         sync_folder(target.parent)
 
 
+def read_given(path: Path, most: int, refused: type[BadInput], too_large: str) -> bytes:
+    """Read a file that a person gave us, of at most `most` bytes. Raises `refused`, with the next
+    step `too_large` for a larger one."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise refused(f"{path}: {error.strerror}", "check the path") from error
+    if len(content) > most:
+        raise refused(f"{path} exceeds {most >> 10} KiB", too_large)
+    return content
+
+
 def read_private(path: Path) -> bytes:
     """Read a small secret file of ours that nobody else may read. Raises FileRefused."""
     try:

@@ -26,8 +26,10 @@ from nodeclient.capsules.errors import BlockCorrupt
 from nodeclient.consents import MAX_CONSENT, check_consents, owners_of
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case
+from nodeclient.core.incidents import Kind
 from nodeclient.core.roles.broker import owned_cids
 from nodeclient.core.roles.executor import Executor
+from nodeclient.core.roles.executor import State as ExecutorState
 from nodeclient.core.types import Address, Commitment, Phase, TaskState, Vote
 from nodeclient.core.votes import is_signed
 from nodeclient.duties.appraising import read_summary
@@ -65,6 +67,7 @@ class Inbox:
             "evidence": self._evidence,
             "endorsement": self._endorsement,
             "activate": self._activate,
+            "incident": self._incident,
             "key": self._key,
             "notice": self._notice,
             "result": self._result,
@@ -215,6 +218,29 @@ class Inbox:
         )
         return b""
 
+    async def _incident(self, sender: Address, body: bytes) -> bytes:
+        """Raises ValueError for an unknown phase or kind."""
+        request = msg.unpack(msg.IncidentReport, body)
+        phase, kind = Phase(request.phase), Kind(request.kind)
+        if not request.text.isprintable():
+            raise FormatError("message IncidentReport: text is not printable")
+        await self._runner.ask(
+            lambda request_id: ev.IncidentReported(
+                sender=sender,
+                request=request_id,
+                commitment=Commitment(request.commitment),
+                phase=phase,
+                attempt=request.attempt,
+                kind=kind,
+                text=request.text,
+                ended=request.ended,
+            ),
+            REPLY_SECONDS,
+        )
+        told = f"the executor reports: {kind}" + (", boot given up" if request.ended else "")
+        self._services.note(request.commitment, told, f": {request.text}")
+        return b""
+
     async def _key(self, sender: Address, body: bytes) -> bytes:
         request = msg.unpack(msg.KeyRelease, body)
         case = self._case(request.commitment)
@@ -249,7 +275,10 @@ class Inbox:
         request = msg.unpack(msg.Question, body)
         case = self._case(request.commitment)
         role = case.executor
-        if role is None or case.state is not TaskState.ADMITTED or not role.resume:
+        # From the end of the run on at once: to wait for a Machine that is being erased would look
+        # like its silence.
+        runs = role is not None and role.state is ExecutorState.RUNNING
+        if role is None or not runs or case.state is not TaskState.ADMITTED:
             raise PeerRefused("no machine runs this task here", "ask while it runs")
         allowed = case.members if request.during else tuple(owners_and_requester(self._spec(case)))
         if sender not in allowed:

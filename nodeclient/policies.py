@@ -17,7 +17,7 @@ from nodeclient.core.policy_file import policy_from_dict, policy_to_dict
 from nodeclient.core.reasons import Code, Reason
 from nodeclient.core.types import Address, Commitment
 from nodeclient.errors import BadInput
-from nodeclient.files import replace_file
+from nodeclient.files import read_given, replace_file
 
 MAX_FILE = 256 << 10  # bytes
 NEXT = "correct it; docs/policy.md explains every key"
@@ -107,17 +107,12 @@ def policy_path(folder: Path, cid: str) -> Path:
 
 def load_policy(path: Path) -> OwnerPolicy:
     """Read a policy file, JSON or TOML by its ending. Raises BadInput."""
+    raw = read_given(path, MAX_FILE, BadInput, "shorten it")
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE + 1)
-        if len(raw) > MAX_FILE:
-            raise BadInput(f"{path} exceeds {MAX_FILE >> 10} KiB", "shorten it")
         parsed = json.loads(raw) if path.suffix == ".json" else tomllib.loads(raw.decode())
         if not isinstance(parsed, dict):
             raise BadInput(f"{path} is no JSON object", NEXT)
         return policy_from_dict(parsed)
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}", "check the path") from error
     except ValueError as error:
         raise BadInput(f"{path}: {error}", NEXT) from error
 

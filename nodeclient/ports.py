@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from nodeclient.core.claims import Region
 from nodeclient.core.events import BlockSeen, ChainEvent, ChainReorganised
 from nodeclient.core.types import (
     Address,
@@ -130,6 +131,10 @@ class Machine(Protocol):
     async def boot(self, boot_count: int) -> Session: ...
     async def resume(self, resume: bytes) -> Session: ...
     async def call(self, method: str, body: object) -> object: ...
+    async def erase(self, resume: bytes, memory: tuple[Region, ...], /) -> bytes:
+        """Have the RAM of one boot overwritten: an encoded ``ErasureProof``, empty where none can
+        be had. ``memory`` is the map that this boot's Evidence stated. Harmless twice."""
+
     async def power_off(self) -> None: ...
 
 

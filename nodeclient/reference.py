@@ -11,11 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.formats.cbor import FormatError
+from agent.formats.erasure import ErasureProof
 from agent.formats.evidence import Evidence
 from agent.formats.measure import answer_ranges
 from nodeclient.bootimages import BootImages
 from nodeclient.core import claims
-from nodeclient.core.evidence_policy import BootReference, RangeAnswer, ReferenceValues
+from nodeclient.core.evidence_policy import (
+    BootReference,
+    EraserReference,
+    RangeAnswer,
+    ReferenceValues,
+)
 from nodeclient.machine.measure import agent_folder, measure_agent
 from nodeclient.ports import ChainReader
 
@@ -76,6 +82,7 @@ class Reference:
         # Without a copy nothing can be compared, so an image that is not here is not approved here.
         known = image == self._agent or boot is not None
         approved = known and await self._chain.is_approved(image)
+        eraser = await self._eraser(evidence)
         runtime_ok = await self._chain.is_approved(runtime_image)
         agent = self._agent if boot is None else boot.agent
         return ReferenceValues(
@@ -84,11 +91,22 @@ class Reference:
             runtime_images=frozenset({runtime_image} if runtime_ok else ()),
             # Of another release's Agent there is no copy here: the appraisal says so and refuses.
             ranges=self._ranges(evidence.nonce) if agent == self._agent else (),
+            executables=None if boot is None else frozenset(boot.programs),
             boot=boot,
+            eraser=eraser,
             drivers=self._accepted.drivers,
             firmware=self._accepted.firmware or None,
             files=self._accepted.files or None,
         )
+
+    async def _eraser(self, evidence: Evidence) -> EraserReference | None:
+        """The eraser that an erasure proof names, if a copy of it is here and it is approved."""
+        try:
+            image = ErasureProof.decode(claims.proof(evidence)).image
+        except FormatError:
+            return None
+        known = await self._boot_images.eraser(image)
+        return known if known is not None and await self._chain.is_approved(image) else None
 
     def _ranges(self, nonce: bytes) -> tuple[RangeAnswer, ...]:
         ranges: list[RangeAnswer] = []

@@ -90,6 +90,10 @@ class Runner:
             case _:
                 self._on_node_event(event)
 
+    def tell(self, event: ev.OutcomeEvent) -> None:
+        """Apply a fact that no order of this Node brought about."""
+        self._advance(self._store.case(event.commitment), event)
+
     async def ask(self, build: Callable[[int], ev.PeerEvent], seconds: float) -> object:
         """A peer's (or the operator's) request: apply it, wait for the rules' reply.
 

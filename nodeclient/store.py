@@ -398,6 +398,8 @@ ENDS_WITH_TASK: tuple[type[Action], ...] = (
     actions.CollectVotes,
     actions.DeliverKey,
     actions.WatchMachine,
+    actions.MonitorMachine,
+    actions.ReportIncident,
     actions.CleanMachine,
     actions.LearnBefore,
     actions.AskDuring,

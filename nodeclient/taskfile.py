@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nodeclient.config import first_fault
 from nodeclient.errors import TaskFileInvalid
+from nodeclient.files import read_given
 
 _MAX_FILE = 256 << 10  # bytes
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -157,13 +158,7 @@ class TaskFile(_Part):
 
 def load_task_file(path: Path) -> TaskFile:
     """Read and validate a task file. Raises `TaskFileInvalid`."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_FILE + 1)
-    except OSError as error:
-        raise TaskFileInvalid(f"{path}: {error.strerror}", "check the path") from error
-    if len(raw) > _MAX_FILE:
-        raise TaskFileInvalid(f"{path} exceeds {_MAX_FILE >> 10} KiB", "check the path")
+    raw = read_given(path, _MAX_FILE, TaskFileInvalid, "check the path")
     try:
         return TaskFile.model_validate(tomllib.loads(raw.decode()))
     except ValidationError as error:

@@ -22,6 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from scripts._figures import REPORT, report_figures  # noqa: E402
+
 PART = 1 << 20
 BOUND = {"rss_megabytes": 100, "speed": 200}  # issue 2: figures
 
@@ -124,7 +126,7 @@ def main() -> None:
     """Measure, print and merge into the report; exit code 1 beyond a bound."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, default=1024, help="payload size in MiB")
-    parser.add_argument("--output", type=Path, default=ROOT / "var" / "bench.json")
+    parser.add_argument("--output", type=Path, default=REPORT)
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -133,11 +135,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="sealrun-bench-") as folder:
         capsule = measure(Path(folder), options.megabytes)
-    report = json.loads(options.output.read_text()) if options.output.exists() else {}
-    report["capsule"] = capsule
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(capsule, indent=2))
+    report_figures(options.output, "capsule", capsule)
     for name in ("seal", "open"):
         figures = capsule[name]
         assert isinstance(figures, dict)

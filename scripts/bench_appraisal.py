@@ -8,7 +8,6 @@ core; the median of batches, since the machine is shared. Merged into `var/bench
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -22,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 from agent.formats.evidence import Evidence  # noqa: E402
 from nodeclient.core.appraisal import appraise  # noqa: E402
 from nodeclient.core.types import Phase, Verdict  # noqa: E402
+from scripts._figures import REPORT, report_figures  # noqa: E402
 from tests.core.evidence_kit import Kit, make_quoted  # noqa: E402
 from tests.core.tpm_builder import VARIABLE, Measurement  # noqa: E402
 
@@ -75,14 +75,10 @@ def main() -> None:
     """Measure, print and merge into the report; exit code 1 beyond a bound."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, default=25, help=f"of {_BATCH} appraisals each")
-    parser.add_argument("--output", type=Path, default=ROOT / "var" / "bench.json")
+    parser.add_argument("--output", type=Path, default=REPORT)
     options = parser.parse_args()
     figures = measure(options.batches)
-    report = json.loads(options.output.read_text()) if options.output.exists() else {}
-    report["appraisal"] = figures
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
+    report_figures(options.output, "appraisal", figures)
     if float(str(figures["median_milliseconds"])) > BOUND["median_milliseconds"]:
         raise SystemExit(f"bench: an appraisal takes more than {BOUND['median_milliseconds']} ms")
     if int(str(figures["per_second"])) < BOUND["per_second"]:

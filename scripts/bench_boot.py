@@ -10,7 +10,6 @@ A boot that is refused ends it: an honest machine must never be. Merged into `va
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -20,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from agent.formats import bootimage  # noqa: E402
+from scripts._figures import REPORT, report_figures  # noqa: E402
 from scripts.lab.host import check_host  # noqa: E402
 from scripts.lab.pc import MEMORY_MIB  # noqa: E402
 from scripts.lab.rig import rig  # noqa: E402
@@ -60,15 +60,11 @@ def main() -> None:
     """Measure, print and merge into the report; exit code 1 beyond a bound."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--boots", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=ROOT / "var" / "bench.json")
+    parser.add_argument("--output", type=Path, default=REPORT)
     options = parser.parse_args()
     check_host()
     figures = measure(options.boots)
-    report = json.loads(options.output.read_text()) if options.output.exists() else {}
-    report["boot"] = figures
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
+    report_figures(options.output, "boot", figures)
     if float(str(figures["median_seconds"])) > BOUND_SECONDS:
         raise SystemExit(f"bench: a boot takes more than {BOUND_SECONDS} s until it is accepted")
     if int(str(figures["image_bytes"])) > BOUND_BYTES:

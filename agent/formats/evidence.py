@@ -27,6 +27,7 @@ from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 MAX_EVIDENCE = 4 << 20  # bytes
 MAX_CLAIMS = 64
 MAX_ITEMS = 1 << 17  # CBOR items of all claims together: a busy host states some ten thousand
+PI_ONLY, TPM_QUOTED = "PI-ONLY", "TPM-QUOTED"  # claim `vouch`: who stands for all of it
 _VERSION = 1
 _SALT = 16
 _DOMAIN = b"sealrun/evidence/v1"

@@ -55,9 +55,11 @@ def new_certificate(name: str) -> tuple[bytes, bytes]:
 
 
 def tls_context(
-    *, server: bool, certificate: bytes, key: bytes, peer: bytes | None
+    *, server: bool, certificate: bytes, key: bytes, peer: bytes | None, alpn: str = ""
 ) -> ssl.SSLContext:
     """TLS 1.3 only; `peer` (DER) is the single certificate that is accepted from the other side.
+
+    alpn: what the connection is for, where it is not the channel; a server names what it knows.
 
     The Agent knows its peer by digest alone: it gives None and compares after the handshake.
     """
@@ -71,6 +73,8 @@ def tls_context(
     else:
         context.load_verify_locations(cadata=peer)
         context.verify_mode = ssl.CERT_REQUIRED
+    if alpn:
+        context.set_alpn_protocols([alpn])
     _load_chain(context, certificate, key)
     return context
 

@@ -1,20 +1,25 @@
 """What Pi and Agent say to each other: the bodies of the channel's calls, typed and bounded.
 
 Pi → Agent: `prepare` (Prepare) → {"missing": CIDs}; `ask` (Question) → Evidence bytes;
+`monitor` (Question) → Evidence bytes that count as no answer, for the Pi's own eyes;
 `release` (Release) → {"missing": CIDs}; `start` {} → Status; `status` {} → Status;
 `clean` {} → Transcript bytes; `stop` {} → Transcript bytes, whatever state the task is in;
 `endorsement` {} → Endorsement; `activate` (Challenge) → 32 bytes, both at any moment of a boot.
 Agent → Pi: `get_block` CID → bytes; `put_block` [CID, bytes] → null;
-`image_block` [image ID, index] → bytes, empty behind the last.
+`image_block` [image ID, index] → bytes, empty behind the last; `refused` count → null: so many
+connections the function was refused by now.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.formats.cable import MAX_CABLE
 from agent.formats.cid import digest_of
 from agent.formats.context import AFTER, BEFORE, DURING, Context
+from agent.formats.erasure import MAX_PROOF
 from agent.formats.outcome import (
+    LEAST_ANSWERS,
     MAX_ANSWERS,
     MAX_TRANSCRIPT,
     Ending,
@@ -26,15 +31,20 @@ from agent.formats.outcome import (
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 from agent.formats.taskspec import MAX_TASKSPEC
 
+ASK, MONITOR, REFUSED = "ask", "monitor", "refused"
 IMAGE_BLOCK = 1 << 20  # bytes of an image tar in one `image_block` answer
 
 __all__ = [
     "AFTER",
+    "ASK",
     "BEFORE",
     "DURING",
     "IMAGE_BLOCK",
+    "LEAST_ANSWERS",
     "MAX_ANSWERS",
     "MAX_TRANSCRIPT",
+    "MONITOR",
+    "REFUSED",
     "Context",
     "Ending",
     "Outcome",
@@ -70,18 +80,25 @@ class Prepare:
         return cls(
             as_bytes(body["spec"], 1, "spec", MAX_TASKSPEC),
             Context.from_body(body["context"]),
-            as_int(body["min_answers"], 0, MAX_ANSWERS, "min_answers"),
+            as_int(body["min_answers"], LEAST_ANSWERS, MAX_ANSWERS, "min_answers"),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Answer this nonce. AFTER also carries what the Node kept of the earlier session."""
+    """Answer this nonce. AFTER also carries what the Node kept of the earlier session.
+
+    cable: what the Pi says of the cable (`agent.formats.cable.CableReport`, encoded), empty where
+    there is none. proof: an encoded `erasure.ErasureProof` of AFTER, empty where there is none.
+    The Agent copies both unread into claims.
+    """
 
     nonce: bytes
     context: Context
     during: tuple[tuple[bytes, bytes, bytes], ...] = ()
     transcript: bytes = b""
+    cable: bytes = b""
+    proof: bytes = b""
 
     def to_body(self) -> dict[str, object]:
         """The call's body."""
@@ -90,17 +107,22 @@ class Question:
             "context": self.context.to_body(),
             "during": [list(answer) for answer in self.during],
             "transcript": self.transcript,
+            "cable": self.cable,
+            "proof": self.proof,
         }
 
     @classmethod
     def from_body(cls, obj: object) -> Question:
         """Parse. Raises FormatError."""
-        body = as_map(obj, ("nonce", "context", "during", "transcript"), "question")
+        names = ("nonce", "context", "during", "transcript", "cable", "proof")
+        body = as_map(obj, names, "question")
         return cls(
             as_bytes(body["nonce"], 32, "nonce"),
             Context.from_body(body["context"]),
             tuple(_answer(each) for each in as_list(body["during"], 0, MAX_ANSWERS, "during")),
             as_bytes(body["transcript"], 0, "transcript", MAX_TRANSCRIPT),
+            as_bytes(body["cable"], 0, "cable", MAX_CABLE),
+            as_bytes(body["proof"], 0, "erasure proof", MAX_PROOF),
         )
 
 

@@ -11,6 +11,7 @@ PI_ADDRESS = "10.77.0.1"
 MACHINE_ADDRESS = "10.77.0.2"
 HTTP_PORT = 80
 LINK_PORT = 7700  # where the Pi waits for the Agent; the address is the cable's own
+ERASE_PORT = 7701  # where the Pi waits for the eraser
 
 EFI_PATH = "/boot.efi"
 ROOT_PATH = "/root.squashfs"

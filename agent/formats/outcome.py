@@ -13,6 +13,7 @@ from agent.formats.hashes import sha256
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 from agent.formats.taskspec import MAX_RECEIVERS
 
+LEAST_ANSWERS = 3  # before DURING may end; a Pi may ask for more, never for fewer
 MAX_ANSWERS = 1024
 MAX_QUESTIONS = 256  # before the run; a key may be sealed under the root of any answer
 MAX_TRANSCRIPT = 1 << 20  # bytes

@@ -23,6 +23,7 @@ RANGES = (
 _ASK = b"sealrun/ranges/v2/"
 
 Range = tuple[int, int]  # (offset, length) in bytes
+Answer = tuple[int, int, bytes]  # (offset, length, sha256(nonce ‖ bytes))
 Read = Callable[[int, int], bytes]
 
 
@@ -47,17 +48,22 @@ def choose(nonce: bytes, area: Area, size: int) -> tuple[Range, ...]:
     return tuple((int.from_bytes(seed[:16], "big") % (size - length + 1), length) for seed in seeds)
 
 
-def answer(nonce: bytes, area: Area, size: int, read: Read) -> list[list[object]]:
-    """[offset, length, sha256(nonce ‖ bytes)] for each range; `read(offset, length)` gives bytes.
+def answers(nonce: bytes, area: Area, size: int, read: Read) -> tuple[Answer, ...]:
+    """The answer for each range; `read(offset, length)` gives bytes.
 
     Both sides call it, each with its own `read`: equal bytes give equal answers. Raises FormatError
     if `read` gives another number of bytes than asked for.
     """
-    answers: list[list[object]] = []
+    found = []
     for offset, length in choose(nonce, area, size):
         content = as_bytes(read(offset, length), length, f"{area} range")
-        answers.append([offset, length, sha256(nonce + content)])
-    return answers
+        found.append((offset, length, sha256(nonce + content)))
+    return tuple(found)
+
+
+def answer(nonce: bytes, area: Area, size: int, read: Read) -> list[list[object]]:
+    """`answers` as they stand in a claim."""
+    return [list(each) for each in answers(nonce, area, size, read)]
 
 
 class Intervals:

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from nodeclient.errors import BadInput
+from nodeclient.files import read_given
 
 MAX_FILES = 256
 MAX_FILE = 64 << 10  # bytes; a PEM bundle of some thirty roots
@@ -41,13 +42,7 @@ def load_makers(folder: Path) -> tuple[bytes, ...]:
 
 def load_certificates(path: Path) -> tuple[bytes, ...]:
     """DER of the certificates in one file, in its order. Raises MakersUnreadable."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise MakersUnreadable(f"{path}: {error.strerror}", "check the path") from error
-    if len(content) > MAX_FILE:
-        raise MakersUnreadable(f"{path} exceeds {MAX_FILE >> 10} KiB", "take it out")
+    content = read_given(path, MAX_FILE, MakersUnreadable, "take it out")
     try:
         if content.lstrip().startswith(b"-----BEGIN"):
             found = x509.load_pem_x509_certificates(content)

@@ -13,6 +13,7 @@ from nodeclient.errors import BadInput
 from nodeclient.images.boot.keep import build_boot, check_files
 from nodeclient.images.build import build_runtime
 from nodeclient.images.engine import ensure_engine
+from nodeclient.images.eraser.build import build_eraser
 from nodeclient.images.errors import ImageError
 from nodeclient.images.load import load_image
 from nodeclient.images.verify import verify_image
@@ -22,10 +23,11 @@ BUILD = Path(".build")
 
 
 class Kind(StrEnum):
-    """What an image is for: a function's surroundings, or what a Machine boots."""
+    """What an image is for: a function's surroundings, what a Machine boots, what erases it."""
 
     RUNTIME = "runtime"
     BOOT = "boot"
+    ERASER = "eraser"
 
 
 @app.command()
@@ -38,9 +40,10 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build an image from its lock; the same lock gives the same ID everywhere."""
-    if kind is Kind.BOOT:
-        with working("building the boot image"):
-            boot = build_boot(folder / "boot", say)
+    if kind is not Kind.RUNTIME:
+        builder = build_boot if kind is Kind.BOOT else build_eraser
+        with working(f"building the {kind} image"):
+            boot = builder(folder / "boot", say)
         show({"image": f"0x{boot.image_id.hex()}", "path": str(boot.path)}, as_json)
         return
     with working("building the runtime image"):

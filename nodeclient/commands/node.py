@@ -14,6 +14,7 @@ from nodeclient.config import load_config
 from nodeclient.control_client import ControlClient
 from nodeclient.core.case import Role
 from nodeclient.folder import create_folder
+from nodeclient.machine.ban import Ban
 
 app = typer.Typer(help="Make, enrol, run and question a node.", no_args_is_help=True)
 app.command()(enrol)
@@ -63,3 +64,12 @@ def run(
 def status(node: NodeFolder = Path("node"), as_json: Json = False) -> None:
     """Show account, deposit, reputation, roles and the tasks at hand."""
     show(ControlClient(node).get("/v1/status"), as_json)
+
+
+@app.command()
+def pardon(node: NodeFolder = Path("node"), as_json: Json = False) -> None:
+    """Lift the ban of the node's machine, once you have looked at it."""
+    config = load_config(node)
+    lifted = Ban(config.folder / "machine").lift()
+    reason = None if lifted is None else lifted.reason
+    show({"node": str(node), "pardoned": lifted is not None, "reason": reason}, as_json)

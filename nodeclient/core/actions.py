@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nodeclient.core.incidents import Kind
+from nodeclient.core.responses import Response
 from nodeclient.core.types import Address, Ballot, Commitment, Phase, Statement, Task, Vote
 
 
@@ -196,10 +198,52 @@ class WatchMachine(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CleanMachine(Action):
-    """Let the Agent clean; keep its signed transcript; power the Machine off."""
+class MonitorMachine(Action):
+    """Ask the own Machine at own times, from the Task's arrival on it until it is cleaned."""
+
+    task: Task
+    spec: bytes
+    resume: bytes
+    session_hash: bytes
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportIncident(Action):
+    """Tell the Committee what happened on the own Machine, and whether that boot was given up.
+
+    ``number`` tells incidents of one Task apart.
+    """
+
+    members: tuple[Address, ...]
+    phase: Phase
+    attempt: int
+    number: int
+    kind: Kind
+    text: str
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RespondToIncident(Action):
+    """Do to the own Machine what the operator's table says, in order."""
 
     resume: bytes
+    number: int
+    kind: Kind
+    text: str
+    responses: tuple[Response, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanMachine(Action):
+    """Let the Agent clean; keep its signed transcript; erase the RAM; power the Machine off.
+
+    ``before``: root of the Evidence whose memory map says what to erase.
+    """
+
+    resume: bytes
+    before: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +280,7 @@ class AppraiseEvidence(Action):
     answers: tuple[tuple[bytes, bytes], ...]
     before: bytes
     findings: tuple[str, ...]
+    longest: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

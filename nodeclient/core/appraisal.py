@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from agent.formats.cbor import FormatError
 from agent.formats.evidence import Evidence
 from nodeclient.core import claims
-from nodeclient.core.checks import after, machine, measured, origin, quote, task
+from nodeclient.core.checks import (
+    after,
+    cable,
+    erasure,
+    hardware,
+    machine,
+    measured,
+    origin,
+    quote,
+    task,
+)
 from nodeclient.core.checks.case import Case, Finding
 from nodeclient.core.evidence_policy import (
     AppraisalPolicy,
@@ -40,6 +50,7 @@ CHECKS: tuple[tuple[Check, frozenset[Phase]], ...] = (
     (origin.vouch, _ALL),
     (origin.simulated, _ALL),
     (origin.counters, _ALL),
+    (origin.date, _ALL),
     (quote.readable, _ALL),
     (quote.registered, _ALL),
     (quote.endorsed, _ALL),
@@ -62,19 +73,24 @@ CHECKS: tuple[tuple[Check, frozenset[Phase]], ...] = (
     (machine.boot_image, _ALL),
     (machine.agent, _ALL),
     (machine.ranges, _ALL),
-    (machine.inventory, _ALL),
+    (hardware.inventory, _ALL),
+    (hardware.events, _ALL),
+    (erasure.memory, _ALL),
     (machine.executables, _ALL),
     (machine.modules, _ALL),
     (machine.mounts, _ALL),
     (machine.sockets, _ALL),
+    (cable.isolation, _ALL),
     (task.containers, _ALL),
     (task.runtime_image, _NOT_AFTER),
     (task.function, _NOT_AFTER),
     (task.network, _NOT_AFTER),
     (task.devices, _NOT_AFTER),
+    (task.scratch, _ALL),
     (task.early_outcome, _NOT_AFTER),
     (after.residue, _AFTER),
     (after.erasure, _AFTER),
+    (erasure.erased, _AFTER),
     (after.outcome, _AFTER),
     (after.during, _AFTER),
 )

@@ -6,12 +6,13 @@ is keyed by the commitment; the task id comes with ``TaskPosted``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from eth_abi.abi import encode
 
 from agent.formats.hashes import keccak256
+from nodeclient.core import responses
 from nodeclient.core.events import (
     CommitteeDrawn,
     TaskAccepted,
@@ -49,7 +50,8 @@ class Me:
     """The Node itself, as far as the rules care.
 
     ``confirmations`` in blocks before a key is released; ``boot_limit`` attempts per phase;
-    ``expire_grace`` blocks that a member leaves to the requester before it calls ``expire``.
+    ``expire_grace`` blocks that a member leaves to the requester before it calls ``expire``;
+    ``responses``: what this Node does about incidents on its own Machine.
     """
 
     address: Address
@@ -58,6 +60,7 @@ class Me:
     confirmations: int = 2
     boot_limit: int = 3
     expire_grace: int = 3
+    responses: responses.Table = field(default_factory=lambda: responses.DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True)

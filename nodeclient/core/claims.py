@@ -9,23 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from agent.formats.cable import MAX_CABLE, CableReport
 from agent.formats.cbor import FormatError
+from agent.formats.erasure import MAX_PROOF
+from agent.formats.events import MAX_EVENTS, Event
 from agent.formats.evidence import MAX_EVIDENCE, Evidence
 from agent.formats.quote import Quote
 from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text
 
 MAX_ROWS = 1025  # of one list: 1,024 and the mark below
+_MAX_ADDRESS = (1 << 64) - 1
 CUT = "…"  # last row of a list that the Agent had to cut
 _KEYS: Mapping[str, frozenset[str]] = {
     "boot": frozenset({"image", "command_line", "count", "nonce"}),
     "session": frozenset({"hpke", "signing"}),
     "agent": frozenset({"digest"}),
-    "containers": frozenset({"own", "foreign", "settings"}),
+    "containers": frozenset({"own", "foreign", "confined", "settings"}),
     "runtime": frozenset({"image", "present"}),
     "function": frozenset({"cid", "digest"}),
     "network": frozenset({"policy", "counts"}),
     "inventory": frozenset({"pci", "usb", "block", "net"}),
-    "counters": frozenset({"boot", "evidence", "clock_ms"}),
+    "scratch": frozenset({"kind", "cipher", "key_bits", "devices"}),
+    "counters": frozenset({"boot", "evidence", "clock_ms", "time_ms"}),
 }
 _OPTIONAL = frozenset({"settings"})  # told for people; the flags of each container decide
 QUOTED = frozenset({"quote", "event_log", "ima", "kernel", "root"})  # stated where a TPM vouches
@@ -33,8 +38,9 @@ KNOWN = (
     frozenset(_KEYS)
     | QUOTED
     | {
-        *("chain", "executable", "modules", "mounts", "sockets", "devices", "ranges", "outcome"),
-        *("erasure", "during", "vouch", "simulated", "not_checked"),
+        *("chain", "events", "executable", "modules", "mounts", "sockets", "devices", "ranges"),
+        *("cable", "erasure", "during", "memory", "outcome", "proof", "vouch", "simulated"),
+        "not_checked",
     }
 )
 
@@ -60,11 +66,32 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """They never go back within a boot; ``boot`` never at all. ``clock_ms`` since the boot."""
+    """They never go back within a boot; ``boot`` never at all. Milliseconds: ``clock_ms`` since the
+    boot, ``time_ms`` since the epoch."""
 
     boot: int
     evidence: int
     clock_ms: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Where a task's files lie; ``devices`` are the encrypted ones that there are now."""
+
+    kind: str
+    cipher: str
+    key_bits: int
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A row of the firmware's memory map: addresses in bytes, ``end`` exclusive, type in words."""
+
+    start: int
+    end: int
+    kind: str
 
 
 Row = tuple[object, ...]
@@ -99,6 +126,20 @@ def containers(evidence: Evidence) -> tuple[tuple[Container, ...], int]:
         image = as_bytes(entry["image"], 32, "container image")
         own.append(Container(image, as_text(entry["user"], 0, 64, "user"), flags))
     return tuple(own), as_int(body["foreign"], 0, 1 << 20, "foreign containers")
+
+
+def confined(evidence: Evidence) -> bool:
+    """Claim ``containers``: whether processes run that have no more rights than a function."""
+    stated = _map(evidence, "containers")["confined"]
+    if not isinstance(stated, bool):
+        raise FormatError("containers: confined is yes or no")
+    return stated
+
+
+def cable(evidence: Evidence) -> CableReport | None:
+    """Claim ``cable``: the Pi's word of what it dropped; None where it has no cable."""
+    data = as_bytes(evidence.claim("cable"), 0, "cable", MAX_CABLE)
+    return CableReport.decode(data) if data else None
 
 
 def runtime(evidence: Evidence) -> tuple[bytes | None, bool]:
@@ -143,6 +184,32 @@ def read_inventory(obj: object) -> Mapping[str, tuple[Row, ...]]:
     return {bus: _rows(body[bus], f"inventory {bus}") for bus in sorted(body)}
 
 
+def events(evidence: Evidence) -> tuple[Event, ...] | None:
+    """Claim ``events``: what the kernel said about devices since the Agent's hello; None where the
+    Machine shares its kernel with others."""
+    stated = evidence.claim("events")
+    if stated is None:
+        return None
+    return tuple(Event.from_body(row) for row in as_list(stated, 0, MAX_EVENTS, "events"))
+
+
+def memory(evidence: Evidence) -> tuple[Region, ...]:
+    """Claim ``memory``: the firmware's map of the boot that answers."""
+    return read_memory(evidence.claim("memory"))
+
+
+def read_memory(obj: object) -> tuple[Region, ...]:
+    """A memory map out of decoded CBOR. A list that the Agent had to cut is refused: it would hide
+    memory."""
+    found = []
+    for entry in as_list(obj, 0, MAX_ROWS, "memory"):
+        start, end, kind = as_list(entry, 3, 3, "memory row")
+        first = as_int(start, 0, _MAX_ADDRESS, "start of memory")
+        last = as_int(end, first + 1, _MAX_ADDRESS + 1, "end of memory")
+        found.append(Region(first, last, as_text(kind, 0, 64, "type of memory")))
+    return tuple(found)
+
+
 def rows(evidence: Evidence, name: str) -> tuple[Row, ...]:
     """Claims ``executable``, ``modules``, ``mounts``, ``sockets``; ``ranges``, ``kernel`` and
     ``root``, whose rows end with a digest."""
@@ -158,8 +225,19 @@ def devices(evidence: Evidence) -> tuple[tuple[str, str], ...]:
 def counters(evidence: Evidence) -> Counters:
     """Claim ``counters``."""
     body = _map(evidence, "counters")
-    names = ("boot", "evidence", "clock_ms")
+    names = ("boot", "evidence", "clock_ms", "time_ms")
     return Counters(*(as_int(body[name], 0, 1 << 62, f"counter {name}") for name in names))
+
+
+def scratch(evidence: Evidence) -> Scratch:
+    """Claim ``scratch``."""
+    body = _map(evidence, "scratch")
+    return Scratch(
+        as_text(body["kind"], 1, 32, "scratch kind"),
+        as_text(body["cipher"], 0, 64, "cipher"),
+        as_int(body["key_bits"], 0, 1 << 16, "key bits"),
+        _texts(body["devices"], 16, "scratch devices"),
+    )
 
 
 def during(evidence: Evidence) -> tuple[tuple[bytes, bytes, bytes], ...]:
@@ -176,6 +254,11 @@ def during(evidence: Evidence) -> tuple[tuple[bytes, bytes, bytes], ...]:
 def erasure(evidence: Evidence) -> bytes:
     """Claim ``erasure``: the transcript's bytes."""
     return as_bytes(evidence.claim("erasure"), 1, "erasure", 1 << 20)
+
+
+def proof(evidence: Evidence) -> bytes:
+    """Claim ``proof``: an encoded ``ErasureProof``; empty where none was made."""
+    return as_bytes(evidence.claim("proof"), 0, "proof", MAX_PROOF)
 
 
 def vouch(evidence: Evidence) -> str:

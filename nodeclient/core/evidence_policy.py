@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.formats import cbor
-from agent.formats.evidence import Evidence
+from agent.formats.cable import MAX_CABLE, CableReport
+from agent.formats.evidence import TPM_QUOTED, Evidence
+from agent.formats.outcome import LEAST_ANSWERS
+from agent.formats.ranges import Answer
 from agent.formats.shape import as_bytes, as_int, as_map
 from agent.formats.taskspec import TaskSpec
 from nodeclient.core import claims
-from nodeclient.core.policy import TPM_QUOTED, OwnerPolicy
+from nodeclient.core.policy import OwnerPolicy
 from nodeclient.core.tpm.facts import TpmFacts
 from nodeclient.core.tpm.material import read_material
 from nodeclient.core.types import Address, Phase, RootClass, Statement
@@ -24,6 +27,8 @@ RangeAnswer = tuple[str, int, int, bytes]
 """(path, offset, length, sha256(nonce ‖ bytes)), as ``agent.formats.measure.answer_ranges``."""
 
 ERASED = frozenset({"containers", "content_keys", "images", "scratch"})  # checks of agent.erase
+ERASED_QUOTED = ERASED | {"scratch_key"}  # where a TPM vouches: see ``checks.task.scratch``
+MOST_UNCOVERED = 24 << 20  # bytes: the eraser's window, and what firmware took meanwhile
 _MAX_REMEMBERED = 4 << 20
 
 
@@ -40,7 +45,7 @@ class Nonce:
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What an asker keeps of Evidence that it affirmed, to hold later Evidence against. ``tpm`` is
-    None where no TPM vouched."""
+    None where no TPM vouched, ``cable`` where the Machine has none."""
 
     hpke: bytes
     signing: bytes
@@ -48,7 +53,9 @@ class Remembered:
     boot_nonce: bytes
     counters: claims.Counters
     inventory: Mapping[str, tuple[claims.Row, ...]]
+    memory: tuple[claims.Region, ...] = ()
     tpm: TpmFacts | None = None
+    cable: CableReport | None = None
 
     def encode(self) -> bytes:
         """Bytes for the Node's own store."""
@@ -61,27 +68,35 @@ class Remembered:
                 "boot": self.counters.boot,
                 "evidence": self.counters.evidence,
                 "clock_ms": self.counters.clock_ms,
+                "time_ms": self.counters.time_ms,
                 "inventory": {bus: list(rows) for bus, rows in self.inventory.items()},
+                "memory": [[row.start, row.end, row.kind] for row in self.memory],
                 "tpm": None if self.tpm is None else self.tpm.to_body(),
+                "cable": b"" if self.cable is None else self.cable.encode(),
             }
         )
 
     @classmethod
     def decode(cls, data: bytes) -> Remembered:
         """Read ``encode``'s bytes. Raises FormatError."""
-        names = ("hpke", "signing", "image", "boot_nonce", "boot", "evidence", "clock_ms")
+        counts = ("boot", "evidence", "clock_ms", "time_ms")
+        names = ("hpke", "signing", "image", "boot_nonce", *counts)
         body = as_map(
-            cbor.decode(data, _MAX_REMEMBERED), (*names, "inventory", "tpm"), "remembered"
+            cbor.decode(data, _MAX_REMEMBERED),
+            (*names, "inventory", "memory", "tpm", "cable"),
+            "remembered",
         )
-        counts = (as_int(body[name], 0, 1 << 62, name) for name in names[4:])
+        cable = as_bytes(body["cable"], 0, "cable", MAX_CABLE)
         return cls(
             as_bytes(body["hpke"], 32, "hpke"),
             as_bytes(body["signing"], 64, "signing"),
             as_bytes(body["image"], 32, "image"),
             as_bytes(body["boot_nonce"], 32, "boot nonce"),
-            claims.Counters(*counts),
+            claims.Counters(*(as_int(body[name], 0, 1 << 62, name) for name in counts)),
             claims.read_inventory(body["inventory"]),
+            claims.read_memory(body["memory"]),
             None if body["tpm"] is None else TpmFacts.from_body(body["tpm"]),
+            CableReport.decode(cable) if cable else None,
         )
 
 
@@ -97,7 +112,9 @@ def remember(evidence: Evidence) -> Remembered:
         boot.nonce,
         claims.counters(evidence),
         claims.inventory(evidence),
+        claims.memory(evidence),
         read_material(evidence).facts() if quoted else None,
+        claims.cable(evidence),
     )
 
 
@@ -110,7 +127,8 @@ class Expected:
     releases a key. ``before`` is what BEFORE showed, needed for everything but BEFORE's first
     appraisal; ``last`` the latest affirmed Evidence of the same boot. ``answers`` are the asker's
     own (nonce, evidence root) of DURING, ``asked`` every nonce that it drew. ``fetched`` are the
-    result CIDs that the asker holds.
+    result CIDs that the asker holds. ``longest``: milliseconds that the run can have taken at most,
+    because the asker's questions were declined before and after it; None: it does not know.
     """
 
     chain_id: int
@@ -130,6 +148,7 @@ class Expected:
     answers: tuple[tuple[bytes, bytes], ...] = ()
     asked: frozenset[bytes] = frozenset()
     fetched: frozenset[str] = frozenset()
+    longest: int | None = None
 
     @property
     def in_session(self) -> bool:
@@ -143,9 +162,10 @@ class Expected:
 class BootReference:
     """What a Machine must show that booted ``image``: all of it computed from the image's files.
 
-    ``pcr4``, ``pcr9`` and ``pcr11`` are digests of events (32 bytes), in order, as in
-    ``agent.formats.bootimage.BootManifest``; ``kernel`` and ``root`` the asker's own answers
-    (offset, length, digest) for the Evidence's nonce, as ``agent.formats.ranges.answer``.
+    ``pcr4``, ``pcr9`` and ``pcr11`` are digests of events (32 bytes), in order, ``programs`` those
+    of all that may run, as in ``agent.formats.bootimage.BootManifest``; ``kernel`` and ``root``
+    the asker's own answers (offset, length, digest) for the Evidence's nonce, as
+    ``agent.formats.ranges.answer``.
     """
 
     image: bytes
@@ -154,8 +174,19 @@ class BootReference:
     pcr11: tuple[bytes, ...]
     command_line: str
     agent: bytes
-    kernel: tuple[tuple[int, int, bytes], ...]
-    root: tuple[tuple[int, int, bytes], ...]
+    kernel: tuple[Answer, ...]
+    root: tuple[Answer, ...]
+    programs: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EraserReference:
+    """What a Machine's TPM must show that booted the eraser ``image``: as ``BootReference``."""
+
+    image: bytes
+    pcr4: tuple[bytes, ...]
+    pcr9: tuple[bytes, ...]
+    pcr11: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +194,8 @@ class ReferenceValues:
     """Approved measurements. ``ranges`` are the asker's own answers for the Evidence's nonce.
 
     An empty set approves nothing. ``boot`` is of the one image that the Evidence names; without it
-    no TPM's quote is believed. ``drivers`` are the digests that may stand in PCR 2 (what
+    no TPM's quote is believed. ``eraser`` is of the one that an erasure proof names, if that is
+    approved. ``drivers`` are the digests that may stand in PCR 2 (what
     cards bring), ``firmware`` those of ``tpm.facts.firmware_digest``, ``files`` those of the IMA
     list. What is None is not known for this kind of Machine: the result then names the check as
     not made.
@@ -179,6 +211,7 @@ class ReferenceValues:
     mounts: frozenset[tuple[str, str]] | None = None
     sockets: frozenset[tuple[str, str, int]] | None = None
     boot: BootReference | None = None
+    eraser: EraserReference | None = None
     drivers: frozenset[bytes] = frozenset()
     firmware: frozenset[bytes] | None = None
     files: frozenset[bytes] | None = None
@@ -204,12 +237,16 @@ class Endorsements:
 
 @dataclass(frozen=True, slots=True)
 class AppraisalPolicy:
-    """What this asker accepts: who vouches, which parts may be simulated, how many answers."""
+    """What this asker accepts: who vouches, which parts may be simulated, how many answers, and
+    how many frames a Machine that runs may send to others than its Pi. uncovered: how many bytes of
+    RAM a proof of erasure may leave out."""
 
     vouch: frozenset[str] = frozenset()
     simulated: frozenset[str] = frozenset()
-    least_answers: int = 3
+    least_answers: int = LEAST_ANSWERS
+    most_strays: int = 3  # an honest one sends none; a broken frame or two is no attempt
     erased: frozenset[str] = field(default=ERASED)
+    uncovered: int = MOST_UNCOVERED
 
 
 def owner_appraisal(policy: OwnerPolicy) -> AppraisalPolicy:

@@ -18,7 +18,6 @@ from agent.formats.taskspec import TaskSpec
 from nodeclient.core.reasons import Code, Reason, reason
 from nodeclient.core.types import Address, RootClass
 
-PI_ONLY, TPM_QUOTED = "PI-ONLY", "TPM-QUOTED"
 LEAST_COMMITTEE = 3  # TaskMarket takes no smaller one
 MOST_COMMITTEE = 11
 MOST_AMOUNT = 2**128 - 1  # wei: more than there is, so nobody has it

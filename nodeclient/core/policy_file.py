@@ -9,12 +9,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
+from agent.formats.evidence import PI_ONLY, TPM_QUOTED
 from nodeclient.core.policy import (
     LEAST_COMMITTEE,
     MOST_AMOUNT,
     MOST_COMMITTEE,
-    PI_ONLY,
-    TPM_QUOTED,
     OwnerPolicy,
     PermittedFunction,
     PermittedReceiver,

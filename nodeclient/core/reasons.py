@@ -55,6 +55,8 @@ class Code(StrEnum):
     NETWORK = "network"
     DEVICES = "devices"
     INVENTORY = "inventory"
+    HOTPLUG = "hotplug"
+    ISOLATION = "isolation"
     RANGES = "ranges"
     COUNTERS = "counters"
     OUTCOME = "outcome"
@@ -62,6 +64,7 @@ class Code(StrEnum):
     ERASURE = "erasure"
     DURING = "during"
     RESIDUE = "residue"
+    SCRATCH = "scratch"
     # appraisal of a TPM's quote
     QUOTE = "quote"
     PCR = "pcr"

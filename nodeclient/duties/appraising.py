@@ -106,6 +106,7 @@ class Appraiser:
             committee=frozenset(action.members),
             answers=action.answers,
             asked=frozenset(action.asked),
+            longest=action.longest,
             fetched=await self._results_held(evidence, action.task.executor),
         )
 

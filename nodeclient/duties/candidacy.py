@@ -20,6 +20,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def evaluate_ticket(action: do.EvaluateTicket, emit: Emit) -> ev.OutcomeEvent:
         """Pure in its inputs: the ECVRF output is the same every time."""
         task, parameters = action.task, me.parameters
+        if services.ban.standing() is not None:
+            services.note(action.commitment, "no candidate: the machine is banned")
+            return ev.TicketEvaluated(commitment=action.commitment, ticket=0, claim_at=None)
         if await chain.claim_weight(me.address, task.posted_at) == 0:
             return ev.TicketEvaluated(commitment=action.commitment, ticket=0, claim_at=None)
         _, prevrandao = await chain.block_header(parameters.entropy_block(task))
@@ -45,6 +48,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             reasons.append("the runtime image is not approved")
         if services.reference.image_path(spec.runtime_image) is None:
             reasons.append("the runtime image is not on this node")
+        if services.ban.standing() is not None:
+            reasons.append("the machine of this node is banned")
         for reason in reasons:
             services.note(action.commitment, f"not accepted: {reason}")
         return ev.TaskVetted(commitment=action.commitment, reasons=tuple(reasons))

@@ -18,12 +18,11 @@ from pathlib import Path
 
 from agent.formats.cbor import FormatError
 from agent.formats.endorsement import Endorsement
-from agent.formats.evidence import Evidence
+from agent.formats.evidence import TPM_QUOTED, Evidence
 from nodeclient.attestation.activation import check, new_activation
 from nodeclient.attestation.makers import MakersUnreadable, load_makers
 from nodeclient.core import claims
 from nodeclient.core.evidence_policy import Endorsements, remember
-from nodeclient.core.policy import TPM_QUOTED
 from nodeclient.core.tpm.facts import TpmFacts
 from nodeclient.core.types import Address, NodeRecord
 from nodeclient.p2p.errors import PeerError
@@ -43,6 +42,10 @@ class Endorser:
         self, ask: Ask, store: Store, makers: Path, now: Callable[[], float] = time.time
     ) -> None:
         self._ask, self._store, self._makers, self._now = ask, store, makers, now
+
+    def asking(self, ask: Ask) -> Endorser:
+        """The same, with another way to ask."""
+        return Endorser(ask, self._store, self._makers, self._now)
 
     async def endorse(
         self, commitment: bytes, record: NodeRecord, evidence: Evidence, patience: float

@@ -7,6 +7,7 @@ one before; only keys arrive while the Machine is watched.
 from __future__ import annotations
 
 import asyncio
+import math
 
 from agent.formats import cbor
 from agent.formats.cbor import FormatError
@@ -15,13 +16,18 @@ from agent.formats.messages import Context, Prepare, Question, Release, State, S
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Me
+from nodeclient.core.claims import Region, memory
 from nodeclient.core.digests import header_digest
-from nodeclient.core.types import Address, Phase, Statement, Task
+from nodeclient.core.types import Address, Commitment, Phase, Statement, Task
+from nodeclient.core.watch import Heard, how_heard
 from nodeclient.duties.services import Services
 from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.runner import Effect, Emit
 
 POLL_SECONDS = 0.3
+# How long a run that has ended waits for members that were not answered yet and that no quorum
+# needs: ten mean waits of a member that asks as often as the default says.
+LEAVE_OUT_SECONDS = 20.0
 
 
 def effects(services: Services) -> dict[type[do.Action], Effect]:
@@ -71,6 +77,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             context(me, action.task, action.phase, action.attempt),
             action.during,
             action.transcript,
+            store.blob(proof_key(action.commitment)) or b"" if action.phase is Phase.AFTER else b"",
         )
         try:
             evidence = Evidence.decode(
@@ -117,6 +124,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def watch(action: do.WatchMachine, emit: Emit) -> ev.OutcomeEvent:
         """Harmless twice: it reads, and says at most that no further key will come."""
         patience = me.parameters.classes[action.task.class_id].finish_blocks // 3
+        clock, patient_until = asyncio.get_running_loop(), math.inf
         while True:
             try:
                 status = Status.from_body(await machine.call(action.resume, "status", None))
@@ -130,12 +138,13 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 return lost(action, error)
             except FormatError as error:
                 return lost(action, MachineError(str(error), "look at the agent's log"))
-            # Both must hold: an answer that died with this daemon before it was noted counts for
-            # the Agent, but cannot be shown to the Committee.
-            noted = len(store.answers(action.commitment))
-            enough = min(status.answers, noted) >= services.settings.min_answers
-            if status.state is State.DONE and status.outcome is not None and enough:
-                break
+            if status.state is State.DONE and status.outcome is not None:
+                watched = heard(action, status)
+                patient_until = min(patient_until, clock.time() + LEAVE_OUT_SECONDS)
+                if watched is Heard.ALL or (
+                    watched is Heard.ENOUGH and clock.time() >= patient_until
+                ):
+                    break
             await asyncio.sleep(POLL_SECONDS)
         services.note(action.commitment, f"the function ended: {status.outcome.status.value}")
         return ev.MachineRan(
@@ -143,14 +152,27 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             outcome=cbor.encode(status.outcome.to_body()),
         )
 
+    def heard(action: do.WatchMachine, status: Status) -> Heard:
+        """An answer that died with this daemon before it was noted counts for the Agent, but cannot
+        be shown to the Committee."""
+        case, noted = store.case(action.commitment), store.answers(action.commitment)
+        members = case.members if case is not None else ()
+        answered = [Address(member) for member, _, _ in noted]
+        return how_heard(members, answered, status.answers, services.settings.min_answers)
+
     async def clean(action: do.CleanMachine, emit: Emit) -> ev.OutcomeEvent:
-        """Harmless twice: the transcript is kept before the power goes, and looked for first."""
+        """Harmless twice: transcript and proof are kept before the next step, and looked for
+        first. A proof that was made and not kept is made again."""
         kept = f"transcript:{action.commitment.hex()}"
         try:
             transcript = store.blob(kept) or await machine.call(action.resume, "clean", None)
             if not isinstance(transcript, bytes):
                 raise MachineError("the agent gave no transcript", "look at its log")
             store.put_blob(kept, transcript)
+            if store.blob(proof_key(action.commitment)) is None:
+                services.note(action.commitment, "the machine's memory is being erased")
+                proof = await machine.erase(action.resume, memory_before(action.before))
+                store.put_blob(proof_key(action.commitment), proof)
             await machine.power_off(action.resume)
         except MachineError as error:
             return lost(action, error)
@@ -159,6 +181,11 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             for member, nonce, root in store.answers(action.commitment)
         )
         return ev.MachineCleaned(commitment=action.commitment, transcript=transcript, during=during)
+
+    def memory_before(root: bytes) -> tuple[Region, ...]:
+        """What the Agent stated of the boot that ran the task: it decides what is erased."""
+        evidence = store.blob(evidence_key(root))
+        return () if evidence is None else memory(Evidence.decode(evidence))
 
     async def power_off(action: do.PowerOff, emit: Emit) -> None:
         """Harmless twice."""
@@ -193,6 +220,11 @@ def context(me: Me, task: Task, phase: Phase, attempt: int) -> Context:
         int(phase),
         attempt,
     )
+
+
+def proof_key(commitment: Commitment) -> str:
+    """Under which name the store keeps the proof that a task's memory was erased."""
+    return f"proof:{commitment.hex()}"
 
 
 def evidence_key(root: bytes) -> str:

@@ -9,15 +9,19 @@ from typing import Protocol, TypeVar
 
 from agent.formats.cbor import FormatError
 from agent.formats.cid import check_block
+from agent.formats.outcome import LEAST_ANSWERS
 from agent.formats.taskspec import TaskSpec
 from nodeclient.capsules.keys import KeyVault
 from nodeclient.core.case import Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
+from nodeclient.core.incidents import Report
 from nodeclient.core.types import Address
 from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.vouching import Voucher
 from nodeclient.holdings import faults
+from nodeclient.incidents import IncidentLog
 from nodeclient.keys import NodeKeys
+from nodeclient.machine.ban import Ban
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.directory import Directory
@@ -39,14 +43,16 @@ class Settings:
 
     ``appraisal`` what this deployment accepts of Machines (as a member, and for own functions).
     ``question_rate`` questions per second of each member; ``min_answers`` before DURING may end;
-    ``silence_seconds`` after which an unanswered question is a finding, and a block missing.
+    ``silence_seconds`` after which an unanswered question is a finding, and a block missing;
+    ``monitor_rate`` questions per second to the own Machine.
     """
 
     results: str
     appraisal: AppraisalPolicy
     question_rate: float = 0.5
-    min_answers: int = 3
+    min_answers: int = LEAST_ANSWERS
     silence_seconds: float = 20.0
+    monitor_rate: float = 0.2
 
 
 class Note(Protocol):
@@ -68,6 +74,9 @@ class Services:
     peers: PeerClient
     directory: Directory
     machine: MachineDesk
+    ban: Ban
+    incidents: IncidentLog
+    report: Report
     store: Store
     blocks: BlockStore
     vault: KeyVault

@@ -1,8 +1,10 @@
 """``python -m nodeclient.images.refresh``: take the current package versions into the locks."""
 
+import hashlib
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +14,7 @@ from nodeclient.images.boot.packages import download
 from nodeclient.images.boot.recipe import BOOT_LOCK
 from nodeclient.images.bootstrap import bootstrap
 from nodeclient.images.build import EPOCH
+from nodeclient.images.eraser import workshop
 from nodeclient.images.errors import ImageError
 from nodeclient.images.lock import RUNTIME_LOCK, versions_of, write_lock
 
@@ -41,6 +44,23 @@ def refresh_boot(path: Path = BOOT_LOCK) -> Mapping[str, str]:
     return packages
 
 
+def refresh_eraser(
+    path: Path = workshop.ERASER_LOCK, source: Path = workshop.SOURCE_LOCK
+) -> Mapping[str, str]:
+    """The same for the eraser's compiler and the kernel's sources, whose hash goes to `source`."""
+    with tempfile.TemporaryDirectory(prefix="sealrun-lock-") as work:
+        archive = Path(work) / "root.tar"
+        packages = bootstrap(workshop.PACKAGES, archive, EPOCH)
+        with tarfile.open(archive) as tar:
+            member = tar.extractfile(f"./{workshop.LINUX}")
+            if member is None:
+                raise ImageError("the kernel's sources are no file; look at the package")
+            digest = hashlib.file_digest(member, "sha256").hexdigest()  # type: ignore[arg-type]
+    write_lock(packages, path)
+    source.write_text(f"{digest}  {Path(workshop.LINUX).name}\n")
+    return packages
+
+
 def kernel_of(meta: Path) -> tuple[str, str]:
     """(name, version) of the kernel package that the meta package stands for."""
     command = ["dpkg-deb", "--field", str(meta), "Depends"]
@@ -53,7 +73,11 @@ def kernel_of(meta: Path) -> tuple[str, str]:
 
 if __name__ == "__main__":
     try:
-        counts = {RUNTIME_LOCK: len(refresh_runtime()), BOOT_LOCK: len(refresh_boot())}
+        counts = {
+            RUNTIME_LOCK: len(refresh_runtime()),
+            BOOT_LOCK: len(refresh_boot()),
+            workshop.ERASER_LOCK: len(refresh_eraser()),
+        }
     except ImageError as error:
         sys.exit(str(error))
     for lock, count in counts.items():

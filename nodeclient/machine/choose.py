@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from nodeclient.config import Config, HookPowerConfig, NetbootMachineConfig
+from nodeclient.core.incidents import Report
 from nodeclient.machine.channel_keys import KeySlot, Sealer
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.lab import Qemu, QemuSettings
 from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.machine.netboot import Cable, HookPower, NetbootMachine, NetbootSettings, Power
 from nodeclient.machine.netboot.machine import IsApproved
 from nodeclient.machine.netboot.server import default_command
+from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Machine
 
@@ -16,19 +19,25 @@ CHANNEL_KEYS = "machine-channel.sealed"
 
 
 def choose_machine(
-    config: Config, supply: Supply, root: Sealer, is_approved: IsApproved
+    config: Config,
+    supply: Supply,
+    root: Sealer,
+    is_approved: IsApproved,
+    *,
+    report: Report = log_only,
 ) -> Machine:
     """The adapter of `[machine] kind`; nothing is started yet.
 
     `root` seals the keys of the channel to the Machine. `is_approved` asks the chain whether a boot
-    image (ID, 32 bytes) may be booted now.
+    image (ID, 32 bytes) may be booted now. `report` is told what is noticed of the Machine.
     """
     machine = config.machine
     folder = config.folder / "machine"
+    proxy = ProxyRules(machine.proxy_networks, machine.proxy_mib << 20)
     slot = KeySlot(config.folder / CHANNEL_KEYS, root)
     if not isinstance(machine, NetbootMachineConfig):
-        local = LocalSettings(folder=folder, rotate_seconds=machine.rotate_seconds)
-        return LocalMachine(local, supply, slot)
+        local = LocalSettings(folder=folder, rotate_seconds=machine.rotate_seconds, proxy=proxy)
+        return LocalMachine(local, supply, slot, report=report)
     cable = Cable(machine.interface, machine.mac)
     settings = NetbootSettings(
         folder=folder,
@@ -37,18 +46,22 @@ def choose_machine(
         images=config.path(machine.boot_images),
         boot_seconds=machine.boot_seconds,
         rotate_seconds=machine.rotate_seconds,
+        proxy=proxy,
         work_bytes=machine.work_mib << 20,
         boot_server=machine.boot_server or default_command(),
+        eraser=bytes.fromhex(machine.eraser),
     )
     power = choose_power(config, machine, cable)
-    return NetbootMachine(settings, supply, slot, power, is_approved)
+    return NetbootMachine(settings, supply, slot, power, is_approved, report=report)
 
 
 def choose_power(config: Config, machine: NetbootMachineConfig, cable: Cable) -> Power:
     """The power switch of `[machine.power] kind`."""
     power = machine.power
     if isinstance(power, HookPowerConfig):
-        return HookPower(cable, power.off, power.on, power.reset, power.settle_seconds)
+        return HookPower(
+            cable, power.off, power.on, power.reset, power.settle_seconds, power.hook_seconds
+        )
     return Qemu(
         QemuSettings(
             folder=config.path(power.folder),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 
 from nodeclient.errors import MachineError
 
@@ -17,6 +20,7 @@ async def run(*argv: str, text: str = "", seconds: float = 30.0) -> str:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # a group of its own, to end with all that it started
         )
     except OSError as error:
         raise MachineError(f"{argv[0]}: {error.strerror}", "install it, or correct its path") from (
@@ -29,7 +33,8 @@ async def run(*argv: str, text: str = "", seconds: float = 30.0) -> str:
         raise MachineError(f"{argv[0]} did not end in {seconds:.0f} s", "try it by hand") from error
     finally:
         if process.returncode is None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     said = output.decode(errors="replace")
     if process.returncode:

@@ -11,6 +11,7 @@ import ssl
 
 from agent.formats.cbor import FormatError
 from agent.formats.link import MAX_CERTIFICATE, PREAMBLE, tls_context
+from agent.formats.stream import ALPN
 
 
 async def read_preamble(accepted: socket.socket) -> bytes:
@@ -28,7 +29,7 @@ async def shake_hands(
 
     certificate, key: the Pi's own (DER).
     """
-    context = tls_context(server=True, certificate=certificate, key=key, peer=announced)
+    context = tls_context(server=True, certificate=certificate, key=key, peer=announced, alpn=ALPN)
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
@@ -39,6 +40,12 @@ async def shake_hands(
         writer.close()
         raise FormatError("the caller's certificate is not the one it announced")
     return reader, writer
+
+
+def is_stream(writer: asyncio.StreamWriter) -> bool:
+    """Whether the caller wants a task's connection, not the channel."""
+    tls = writer.get_extra_info("ssl_object")
+    return isinstance(tls, ssl.SSLObject) and tls.selected_alpn_protocol() == ALPN
 
 
 async def _read_exactly(accepted: socket.socket, size: int) -> bytes:

@@ -25,7 +25,7 @@ from agent.formats.rotation import ROTATE, Half, Offer, next_secret
 from agent.formats.rpc import RpcConnection, RpcError
 from agent.formats.shape import as_bytes, as_map
 from nodeclient.errors import MachineError
-from nodeclient.machine.handshake import read_preamble, shake_hands
+from nodeclient.machine.handshake import is_stream, read_preamble, shake_hands
 
 _log = logging.getLogger(__name__)
 HELLO_SECONDS = 5.0
@@ -34,6 +34,7 @@ _PORT_TRIES = 100
 MAX_WAITING = 8  # connections that have not said hello; more are cut off at once
 
 Serve = Callable[[str, object], Awaitable[object]]
+TakeStream = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,8 @@ class LinkKeys:
 class Link:
     """Listens on loopback or the Machine's own port for the Agent of one boot."""
 
-    def __init__(self, keys: LinkKeys, serve: Serve) -> None:
-        self._keys, self._serve = keys, serve
+    def __init__(self, keys: LinkKeys, serve: Serve, take_stream: TakeStream | None = None) -> None:
+        self._keys, self._serve, self._take_stream = keys, serve, take_stream
         self._server: socket.socket | None = None
         self._acceptor: asyncio.Task[None] | None = None
         self._workers: set[asyncio.Task[None]] = set()
@@ -188,6 +189,9 @@ class Link:
                 reader, writer = await shake_hands(
                     accepted, keys.certificate, keys.key, certificate
                 )
+                if is_stream(writer):
+                    self._pass_stream(keys, reader, writer)
+                    return
                 greeted = asyncio.Event()
                 serve = self._greeter(keys, certificate, greeted)
                 connection = RpcConnection(reader, writer, serve)
@@ -208,6 +212,15 @@ class Link:
         self._present.set()
         if old is not None:
             await old.close()
+
+    def _pass_stream(
+        self, keys: LinkKeys, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """A task's connection: from the Agent that said hello under these keys, or from nobody."""
+        if self._take_stream is None or not keys.agent or self._keys.generation != keys.generation:
+            writer.close()
+            return
+        self._take_stream(reader, writer)
 
     def _greeter(self, keys: LinkKeys, certificate: bytes, greeted: asyncio.Event) -> Serve:
         """The handler of one connection: nothing but hello until hello was right.

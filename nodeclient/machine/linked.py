@@ -6,23 +6,38 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 
+from agent.formats.events import EVENT, Event
 from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
 from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.machine.channel_keys import KeySlot, SessionKeys
+from nodeclient.machine.events import EventJournal
 from nodeclient.machine.link import Link, LinkKeys
+from nodeclient.machine.proxy import TaskProxy
 from nodeclient.machine.rotation import every, rotate_keys
+from nodeclient.machine.supply import Supply
 
 _TRIES = 3  # connections over which one call is repeated
 
 
 class LinkedMachine(ABC):
-    """Base of the adapters of ``ports.Machine``. Times in seconds."""
+    """Base of the adapters of ``ports.Machine``. Times in seconds.
+
+    `supply` answers the Agent's calls, but for what its kernel says of devices: `events` keeps it.
+    """
 
     def __init__(
-        self, boot_seconds: float, call_seconds: float, rotate_seconds: float, slot: KeySlot
+        self,
+        boot_seconds: float,
+        call_seconds: float,
+        rotate_seconds: float,
+        slot: KeySlot,
+        supply: Supply,
+        events: EventJournal,
+        proxy: TaskProxy,
     ) -> None:
+        self._supply, self._events = supply, events
         self._boot_seconds, self._call_seconds = boot_seconds, call_seconds
-        self._rotate_seconds, self._slot = rotate_seconds, slot
+        self._rotate_seconds, self._slot, self._proxy = rotate_seconds, slot, proxy
         self._link: Link | None = None
         self._rotating: asyncio.Task[None] | None = None
 
@@ -37,14 +52,26 @@ class LinkedMachine(ABC):
         for _ in range(_TRIES):
             connection = await self._connection(link)
             try:
-                return await connection.call(method, body, self._call_seconds)
+                answer = await connection.call(method, body, self._call_seconds)
             except RpcClosed:
                 continue
             except RpcTimeout as error:
                 raise MachineError(f"no answer to {method}", "cut the Machine's power") from error
             except RpcError as error:
                 raise MachineRefused(error.code, error.message) from error
+            if method == "prepare" and link.session is not None:
+                self._events.permit(link.session[1], body)
+            return answer
         raise MachineError("the Machine's channel keeps breaking", "cut its power")
+
+    async def _serve(self, method: str, body: object) -> object:
+        """What the Agent calls. Raises RpcError and FormatError, which are the answer."""
+        if method == EVENT:
+            if self._link is None or self._link.session is None:
+                raise RpcError("busy", "the Machine is being let go; dial again")
+            self._events.take(self._link.session[1], Event.from_body(body))
+            return None
+        return await self._supply.serve(method, body)
 
     async def let_go(self) -> None:
         """Close this daemon's end only: the Machine runs on, for a later `resume`."""
@@ -56,6 +83,7 @@ class LinkedMachine(ABC):
         link, self._link = self._link, None
         if link is not None:
             await link.close()
+        await self._proxy.close()
 
     async def _take_up(self, link: Link) -> SessionKeys:
         """Wait for the Agent, then hold its keys. Raises MachineError.
@@ -90,6 +118,8 @@ class LinkedMachine(ABC):
         while loop.time() < deadline:
             with contextlib.suppress(MachineError):
                 return await link.agent(0.5)
+            if self._link is not link:  # let go meanwhile: nobody will dial it any more
+                raise MachineError("the Machine was let go", "take it up again")
             self._check_alive()
         raise MachineError("the Machine is not heard", "cut its power and boot it again")
 

@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.boot import BootParameters
+from nodeclient.core.checks.task import SHARED_ENGINE
+from nodeclient.core.claims import Region
+from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
 from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.channel_keys import KeySlot
+from nodeclient.machine.events import EVENTS, EventJournal
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.process import AgentProcess
+from nodeclient.machine.proxy import ProxyRules, TaskProxy
 from nodeclient.machine.resume import ResumeRecord
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
 
-SIMULATED = ("machine", "boot", "cable", "power", "engine shared with the host")
+SIMULATED = ("machine", "boot", "cable", "power", SHARED_ENGINE)
 _HOST = "127.0.0.1"
 
 
@@ -43,19 +49,34 @@ class LocalSettings:
     rotate_seconds: float = 600.0
     work_bytes: int = 4 << 30
     simulated: tuple[str, ...] = SIMULATED
+    proxy: ProxyRules = field(default_factory=ProxyRules)
 
 
 class LocalMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
-    `slot` keeps the channel's keys.
+    `slot` keeps the channel's keys. `report` hears of connections that the task does not define,
+    and of devices nothing: the Machine shares its kernel with others.
     """
 
-    def __init__(self, settings: LocalSettings, supply: Supply, slot: KeySlot) -> None:
+    def __init__(
+        self,
+        settings: LocalSettings,
+        supply: Supply,
+        slot: KeySlot,
+        *,
+        report: Report = log_only,
+    ) -> None:
         super().__init__(
-            settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
+            settings.boot_seconds,
+            settings.call_seconds,
+            settings.rotate_seconds,
+            slot,
+            supply,
+            EventJournal(settings.folder / EVENTS, report),
+            TaskProxy.of(settings.proxy, supply, settings.folder, report),
         )
-        self._settings, self._supply = settings, supply
+        self._settings = settings
         self._process = AgentProcess(settings.folder, settings.docker)
 
     @property
@@ -67,7 +88,8 @@ class LocalMachine(LinkedMachine):
         """Cut the power, then start a fresh, measured Agent and wait for its hello."""
         await self.power_off()
         keys = LinkKeys.fresh(secrets.token_bytes(32))
-        link = self._link = Link(keys, self._supply.serve)
+        self._proxy.begin()
+        link = self._link = Link(keys, self._serve, self._proxy.accept)
         try:
             port = link.listen_anywhere(_HOST)
             image = await asyncio.to_thread(self._process.install)
@@ -104,11 +126,19 @@ class LocalMachine(LinkedMachine):
             except MachineError:  # nobody can reach this Machine any more: it must not run on
                 await self.power_off()
                 raise
-            link = self._link = Link(keys, self._supply.serve)
+            link = self._link = Link(keys, self._serve, self._proxy.accept)
             link.session = session
             link.listen(_HOST, record.port)
-            await self._take_up(link)
+            try:
+                await self._take_up(link)
+            except MachineError:  # silent, perhaps frozen: what nobody reaches must not run on
+                await self.power_off()
+                raise
         return record.session()
+
+    async def erase(self, _resume: bytes, _memory: tuple[Region, ...]) -> bytes:
+        """No proof: its memory is this host's, which is in use. Its Evidence says `machine`."""
+        return b""
 
     async def power_off(self) -> None:
         """Cut the power: afterwards nothing of the Machine is left, whatever state it was in."""

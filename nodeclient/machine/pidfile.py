@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
-from nodeclient.machine.power import started_at
+from nodeclient.machine.power import kill_process, started_at
 
 
 class PidFile:
@@ -35,3 +37,43 @@ class PidFile:
     def forget(self) -> None:
         """Nothing is noted any more."""
         self._path.unlink(missing_ok=True)
+
+
+class NotedProcess:
+    """A program that outlives this process: started once, found and ended by any later life."""
+
+    def __init__(self, path: Path) -> None:
+        """`path`: where it is noted."""
+        self._noted = PidFile(path)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it lives, whoever started it."""
+        if self._child is not None:
+            self._child.poll()  # collects it, if it ended
+        pid, started = self._noted.read()
+        return pid > 0 and started_at(pid) == started
+
+    def start(self, argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        """Start it, without input, its words into `log`, and note it. Raises OSError."""
+        with log.open("wb") as words:
+            child = self._child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+                start_new_session=True,  # a PC does not go off when its Pi's daemon does
+            )
+        self._noted.note(child.pid)
+        return child
+
+    def end(self) -> None:
+        """Kill it, whoever started it, and forget it. Raises MachineError."""
+        pid, started = self._noted.read()
+        if pid:
+            kill_process(pid, started)
+        if self._child is not None:
+            self._child.wait(timeout=60)
+            self._child = None
+        self._noted.forget()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.formats.cid import check_block
-from agent.formats.messages import IMAGE_BLOCK
+from agent.formats.messages import IMAGE_BLOCK, REFUSED
 from agent.formats.rpc import RpcError
 from agent.formats.shape import as_bytes, as_int, as_list, as_text
+from nodeclient.core.incidents import Incident, Kind, Report
+from nodeclient.machine.incidents import log_only
 from nodeclient.ports import BlockGetter, BlockPutter
 
 ImageFinder = Callable[[bytes], Awaitable[Path | None]]
@@ -19,12 +21,15 @@ ImageFinder = Callable[[bytes], Awaitable[Path | None]]
 @dataclass(frozen=True, slots=True)
 class Supply:
     """`find_image` gives the verified tar of a runtime image ID, or None. A `get_block` that has
-    not got the block raises `RpcError("missing", …)`.
+    not got the block raises `RpcError("missing", …)`. `connections`: the `host:port` strings of the
+    task that runs now. `report` hears of those that the Agent refused.
     """
 
     get_block: BlockGetter
     put_block: BlockPutter
     find_image: ImageFinder
+    connections: Callable[[], Collection[str]] = tuple
+    report: Report = log_only
 
     async def serve(self, method: str, body: object) -> object:
         """Handler of the channel. Raises RpcError and FormatError, which are the answer."""
@@ -42,6 +47,10 @@ class Supply:
             path = await self.find_image(as_bytes(image, 32, "image"))
             number = as_int(index, 0, 1 << 20, "index")
             return b"" if path is None else await asyncio.to_thread(_read_block, path, number)
+        if method == REFUSED:
+            count = as_int(body, 1, 1 << 32, "refused")
+            self.report(Incident(Kind.PROXY, f"{count} connections refused in the machine"))
+            return None
         raise RpcError("unknown_method", f"the Pi has no {method}")
 
 

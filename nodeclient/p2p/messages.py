@@ -139,6 +139,20 @@ class ActivationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class IncidentReport:
+    """To a member, from the Executor: what it noticed on its own Machine in the boot of ``phase``
+    and ``attempt``, and whether it gave that boot up. ``kind`` as in ``core.incidents.Kind``.
+    """
+
+    commitment: Bytes32
+    phase: Small
+    attempt: Small
+    kind: Annotated[str, Field(min_length=1, max_length=16)]
+    text: Annotated[str, Field(max_length=200)]
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
 class KeyRelease:
     """To the Executor: a content key sealed to the session key."""
 

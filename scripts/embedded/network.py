@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from agent.formats.evidence import PI_ONLY
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain import images
 from nodeclient.chain.deploy import deploy
@@ -23,7 +24,6 @@ from nodeclient.chain.reputation import ReputationLedger
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
 from nodeclient.core.case import Role
-from nodeclient.core.policy import PI_ONLY
 from nodeclient.core.types import Address
 from nodeclient.images.build import BuiltImage, build_runtime
 from nodeclient.images.engine import DEFAULT_SOCKET, ensure_engine
@@ -71,7 +71,7 @@ class Network:
         say: Say = lambda _: None,
         block_seconds: float = 1.0,
         preset: Preset = PRESETS["anvil"],
-        machine: Mapping[str, float] = MappingProxyType({"question_rate": 1.0}),
+        machine: Mapping[str, object] = MappingProxyType({"question_rate": 1.0}),
         places: Mapping[str, Place] = MappingProxyType({}),
         host: str = LOOPBACK,
     ) -> None:

@@ -15,22 +15,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from nodeclient.errors import SealrunError
 from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job
 from scripts.embedded.play import play
 from scripts.embedded.story import Story
-from scripts.lab.facts import facts_of, rows_of
+from scripts.lab.command import carry_out
+from scripts.lab.facts import evidence_of, facts_of, rows_of
+from scripts.lab.held import held_of, tell
 from scripts.lab.host import check_host
 from scripts.lab.lab import FOLDER, down, joined, lab
-from scripts.lab.network import LabNetwork
+from scripts.lab.network import PI, LabNetwork
 from scripts.lab.state import TAKEN, LabError, load
 
 EXAMPLE: Final = ROOT / "examples" / "common-names"
 SUMMARY: Final = "summary.json"
 LOG: Final = "keeper.log"
 TASK_SECONDS: Final = 1800.0  # two boots of an emulated PC on a host that may be busy
-INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 
 def main() -> int:
@@ -40,23 +40,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     wanted = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    try:
-        return COMMANDS[wanted.command](wanted.folder.resolve(), Story(as_json=wanted.json))
-    except KeyboardInterrupt:
-        print("sealrun lab: interrupted; everything was taken down", file=sys.stderr)
-        return INTERRUPTED
-    except (SealrunError, RuntimeError) as error:
-        print(f"sealrun lab: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-
-
-def _interrupt(*_: object) -> None:
-    """The first one ends the lab; while it is taken down, further ones would leave half of it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    command, folder = COMMANDS[wanted.command], wanted.folder.resolve()
+    return carry_out("sealrun lab", lambda: command(folder, Story(as_json=wanted.json)))
 
 
 def run_all(folder: Path, story: Story) -> int:
@@ -126,7 +111,11 @@ def take_down(folder: Path, story: Story) -> int:
 def _task(network: LabNetwork, folder: Path, story: Story) -> dict[str, Any]:
     job = Job(EXAMPLE / "function", tuple(sorted((EXAMPLE / "lists").glob("*.txt"))))
     summary = play(network, job, story, folder / SUMMARY, TASK_SECONDS)
-    summary["machine"] = facts_of(network, summary["records"])
+    records, pi = summary["records"], network.workers[PI]
+    summary["machine"] = facts_of(network, records)
+    roots = (records[phase]["evidence_root"] for phase in ("BEFORE", "AFTER"))
+    before, after = (evidence_of(pi, root) for root in roots)
+    summary["held"] = held_of(before, after, pi.folder / "machine")
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     return summary
 
@@ -134,6 +123,7 @@ def _task(network: LabNetwork, folder: Path, story: Story) -> dict[str, Any]:
 def _close(summary: dict[str, Any], folder: Path, story: Story, began: float) -> int:
     story.show("what the PC proved", rows_of(summary["machine"]), tuple(summary["machine"]))
     story.close(summary, time.monotonic() - began, _shown(folder / SUMMARY))
+    tell(story, summary["held"], summary["records"]["AFTER"]["votes"])
     return 0 if summary["state"] == "SETTLED" else 1
 
 

@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+from agent.formats.erasure import ErasureProof
 from agent.formats.evidence import Evidence
 from nodeclient.chain.registry import NodeRegistry
 from nodeclient.chain.rpc import Rpc
 from nodeclient.core import claims
+from nodeclient.core.erasure import read_quoted, uncovered
 from nodeclient.core.tpm.material import read_material
 from nodeclient.core.types import Address
 from nodeclient.duties.machine import evidence_key
@@ -58,6 +60,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
     known = material.facts()  # raises for material that does not parse
     assert material.log is not None
     return {
+        **_erased(evidence),
         "vouch": claims.vouch(evidence),
         "boot_image": boot.image.hex(),
         "boot_count": boot.count,
@@ -70,6 +73,21 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "ima_entries": material.covered,
         "simulated": list(claims.simulated(evidence)),
         "not_checked": list(claims.not_checked(evidence)),
+    }
+
+
+def _erased(evidence: Evidence) -> dict[str, Any]:
+    """Of AFTER: what the proof of erasure covers. Empty before the run."""
+    if "proof" not in evidence.names:
+        return {}
+    proof = ErasureProof.decode(claims.proof(evidence))
+    quoted = read_quoted(proof)
+    left = uncovered(claims.memory(evidence), proof.ranges)
+    return {
+        "eraser_image": proof.image.hex(),
+        "eraser_resets": quoted.attested.clock.resets,
+        "ram_erased_bytes": proof.covered,
+        "ram_not_covered_bytes": left,
     }
 
 
@@ -87,11 +105,11 @@ async def _registered_key(network: LabNetwork, node: NodeProcess) -> str:
 
 def rows_of(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Fact → phase → text, for a table."""
-    names = list(next(iter(facts.values()), {}))
+    names = list(dict.fromkeys(name for found in facts.values() for name in found))
     shown: dict[str, dict[str, str]] = {}
     for name in names:
         for phase, found in facts.items():
-            value = found[name]
+            value = found.get(name, "")
             if isinstance(value, Mapping):
                 for key, entry in value.items():
                     shown.setdefault(f"{name} {key}", {})[phase] = str(entry)

@@ -18,6 +18,7 @@ PROGRAMS: Final = (
     "swtpm",
     "swtpm_setup",
     "mmdebstrap",
+    "gcc",
 )
 FIRMWARE: Final = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 SYSTEM_PATH: Final = "/usr/sbin:/sbin:/usr/local/sbin"

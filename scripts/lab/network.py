@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
+from agent.formats.evidence import TPM_QUOTED
 from nodeclient.core.case import Role
-from nodeclient.core.policy import TPM_QUOTED
 from nodeclient.images.boot.keep import BuiltBoot, build_boot
 from nodeclient.images.build import build_runtime
+from nodeclient.images.eraser.build import build_eraser
 from nodeclient.machine.lab import Qemu, QemuSettings
 from nodeclient.machine.lab.qemu import SIMULATED
 from scripts.embedded.chain import ROOT
@@ -52,15 +53,18 @@ class LabNetwork(Network):
         )
         self.pc = pc_in(folder)
         self.boot_image: BuiltBoot
+        self.eraser: BuiltBoot
 
     def build(self) -> None:
-        """Both images; no engine, the PC brings its own."""
+        """All images; no engine, the PC brings its own."""
         self.image = build_runtime(ROOT / ".build" / "images", self.say)
-        self.boot_image = build_boot(ROOT / ".build" / "images" / "boot", self.say)
+        images = ROOT / ".build" / "images" / "boot"
+        self.boot_image = build_boot(images, self.say)
+        self.eraser = build_eraser(images, self.say)
 
     def boot_images(self) -> tuple[bytes, ...]:
-        """The one that is built here."""
-        return (self.boot_image.image_id,)
+        """The two that are built here: what runs tasks, and what erases after them."""
+        return (self.boot_image.image_id, self.eraser.image_id)
 
     def prepare(self) -> None:
         """As `Network`, and a PC with a TPM that nobody ever used, on the Pi's cable."""
@@ -70,6 +74,7 @@ class LabNetwork(Network):
             "interface": CABLE,
             "mac": MAC,
             "boot_image": self.boot_image.image_id.hex(),
+            "eraser": self.eraser.image_id.hex(),
             "power": {"kind": "qemu", "tap": SOCKET, "folder": str(pc_folder(self.folder))},
         }
         super().prepare()
@@ -77,10 +82,11 @@ class LabNetwork(Network):
     def equip(self, node: NodeProcess) -> None:
         """Images and the TPM's maker for all; the Pi enrols its PC, which boots for it."""
         super().equip(node)
-        images = node.folder / "images" / "boot" / self.boot_image.image_id.hex()
-        images.mkdir(parents=True)
-        for file in self.boot_image.path.iterdir():
-            os.link(file, images / file.name)  # a hundred megabytes that nobody changes
+        for built in (self.boot_image, self.eraser):
+            images = node.folder / "images" / "boot" / built.image_id.hex()
+            images.mkdir(parents=True)
+            for file in built.path.iterdir():
+                os.link(file, images / file.name)  # a hundred megabytes that nobody changes
         makers = node.folder / "ek-roots"
         makers.mkdir()
         root, issuer = self.pc.tpm.certificates

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,14 +21,14 @@ from agent.formats.messages import Context, Question
 from nodeclient.chain.images import ImageKind
 from nodeclient.core.appraisal import AttestationResult
 from nodeclient.core.evidence_policy import Expected, Remembered, remember
-from nodeclient.core.types import Address, NodeRecord, Statement, Verdict
+from nodeclient.core.types import Address, NodeRecord, Phase, Statement, Verdict
 from nodeclient.images.boot.keep import BuiltBoot, build_boot
 from nodeclient.machine.netboot import NetbootMachine
 from nodeclient.machine.netboot.machine import IsApproved
 from scripts.embedded.chain import ROOT
 from scripts.embedded.network import Say
 from scripts.lab.approvals import Approvals
-from scripts.lab.errand import Errand, RuntimeImage, empty_runtime
+from scripts.lab.errand import Errand, RuntimeImage, small_runtime
 from scripts.lab.namespaces import HUB_ADDRESS, SOCKET, Namespaces, entered, plug_in, remove
 from scripts.lab.pc import Pc, memory_file
 from scripts.lab.pi import Pi
@@ -37,7 +38,7 @@ from scripts.lab.verifier import Verifier, said
 
 PI, VERIFIER, INTRUDER = "pi", "verifier", "intruder"
 IMAGES: Final = ROOT / ".build" / "images" / "boot"
-BOOT_SECONDS: Final = 420.0  # a busy computer without acceleration; nobody waits for that on a desk
+RUN_SECONDS: Final = 180.0  # from the last key to a running container, without acceleration
 
 
 class ControlFailed(RuntimeError):
@@ -50,6 +51,14 @@ class Answer:
 
     nonce: bytes
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wiped:
+    """What a boot left behind: its transcript, and the proof that its memory was erased."""
+
+    transcript: bytes
+    proof: bytes
 
 
 class Rig:
@@ -65,6 +74,8 @@ class Rig:
         self._undo = contextlib.ExitStack()
         self.before: Remembered | None = None
         self.last: Remembered | None = None
+        self.wiped: Wiped | None = None
+        self.phase = Phase.BEFORE
         self.image: BuiltBoot  # the approved one
         self.booted: BuiltBoot
         self.runtime: RuntimeImage
@@ -75,8 +86,8 @@ class Rig:
     def set_up(self) -> None:
         """Everything but a boot."""
         self.image = build_boot(IMAGES, self.say)
-        self.runtime = empty_runtime(self.folder)
-        own = self.folder / "verifier-images" / self.image.image_id.hex()
+        self.runtime = small_runtime(self.folder)
+        own = self._images / self.image.image_id.hex()
         shutil.copytree(self.image.path, own, copy_function=os.link)
         self._undo.callback(self.pc.remove)
         self.pc.prepare()
@@ -89,10 +100,15 @@ class Rig:
         for station in (self.pi.station, self.town):
             self._undo.callback(station.stop)
             station.start()
-        self.town.run(self._open_verifier(own.parent))
+        self.town.run(self._open_verifier(self._images))
         self._undo.callback(lambda: self.town.run(self.verifier.close()))
         self._undo.callback(self.pi.power_off)
         self.say(f"rig with boot image {self.image.image_id.hex()[:16]}…")
+
+    @property
+    def _images(self) -> Path:
+        """The boot images of which the verifier has copies."""
+        return self.folder / "verifier-images"
 
     async def _open_verifier(self, images: Path) -> None:
         await self.approvals.deploy()
@@ -107,6 +123,12 @@ class Rig:
         maker, _ = self.pc.tpm.certificates
         shutil.copyfile(maker, self.verifier.makers / maker.name)
         await self.verifier.warm()
+
+    def hand_out(self, image: BuiltBoot, kind: ImageKind) -> None:
+        """Approve one more image, of which the verifier gets its own copy."""
+        own = self.folder / "verifier-images" / image.image_id.hex()
+        shutil.copytree(image.path, own, copy_function=os.link)
+        self.town.run(self.approvals.approve(image.image_id, kind))
 
     def tear_down(self) -> None:
         """Nothing is left, whatever happened."""
@@ -124,6 +146,7 @@ class Rig:
         """
         image = self.booted = image or self.image
         self.before = self.last = None
+        self.phase, self.pi.blocks = Phase.BEFORE, self.errand.blocks
         self.pi.boot(image, self.runtime, is_approved or self.approvals.is_approved, kind)
         self.pi.call("prepare", self.errand.order())
 
@@ -131,18 +154,25 @@ class Rig:
         """The machine that runs is from now on the Node's registered one."""
         self.record = self.pi.enrol()
 
-    def ask(self, nonce: bytes | None = None, context: Context | None = None) -> Answer:
-        """Evidence for a nonce (a fresh one), through the Pi."""
+    def ask(
+        self,
+        nonce: bytes | None = None,
+        context: Context | None = None,
+        seconds: float | None = None,
+    ) -> Answer:
+        """Evidence for a nonce (a fresh one), through the Pi. Raises MachineError, and TimeoutError
+        after `seconds`."""
         nonce = nonce or secrets.token_bytes(32)
-        body = Question(nonce, context or self.errand.context).to_body()
-        data = self.pi.call("ask", body)
+        body = Question(nonce, context or self.errand.at(self.phase)).to_body()
+        data = self.pi.call("ask", body, seconds)
         assert isinstance(data, bytes)
         return Answer(nonce, data)
 
     def expected(self, answer: Answer) -> Expected:
         """What the verifier knows: of a session that it admitted, or of a header that names one."""
-        known = replace(self.errand.expected(answer.nonce), before=self.before, last=self.last)
-        return known if self.before is not None else replace(known, statement=_header(answer))
+        asked = self.errand.expected(answer.nonce, self.phase)
+        known = replace(asked, before=self.before, last=self.last)
+        return known if self.before is not None else replace(known, statement=header_of(answer))
 
     def judge(
         self,
@@ -153,6 +183,34 @@ class Rig:
         """The verifier's result."""
         wanted, node = expected or self.expected(answer), record or self.record
         return self.town.run(self.verifier.judge(answer.data, wanted, node))
+
+    def run_task(self) -> None:
+        """The owner's key is released to the Machine that was affirmed; the function runs.
+
+        Raises MachineError, ControlFailed.
+        """
+        self.control()
+        evidence = Evidence.decode(self.ask().data)
+        session, _ = evidence.session()
+        self.pi.call("release", self.errand.release(session, evidence.root))
+        self.phase = Phase.DURING
+        end = time.monotonic() + RUN_SECONDS
+        while not self._runs():
+            if time.monotonic() > end:
+                raise ControlFailed("the rig's task does not run; look at the Machine's console")
+            time.sleep(1.0)
+
+    def _runs(self) -> bool:
+        stated = Evidence.decode(self.ask().data).claim("containers")
+        assert isinstance(stated, dict)
+        return any(each["running"] for each in stated["own"])
+
+    def admit(self, image: BuiltBoot) -> None:
+        """Approve one more boot image, of which the verifier keeps a copy."""
+        copy = self._images / image.image_id.hex()
+        if not copy.exists():
+            shutil.copytree(image.path, copy, copy_function=os.link)
+            self.town.run(self.approvals.approve(image.image_id, ImageKind.BOOT))
 
     def control(self) -> AttestationResult:
         """The machine as it is, asked anew. Raises ControlFailed unless it is affirmed."""
@@ -194,7 +252,7 @@ def _clear_crashed(folder: Path) -> None:
     memory_file(state.label).unlink(missing_ok=True)
 
 
-def _header(answer: Answer) -> Statement:
+def header_of(answer: Answer) -> Statement:
     """The header of one phase. Its signature by the root is looked at before an appraisal begins
     (`nodeclient.duties.appraising`), and no part of it."""
     evidence = Evidence.decode(answer.data)

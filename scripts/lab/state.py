@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from nodeclient.files import replace_file
 from nodeclient.machine.power import started_at
 
 FILE: Final = "state.json"
@@ -49,9 +50,7 @@ class LabState:
     def ready(self, folder: Path, rpc: str) -> LabState:
         """Note that everybody answers, and where the chain is."""
         done = replace(self, rpc=rpc)
-        draft = folder / f"{FILE}.new"
-        draft.write_text(json.dumps(asdict(done)))
-        draft.replace(folder / FILE)
+        replace_file(folder / FILE, json.dumps(asdict(done)).encode())
         return done
 
     def drop(self, folder: Path) -> None:

@@ -9,18 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.formats.cbor import FormatError
-from agent.formats.evidence import Evidence
+from agent.formats.evidence import TPM_QUOTED, Evidence
 from nodeclient.bootimages import BootImages
 from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
 from nodeclient.core.appraisal import AttestationResult, appraise
 from nodeclient.core.evidence_policy import AppraisalPolicy, Expected
-from nodeclient.core.policy import TPM_QUOTED
 from nodeclient.core.reasons import Code, reason
 from nodeclient.core.types import NodeRecord, Verdict
 from nodeclient.duties.endorsing import Ask, Endorser
-from nodeclient.images.boot.reference import open_boot_files
+from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.machine.lab.qemu import SIMULATED
 from nodeclient.reference import Reference
 from nodeclient.store import Store
@@ -37,7 +36,7 @@ class Verifier:
     ) -> None:
         folder.mkdir(parents=True)
         self.makers = folder / "ek-roots"
-        self._boot_images = BootImages(boot_images, open_boot_files)
+        self._boot_images = BootImages(boot_images, open_boot_files, open_eraser)
         self._rpc = Rpc(url)
         chain = Reader(self._rpc, deployment)
         self._reference = Reference(chain, folder, self._boot_images)

@@ -18,6 +18,7 @@ PACKAGES = {
     "ip": "iproute2",
     "nsenter": "util-linux",
     "busybox": "busybox-static",  # its DHCP client is a second opinion in the tests
+    "gcc": "gcc",  # the eraser's program for tests on this host; its image brings a compiler
 }
 
 
@@ -32,6 +33,9 @@ def make_lab() -> None:
     say("building the boot image, unless it is there")
     failure = "cannot build the boot image; check the network, then run: sealrun image build boot"
     run([VENV / "bin" / "sealrun", "image", "build", "boot", "--json"], failure, seconds=1800)
+    say("building the eraser's image, unless it is there (the first time some minutes)")
+    failure = "cannot build the eraser; check the network, then run: sealrun image build eraser"
+    run([VENV / "bin" / "sealrun", "image", "build", "eraser", "--json"], failure, seconds=3600)
 
 
 def _is_there(sign: str) -> bool:

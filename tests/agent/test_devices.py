@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.devices import DeviceMissing, find_devices
+from agent.devices import LENT_GROUP, DeviceMissing, PassedDevice, find_devices, lent
 from agent.formats.messages import DURING
 from agent.formats.outcome import Ending
 from nodeclient.machine import MachineRefused
@@ -97,3 +97,85 @@ def test_find__usb_by_vendor_and_product__its_character_nodes(tmp_path: Path) ->
     assert (found.asked, found.node) == ("usb:1a2b:3c4d", "/dev/null")
     with pytest.raises(DeviceMissing, match="plug it in"):
         find_devices(["usb:1a2b:0000"], tmp_path)
+
+
+def test_find__hub_or_controller__lends_nothing_that_hangs_on_it(tmp_path: Path) -> None:
+    """Permitted is one device, not the tree behind it."""
+    hub = tmp_path / "devices/pci0000:00/0000:00:06.0/usb1"
+    for folder, ids, node in ((hub, "1d6b:0002", "zero"), (hub / "1-1", "1a2b:3c4d", "null")):
+        folder.mkdir(parents=True)
+        for name, value in zip(("idVendor", "idProduct"), ids.split(":"), strict=True):
+            (folder / name).write_text(value)
+        (folder / "dev").write_text("189:0")
+        (folder / "uevent").write_text(f"DEVNAME={node}")
+    (hub / "bDeviceClass").write_text("09\n")
+    controller = hub.parent
+    (controller / "vendor").write_text("0x1b36\n")
+    (controller / "device").write_text("0x000d\n")
+    for bus, device in (("usb", hub), ("usb", hub / "1-1"), ("pci", controller)):
+        folder = tmp_path / "bus" / bus / "devices"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / device.name).symlink_to(device)
+    [found] = find_devices(["usb:1a2b:3c4d"], tmp_path)
+    assert found.node == "/dev/null"
+    for name in ("usb:1d6b:0002", "pci:1b36:000d"):
+        with pytest.raises(DeviceMissing):
+            find_devices([name], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sg0", "bsg/0", "nvme0", "ng0n1", "mapper/control", "tty0"])
+def test_find__disk_by_its_other_door_or_a_part_of_the_machine__refused(name: str) -> None:
+    node = Path("/dev") / name
+    if not node.exists():
+        node.parent.mkdir(exist_ok=True)
+        os.mknod(node, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        made = True
+    else:
+        made = False
+    try:
+        with pytest.raises(DeviceMissing, match="never passed in"):
+            find_devices([str(node)])
+    finally:
+        if made:
+            node.unlink()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> list[PassedDevice]:
+    """Two nodes as a kernel makes them without udev, and one that is everybody's."""
+    found = []
+    for name, mode in (("one", 0o600), ("two", 0o640), ("null", 0o666)):
+        node = tmp_path / name
+        os.mknod(node, stat.S_IFCHR | mode, os.makedev(1, 5))
+        os.chmod(node, mode)
+        found.append(PassedDevice("usb:1a2b:3c4d", str(node), 0))
+    return found
+
+
+def test_lent__while_it_runs__the_containers_group_only_and_then_as_before(
+    nodes: list[PassedDevice],
+) -> None:
+    def modes() -> list[tuple[int, int]]:
+        stats = [os.stat(each.node) for each in nodes]
+        return [(each.st_mode & 0o777, each.st_gid) for each in stats]
+
+    before = modes()
+    with lent(nodes) as usable:
+        assert modes() == [(0o660, LENT_GROUP), (0o660, LENT_GROUP), (0o666, 0)]
+        assert [each.group for each in usable] == [LENT_GROUP, LENT_GROUP, 0]
+    assert modes() == before
+
+
+def test_lent__the_second_went__typed_error_and_the_first_as_before(
+    nodes: list[PassedDevice],
+) -> None:
+    Path(nodes[1].node).unlink()
+    with pytest.raises(DeviceMissing, match="plug it in"), lent(nodes):
+        pytest.fail("a device is missing")
+    assert os.stat(nodes[0].node).st_mode & 0o777 == 0o600
+
+
+def test_lent__pulled_while_it_runs__the_others_come_back(nodes: list[PassedDevice]) -> None:
+    with lent(nodes):
+        Path(nodes[0].node).unlink()
+    assert os.stat(nodes[1].node).st_mode & 0o777 == 0o640

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ async def refused(pi: Pi, question: Question) -> str:
 
 async def test_ask__before__every_claim_is_there_and_true(pi: Pi) -> None:
     job = pi.job("pass")
+    started = int(time.time() * 1000)
     session = await pi.machine.boot(4)
     await pi.prepare(job)
     evidence = await pi.ask(job)
@@ -35,7 +37,8 @@ async def test_ask__before__every_claim_is_there_and_true(pi: Pi) -> None:
     assert set(claims) == {
         *("chain", "boot", "session", "agent", "executable", "modules", "mounts", "sockets"),
         *("containers", "runtime", "function", "network", "inventory", "devices", "ranges"),
-        *("counters", "outcome", "vouch", "simulated", "not_checked"),
+        *("cable", "counters", "events", "memory", "outcome", "vouch", "simulated"),
+        *("not_checked", "scratch"),
     }
     assert claims["chain"] == job.context.to_body()
     assert evidence.session() == (session.hpke, session.signing)
@@ -49,6 +52,9 @@ async def test_ask__before__every_claim_is_there_and_true(pi: Pi) -> None:
     assert (boot["image"], boot["count"]) == (session.image, 4)
     assert boot["command_line"] == KERNEL
     assert (counters["boot"], counters["evidence"]) == (4, 1)
+    assert claims["scratch"] == {"kind": "tmpfs", "cipher": "", "key_bits": 0, "devices": []}
+    assert isinstance(counters["time_ms"], int)
+    assert started <= counters["time_ms"] <= int(time.time() * 1000)
     scratch = str(pi.folder / "scratch")
     mounts, programs = claims["mounts"], claims["executable"]
     assert isinstance(mounts, list)

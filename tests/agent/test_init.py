@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -117,13 +118,62 @@ def test_load_drivers__devices_behind_devices__asks_for_each_alias_once(
     (tmp_path / "kernel/uevent_seqnum").write_text("7")
     asked: list[list[str]] = []
 
-    def modprobe(command: list[str], **_: object) -> None:
-        asked.append(command[command.index("--") + 1 :])
+    def modprobe(*names: str) -> int:
+        asked.append([*names])
         device(tmp_path, "pci0/nvme/disk", "scsi:t-0")
+        return 0
 
-    monkeypatch.setattr(system.subprocess, "run", modprobe)
+    monkeypatch.setattr(system, "modprobe", modprobe)
     load_drivers(tmp_path)
     assert asked == [["pci:v1"], ["scsi:t-0"]]
+
+
+def test_wait_for_drivers__loaded_meanwhile__goes_on(tmp_path: Path) -> None:
+    sign = tmp_path / "drivers"
+    waiting = threading.Thread(target=system.wait_for_drivers, args=(sign,))
+    waiting.start()
+    assert waiting.is_alive()
+    sign.touch()
+    waiting.join(60)
+    assert not waiting.is_alive()
+
+
+def test_wait_for_drivers__they_never_are__no_hello(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "_DRIVER_TRIES", 2)
+    with pytest.raises(StartFailed, match="drivers are not loaded"):
+        system.wait_for_drivers(tmp_path / "none")
+
+
+def test_live__order__drivers_are_loaded_before_the_sign_and_the_clock_kept_for_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Agent starts with the right to set the clock, which PID 1 gives up behind it."""
+    steps: list[str] = []
+    sign = tmp_path / "drivers"
+
+    class Child:
+        pid = 7
+
+    def started(_: object) -> Child:
+        steps.append("agent")
+        return Child()
+
+    monkeypatch.setattr(init, "DRIVERS_LOADED", sign)
+    for name in ("set_up", "load_disk_modules"):
+        monkeypatch.setattr(init, name, lambda name=name: steps.append(name))
+    monkeypatch.setattr(init, "load_drivers", lambda: steps.append(f"drivers {sign.exists()}"))
+    monkeypatch.setattr(init, "start_engine", dict)
+    monkeypatch.setattr(init, "start", started)
+    monkeypatch.setattr(init, "drop", lambda right: steps.append(f"drop {right} {sign.exists()}"))
+    monkeypatch.setattr(init, "reap_until", lambda _: steps.append("reap"))
+    monkeypatch.setattr(init.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(init.resource, "setrlimit", lambda *_: None)
+    monkeypatch.setattr(init, "libc", lambda: SimpleNamespace(reboot=lambda _: 0))
+    init._live()
+    names = ["set_up", "agent", "load_disk_modules", "drivers False", "drop 25 True", "reap"]
+    assert steps == names
 
 
 def test_aliases__devices_without_one__are_left_out(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from agent.formats.ranges import Area, answer
 from agent.formats.rpc import RpcError
 from agent.kernel import KernelMemory
 from agent.measured import NOT_CHECKED, Measured, Unmeasured, find_measured, read_bounded
+from agent.scratch import make_scratch
 from agent.serve import Service
 from agent.session import Session
 from agent.tpm import Tpm
@@ -78,7 +79,8 @@ def test_answer__measured_boot__quoted_for_this_question_and_session(
     assert engine.ping()
     session, boot = Session(), parameters(tmp_path)
     engine_ = Engine(boot.docker, boot.machine)
-    witness = Witness(boot, session, engine_, booted(tmp_path, tpm))
+    scratch = make_scratch(boot.scratch, sealed=False)
+    witness = Witness(boot, session, engine_, scratch, booted(tmp_path, tpm))
     asked = question()
     evidence = Evidence.decode(witness.answer(asked, TaskFacts()).encode())
     evidence.verify(asked.nonce)

@@ -43,6 +43,14 @@ def test_body__written_and_read__the_same(value: Prepare) -> None:
             type(value).from_body(body | {name: -1})
 
 
+@pytest.mark.parametrize("least", [0, 1, 2, 1025])
+def test_prepare__fewer_answers_than_three__refused(least: int) -> None:
+    """A Pi must not shorten the time in which members can ask."""
+    body = Prepare(b"spec", CONTEXT, 3).to_body() | {"min_answers": least}
+    with pytest.raises(FormatError, match="min_answers"):
+        Prepare.from_body(body)
+
+
 @pytest.mark.parametrize("field", ["chain_id", "market", "task", "commitment", "node"])
 def test_context__another_field__another_task(field: str) -> None:
     value = getattr(CONTEXT, field)

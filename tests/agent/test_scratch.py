@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.scratch import CONTAINER_UID, Scratch, mounted_under, wipe_tree
+from agent import loops, mapper
+from agent.disks import CONTAINER_UID, Numbers, unmount
+from agent.scratch import ScratchError, Wiped, make_scratch, mounted_under, wipe_tree
 
 
 def test_mount__then_erase__nothing_left(tmp_path: Path) -> None:
-    scratch = Scratch(tmp_path / "scratch")
+    scratch = make_scratch(tmp_path / "scratch", sealed=False)
     scratch.mount(16 << 20, 4 << 20, ["first"])
     try:
         options = {
@@ -23,15 +25,15 @@ def test_mount__then_erase__nothing_left(tmp_path: Path) -> None:
         assert scratch.folder.stat().st_mode & 0o777 == 0o700
         (scratch.inputs / "one").write_bytes(b"secret")
     finally:
-        files, size = scratch.erase()
-    assert (files, size) == (1, 6)
+        wiped = scratch.erase()
+    assert wiped == Wiped(files=1, bytes=6, keys=0)
     assert scratch.gone
     assert mounted_under(tmp_path) == []
 
 
 def test_erase__never_mounted__is_fine(tmp_path: Path) -> None:
-    scratch = Scratch(tmp_path / "scratch")
-    assert scratch.erase() == (0, 0)
+    scratch = make_scratch(tmp_path / "scratch", sealed=False)
+    assert scratch.erase() == Wiped(0, 0, 0)
     assert scratch.gone
 
 
@@ -72,10 +74,33 @@ def test_wipe__links_and_pipes__removed_and_not_followed(tmp_path: Path) -> None
 
 
 def test_mount__work_larger_than_the_bound__write_fails(tmp_path: Path) -> None:
-    scratch = Scratch(tmp_path / "scratch")
+    scratch = make_scratch(tmp_path / "scratch", sealed=False)
     scratch.mount(1 << 20, 1 << 20, [])
     try:
         with pytest.raises(OSError, match="No space"):
             (scratch.inputs / "one").write_bytes(bytes(2 << 20))
     finally:
         scratch.erase()
+
+
+def test_claim__ram_disk__says_that_nothing_is_encrypted(tmp_path: Path) -> None:
+    scratch = make_scratch(tmp_path / "scratch", sealed=False)
+    claim = {"kind": "tmpfs", "cipher": "", "key_bits": 0, "devices": []}
+    assert scratch.claim() == claim
+    assert not scratch.sealed
+
+
+def test_sealed__host_without_a_device_mapper__typed_error_and_nothing_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A boot image never falls back to a RAM disk in clear."""
+    monkeypatch.setattr(mapper, "CONTROL", tmp_path / "none")
+    scratch = make_scratch(tmp_path / "scratch", sealed=True)
+    monkeypatch.setattr(scratch.disks, "_numbers", Numbers("test", (96, 97), (96, 97)))
+    try:
+        with pytest.raises(ScratchError, match="no device mapper"):
+            scratch.mount(1 << 20, 1 << 20, [])
+    finally:
+        for point in mounted_under(scratch.backing):
+            unmount(point)
+    assert loops.is_free(96)

@@ -21,7 +21,7 @@ from agent.formats.messages import DURING, Context, Prepare, Question, Release
 from agent.formats.outcome import State, Transcript
 from agent.formats.p256 import SigningKey
 from agent.formats.protocol import release_info
-from agent.scratch import Scratch
+from agent.scratch import make_scratch
 from agent.session import Session, SessionGone
 from nodeclient.machine import MachineRefused
 from nodeclient.machine.resume import ResumeRecord
@@ -147,7 +147,7 @@ async def test_clean__before_enough_distinct_answers__refused(pi: Pi) -> None:
 async def test_clean__while_it_runs__refused(pi: Pi) -> None:
     job = pi.job(SLEEP)
     session = await pi.machine.boot(1)
-    await pi.prepare(job, min_answers=0)
+    await pi.prepare(job)
     await pi.release_all(job, session, (await pi.ask(job)).root)
     assert await code_of(pi, "clean", {}) == "too_early"
 
@@ -258,7 +258,7 @@ async def test_session__private_keys__never_reach_a_file(pi: Pi, tmp_path: Path)
     boot = _parameters(tmp_path)
     Channel(boot, session, _nothing)
     engine = Engine(boot.docker, boot.machine)
-    erase_task(engine, Scratch(boot.scratch), None)
+    erase_task(engine, make_scratch(boot.scratch, sealed=False), None)
     engine.close()
     for folder in (tmp_path, Path("/dev/shm")):
         for file in folder.rglob("*"):

@@ -59,6 +59,9 @@ class TpmMachine:
                 raise MachineRefused("tpm", str(error)) from error
         raise MachineRefused("unknown_method", f"the Agent has no {method}")
 
+    async def erase(self, _resume: bytes, _memory: object) -> bytes:
+        return b""
+
     async def power_off(self) -> None:
         self.tpm = None
         self._power.close()

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from agent.formats.endorsement import Endorsement
-from agent.formats.evidence import Evidence
-from agent.formats.hashes import sha256
+from agent.formats.evidence import TPM_QUOTED, Evidence
 from agent.formats.measure import answer_ranges
 from nodeclient.bootimages import BootImages
 from nodeclient.core import actions as do
-from nodeclient.core.policy import TPM_QUOTED, OwnerPolicy
+from nodeclient.core.policy import OwnerPolicy
 from nodeclient.core.types import Phase, Verdict
 from nodeclient.duties import broker
 from nodeclient.machine.measure import agent_folder, measure_agent
@@ -22,7 +20,7 @@ from nodeclient.p2p.messages import EvidenceRequest, Question
 from nodeclient.reference import Reference
 from tests.attestation.machine import TpmMachine
 from tests.attestation.test_endorsing import NODE
-from tests.attestation.test_member import Chip, Image, Member, booted, member  # noqa: F401
+from tests.attestation.test_member import Chip, Image, Member, booted, member, no_eraser  # noqa: F401
 from tests.core.evidence_kit import (
     IMAGE,
     MARKET,
@@ -72,7 +70,7 @@ class Broker:
     async def query(self) -> tuple[str, ...]:
         """Every reason against releasing a key."""
         (self.before.folder / IMAGE.hex()).mkdir(exist_ok=True)
-        images = BootImages(self.before.folder, lambda _folder, _image: Image())
+        images = BootImages(self.before.folder, lambda _folder, _image: Image(), no_eraser)
         verifier = self.before.verifier
         verifier.pi.asked = self.log
 
@@ -121,12 +119,7 @@ async def test_query__machine_proved_its_tpm__no_reason_against(
 
 
 async def test_query__relay__no_key_leaves(member: Member, other: TpmMachine) -> None:  # noqa: F811
-    assert member.kit.pc is not None
-    other.measure(booted(member.kit.pc))
-    mine, theirs = member.machine.endorsement(), other.endorsement()
-    member.verifier.pi.tell(Endorsement(mine.certificates, mine.ek, theirs.ak))
-    member.kit.pc.tpm = Chip(machine=other)
-    member.key = sha256(theirs.ak)
+    member.relay(other)
     told = "endorsement: the attestation key does not live in the TPM of the endorsement"
     assert await Broker(member).query() == (told,)
 

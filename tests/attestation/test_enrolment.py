@@ -47,6 +47,9 @@ class Stranger:
     async def call(self, method: str, body: object) -> object:
         return self.answer(method)
 
+    async def erase(self, _resume: bytes, _memory: object) -> bytes:
+        return b""
+
     async def power_off(self) -> None:
         self.on = False
 

@@ -13,17 +13,19 @@ from typing import Any
 
 import pytest
 
+from agent.formats.bootimage import BootManifest
 from agent.formats.endorsement import Endorsement
-from agent.formats.evidence import Evidence
+from agent.formats.evidence import PI_ONLY, TPM_QUOTED, Evidence
 from agent.formats.hashes import sha256
 from agent.formats.measure import answer_ranges
 from agent.formats.quote import Quote
-from nodeclient.bootimages import Answers, BootImages
+from agent.formats.ranges import Answer
+from nodeclient.bootimages import BootImages
 from nodeclient.core.evidence_policy import AppraisalPolicy
-from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
 from nodeclient.core.reasons import Code
 from nodeclient.core.types import Phase, Verdict
 from nodeclient.duties.appraising import Appraiser
+from nodeclient.images.errors import ImageError
 from nodeclient.machine.measure import agent_folder, measure_agent
 from nodeclient.reference import Reference
 from nodeclient.registration import NO_MACHINE_KEY
@@ -45,6 +47,11 @@ from tests.core.tpm_builder import (
 from tests.node.test_bootimages import Approvals, manifest
 
 BOTH = AppraisalPolicy(vouch=frozenset({PI_ONLY, TPM_QUOTED}), simulated=frozenset({"root"}))
+
+
+def no_eraser(_folder: Path, _image: bytes) -> BootManifest:
+    """Nothing here is asked about memory."""
+    raise ImageError("there is none")
 
 
 @dataclass
@@ -71,10 +78,10 @@ class Image:
         pcr11=STUB,
     )
 
-    def kernel(self, nonce: bytes) -> Answers:
+    def kernel(self, nonce: bytes) -> tuple[Answer, ...]:
         return KERNEL
 
-    def root(self, nonce: bytes) -> Answers:
+    def root(self, nonce: bytes) -> tuple[Answer, ...]:
         return ROOT
 
 
@@ -101,7 +108,7 @@ class Member:
         evidence = change(self.kit.evidence())
         if self.copy:
             (self.folder / IMAGE.hex()).mkdir(exist_ok=True)
-        images = BootImages(self.folder, lambda _folder, _image: Image())
+        images = BootImages(self.folder, lambda _folder, _image: Image(), no_eraser)
         services: Any = SimpleNamespace(
             me=None,
             chain=SimpleNamespace(node=self._node),
@@ -115,6 +122,15 @@ class Member:
         result = await Appraiser(services).judge(task, SPEC.encode(), evidence, expected)
         assert (result.verdict is Verdict.AFFIRMING) is (not result.reasons)
         return {each.code for each in result.reasons}
+
+    def relay(self, other: TpmMachine) -> None:
+        """The Pi registers the key of ``other``, lets it quote, and shows its own endorsement."""
+        assert self.kit.pc is not None
+        other.measure(booted(self.kit.pc))
+        mine, theirs = self.machine.endorsement(), other.endorsement()
+        self.verifier.pi.tell(Endorsement(mine.certificates, mine.ek, theirs.ak))
+        self.kit.pc.tpm = Chip(machine=other)
+        self.key = sha256(theirs.ak)
 
     async def _node(self, _address: bytes) -> object:
         return registered(self.key)
@@ -156,12 +172,7 @@ async def test_judge__relay_through_an_endorsed_tpm__refused(
 ) -> None:
     """The Pi registered the key of a TPM of its own, which it extended as it liked, and shows the
     certificate of a good chip. Quote, PCRs and log are perfect; the activation is not."""
-    assert member.kit.pc is not None
-    other.measure(booted(member.kit.pc))
-    mine, theirs = member.machine.endorsement(), other.endorsement()
-    member.verifier.pi.tell(Endorsement(mine.certificates, mine.ek, theirs.ak))
-    member.kit.pc.tpm = Chip(machine=other)
-    member.key = sha256(theirs.ak)
+    member.relay(other)
     assert await member.judge() == {Code.ENDORSEMENT}
 
 

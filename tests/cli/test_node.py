@@ -13,6 +13,7 @@ from nodeclient.core.registration import RegistrationKeys
 from nodeclient.core.types import Address
 from nodeclient.daemon import only_one
 from nodeclient.folder import open_folder
+from nodeclient.machine.ban import Ban
 from nodeclient.p2p.contact import verify_record
 from tests.cli.conftest import REGISTRY, Sealrun
 
@@ -138,3 +139,16 @@ def test_enrol__daemon_runs__refused(node: Path, sealrun: Sealrun) -> None:
         outcome = sealrun("node", "enrol", "--node", node)
     assert outcome.code == 2
     assert "stop it first" in outcome.err
+
+
+def test_pardon__banned_machine__ban_is_lifted_once_and_its_reason_shown(
+    node: Path, sealrun: Sealrun
+) -> None:
+    Ban(node / "machine").impose("stray: udp to 8.8.8.8:53", 1_000)
+    outcome = sealrun("node", "pardon", "--node", node, "--json")
+    assert outcome.code == 0
+    shown = json.loads(outcome.out)
+    assert (shown["pardoned"], shown["reason"]) == (True, "stray: udp to 8.8.8.8:53")
+    assert Ban(node / "machine").standing() is None
+    again = json.loads(sealrun("node", "pardon", "--node", node, "--json").out)
+    assert again["pardoned"] is False

@@ -7,14 +7,24 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agent.formats.cable import COUNTERS, CableReport, Sighting
 from agent.formats.cid import cid_of
-from agent.formats.evidence import Evidence, build, fold_nonces, nonce_path, session_key_hash
+from agent.formats.evidence import (
+    PI_ONLY,
+    TPM_QUOTED,
+    Evidence,
+    build,
+    fold_nonces,
+    nonce_path,
+    session_key_hash,
+)
 from agent.formats.messages import Context, Ending, Outcome, Transcript
 from agent.formats.p256 import SigningKey
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment_of
 from nodeclient.core.appraisal import AttestationResult, appraise
 from nodeclient.core.evidence_policy import (
     ERASED,
+    ERASED_QUOTED,
     AppraisalPolicy,
     BootReference,
     Endorsements,
@@ -24,9 +34,9 @@ from nodeclient.core.evidence_policy import (
     Remembered,
     remember,
 )
-from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
 from nodeclient.core.types import Address, Phase, RootClass, Statement
 from tests.core import tpm_builder as pcs
+from tests.core.erasure_kit import ERASER, MEMORY, Erasure, honest_erasure
 from tests.core.tpm_builder import Pc, SoftTpm
 
 MEMBER, OTHER, NODE = (Address(bytes([n]) * 20) for n in (1, 2, 3))
@@ -37,6 +47,7 @@ FUNCTION_CID, INPUT_CID, RESULT_B, RESULT_C = (cid_of(bytes([n])) for n in range
 KERNEL, ROOT = (
     ((4096, 4096, bytes([n]) * 32), (0, 4096, bytes([n + 1]) * 32)) for n in (0x33, 0x35)
 )
+DATE = 1_790_000_000_000  # milliseconds since the epoch
 RANGES = (("runner.py", 10, 20, b"\x31" * 32), ("seal.py", 0, 7, b"\x32" * 32))
 
 SPEC = TaskSpec(
@@ -56,10 +67,12 @@ SPEC = TaskSpec(
     limits=Limits(60, 64 << 20, 8 << 20, 32, 500),
 )
 INVENTORY: dict[str, Any] = {
-    "pci": [["0000:00:01.0", "0x8086", "0x7000", "0x060100"]],
-    "usb": [["usb1", "1d6b", "0001", ""]],
-    "block": [["vda", 1000, 0, 1]],
-    "net": [["eth0", "52:54:00:00:00:01", 1]],
+    "pci": [
+        ["0000:00:01.0", "0x8086", "0x7000", "0x060100", "0x1af4 0x1100", "0x00", ""],
+    ],
+    "usb": [["usb1", "1d6b", "0001", "", "0100", "0:090000", "usb"]],
+    "block": [["vda", 1000, 0, 1, "pci:1af4:1042", "", ""]],
+    "net": [["eth0", "52:54:00:00:00:01", 1, "pci:1af4:1041"]],
 }
 CONTAINER: dict[str, Any] = {
     "id": "c1",
@@ -131,6 +144,7 @@ class Kit:
     endorsements: Endorsements = Endorsements(RootClass.TPM2)  # noqa: RUF009
     policy: AppraisalPolicy = AppraisalPolicy(frozenset({PI_ONLY}))  # noqa: RUF009
     pc: Pc | None = None
+    erasure: Erasure | None = None
     restate: Mapping[str, Any] = field(default_factory=dict)
 
     def expect(self, **changes: Any) -> None:
@@ -139,6 +153,8 @@ class Kit:
     def evidence(self) -> Evidence:
         if self.transcript is not None:
             self.claims["erasure"] = self.transcript.sign(self.transcript_signer)
+        if self.erasure is not None:
+            self.claims["proof"] = self.erasure.encode()
         if self.pc is not None:
             said = self.claims.get("chain")
             step = Context.from_body(said) if isinstance(said, dict) else context(self.phase)
@@ -169,13 +185,21 @@ def make_quoted(phase: Phase) -> Kit:
     """As ``make_kit``, of a PC whose TPM vouches: the second boot's clock runs on."""
     kit = make_kit(phase)
     late = {Phase.BEFORE: 0, Phase.DURING: 1, Phase.AFTER: 2}[phase]
-    resets = 8 if phase is Phase.AFTER else 7
+    resets = 9 if phase is Phase.AFTER else 7  # in between the eraser was booted
     kit.pc = Pc(SoftTpm(TPM, time_ms=5000 + late, resets=resets))
     kit.claims |= {
         "vouch": TPM_QUOTED,
         "kernel": [list(entry) for entry in KERNEL],
         "root": [list(entry) for entry in ROOT],
+        "scratch": {
+            "kind": "dm-crypt",
+            "cipher": "aes-xts-plain64",
+            "key_bits": 512,
+            "devices": [] if phase is Phase.AFTER else ["dm-0", "dm-1"],
+        },
     }
+    if kit.transcript is not None:
+        kit.transcript = replace(kit.transcript, checked=dict.fromkeys(ERASED_QUOTED, True))
     boot = BootReference(
         image=IMAGE,
         pcr4=(pcs.UKI, pcs.INNER),
@@ -186,11 +210,13 @@ def make_quoted(phase: Phase) -> Kit:
         kernel=KERNEL,
         root=ROOT,
     )
-    kit.reference = replace(kit.reference, boot=boot)
+    kit.reference = replace(kit.reference, boot=boot, eraser=ERASER)
     kit.endorsements = Endorsements(RootClass.TPM2, pcs.sha(kit.pc.tpm.public), ek_proven=True)
     kit.policy = AppraisalPolicy(frozenset({TPM_QUOTED}))
     if phase is not Phase.BEFORE:
         kit.expect(before=before_quoted())
+    if phase is Phase.AFTER:
+        kit.erasure = honest_erasure(TPM, resets=8)
     return kit
 
 
@@ -212,14 +238,18 @@ def base_claims(phase: Phase, session: Session) -> dict[str, Any]:
         "modules": [["overlay", 4096, "Live"]],
         "mounts": [["/", "squashfs", "/dev/root", "ro"]],
         "sockets": [["tcp", "127.0.0.1", 22]],
-        "containers": {"own": [], "foreign": 0},
+        "containers": {"own": [], "foreign": 0, "confined": phase is Phase.DURING},
         "runtime": {"image": RUNTIME if busy else None, "present": busy},
         "function": {"cid": FUNCTION_CID if busy else None, "digest": None},
         "network": {"policy": list(SPEC.connections) if busy else [], "counts": {"refused": 0}},
+        "cable": cable(phase).encode(),
         "inventory": deepcopy(INVENTORY),
+        "memory": deepcopy(MEMORY),
         "devices": [],
+        "events": [],
         "ranges": [list(entry) for entry in RANGES],
-        "counters": {"boot": count, "evidence": 1, "clock_ms": 100},
+        "scratch": {"kind": "tmpfs", "cipher": "", "key_bits": 0, "devices": []},
+        "counters": {"boot": count, "evidence": 1, "clock_ms": 100, "time_ms": DATE},
         "vouch": PI_ONLY,
         "simulated": [],
         "not_checked": ["firmware"],
@@ -228,10 +258,12 @@ def base_claims(phase: Phase, session: Session) -> dict[str, Any]:
     if phase is Phase.DURING:
         claims["containers"]["own"] = [deepcopy(CONTAINER)]
         claims["function"]["digest"] = FUNCTION
-        claims["counters"] |= {"evidence": 2, "clock_ms": 200}
+        claims["counters"] |= {"evidence": 2, "clock_ms": 200, "time_ms": DATE + 100}
     if phase is Phase.AFTER:
+        claims["counters"] |= {"time_ms": DATE + 60_000}
         claims["outcome"] = OUTCOME.to_body()
         claims["during"] = [list(answer) for answer in ANSWERS]
+        claims["proof"] = b""
     return claims
 
 
@@ -239,6 +271,27 @@ ANSWERS = tuple(
     (member, bytes([n]) * 32, bytes([n + 9]) * 32)
     for n, member in enumerate((MEMBER, OTHER, MEMBER), 1)
 )
+
+
+def cable(phase: Phase, **more: int) -> CableReport:
+    """What an honest Pi says of its cable; `more` frames since this boot began, by counter. The
+    firmware's own frames come before the Machine runs."""
+    began = dict.fromkeys(COUNTERS, 5)
+    if phase is Phase.AFTER:  # the boots between added theirs
+        began |= {"stray_booting": 40, "stray_off": 9}
+    now = {name: value + more.get(name, 0) for name, value in began.items()}
+    now["stray_booting"] += 14
+    seen = [Sighting("udp", "10.77.0.2", 68, "192.0.2.1", 53, 1)] if "stray_running" in more else []
+    return CableReport(began, now, tuple(seen))
+
+
+def cable_after(**more: int) -> CableReport:
+    """In AFTER: frames that the boot of the run sent, after the last question of DURING."""
+    honest = cable(Phase.AFTER)
+    began = {name: value + more.get(name, 0) for name, value in honest.began.items()}
+    return CableReport(
+        began, {name: value + more.get(name, 0) for name, value in honest.now.items()}
+    )
 
 
 def context(phase: Phase) -> Context:

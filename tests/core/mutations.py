@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from agent.formats.evidence import TPM_QUOTED
 from agent.formats.messages import Ending
 from agent.formats.p256 import SigningKey
 from nodeclient.core.evidence_policy import (
@@ -13,7 +14,6 @@ from nodeclient.core.evidence_policy import (
     Endorsements,
     Nonce,
 )
-from nodeclient.core.policy import TPM_QUOTED
 from nodeclient.core.reasons import Code
 from nodeclient.core.types import Address, Phase, RootClass
 from tests.core import evidence_kit as kits
@@ -104,6 +104,24 @@ def checked(**changes: bool | None) -> Mutation:
     return mutate
 
 
+def happen(*rows: tuple[str, str, str, str]) -> Mutation:
+    """Kernel events, in order: action, subsystem, name, device."""
+
+    def mutate(kit: Kit) -> None:
+        kit.claims["events"] = [[number, 10 * number, *row] for number, row in enumerate(rows, 1)]
+
+    return mutate
+
+
+STICK = (("add", "usb", "1-1", "usb:46f4:0001"), ("remove", "usb", "1-1", "usb:46f4:0001"))
+PERMITTED = (("add", "usb", "1-2", "usb:1d6b:0002"), ("bind", "usb", "1-2", "usb:1d6b:0002"))
+
+
+def cable(**more: int) -> Mutation:
+    """More frames dropped since the boot began, by counter."""
+    return lambda kit: put("cable", kits.cable(kit.phase, **more).encode())(kit)
+
+
 X32 = b"\xee" * 32
 OLD = kits.before_remembered()
 FLAG = "containers/own/0/flags/"
@@ -191,6 +209,24 @@ MUTATIONS: list[tuple[str, Phase, Mutation, set[Code]]] = [
     ("evidence count stands still", DURING, put("counters/evidence", 1), {C.COUNTERS}),
     ("clock goes back", DURING, put("counters/clock_ms", 99), {C.COUNTERS}),
     (
+        "date set back",
+        DURING,
+        put("counters/time_ms", kits.DATE + 100 - 2_001),
+        {C.COUNTERS},
+    ),
+    (
+        "date set back in small steps",
+        DURING,
+        both(
+            put("counters/time_ms", kits.DATE + 100 - 2_001),
+            expect(last=replace(OLD, counters=replace(OLD.counters, time_ms=kits.DATE - 1_900))),
+        ),
+        {C.COUNTERS},
+    ),
+    ("date set forward", DURING, put("counters/time_ms", kits.DATE + 60_101), {C.COUNTERS}),
+    ("AFTER dated before BEFORE", AFTER, put("counters/time_ms", kits.DATE - 1), {C.COUNTERS}),
+    ("no date", BEFORE, put("counters/time_ms", ...), {C.CLAIM_MALFORMED}),
+    (
         "evidence count behind the last",
         DURING,
         expect(last=replace(OLD, counters=replace(OLD.counters, evidence=2))),
@@ -237,16 +273,76 @@ MUTATIONS: list[tuple[str, Phase, Mutation, set[Code]]] = [
         add("inventory/pci", ["0000:00:02.0", "0x1d6b", "0x0002", "0x0c0330"]),
         {C.INVENTORY},
     ),
+    (
+        "disk of a device that the task does not name",
+        DURING,
+        add("inventory/block", ["sda", 2048, 1, 0, "usb:46f4:0001", "stick", ""]),
+        {C.INVENTORY},
+    ),
+    ("stick plugged in and pulled", DURING, happen(*STICK), {C.HOTPLUG}),
+    ("stick before the run", BEFORE, happen(*STICK), {C.HOTPLUG}),
+    ("stick after the run", AFTER, happen(*STICK), {C.HOTPLUG}),
+    ("device without a number", DURING, happen(("move", "net", "eth0", "")), {C.HOTPLUG}),
+    ("many devices", DURING, happen(*STICK * 5), {C.HOTPLUG}),
+    ("kernel dropped events", DURING, happen(("lost", "", "", "")), {C.HOTPLUG}),
+    ("list of events cut", DURING, happen(("cut", "", "", "")), {C.HOTPLUG}),
+    (
+        "an event left out",
+        DURING,
+        both(happen(*PERMITTED, *PERMITTED), put("events/1/0", 3), put("events/2/0", 4)),
+        {C.HOTPLUG},
+    ),
+    ("first event left out", DURING, put("events", [[2, 5, *PERMITTED[0]]]), {C.HOTPLUG}),
+    (
+        "times of events go back",
+        DURING,
+        both(happen(*PERMITTED), put("events/0/1", 99)),
+        {C.HOTPLUG},
+    ),
+    ("event of another shape", DURING, put("events", [["add"]]), {C.CLAIM_MALFORMED}),
     ("inventory cut", BEFORE, add("inventory/net", "…"), {C.INVENTORY}),
     ("bus missing", BEFORE, put("inventory/usb", ...), {C.CLAIM_MALFORMED}),
     ("unapproved program", BEFORE, refer(executables=frozenset({X32})), {C.EXECUTABLE}),
     ("unapproved module", BEFORE, refer(modules=frozenset({"ext4"})), {C.MODULES}),
     ("unapproved mount", BEFORE, refer(mounts=frozenset({("/", "ext4")})), {C.MOUNTS}),
     ("unapproved socket", BEFORE, refer(sockets=frozenset()), {C.SOCKETS}),
+    # cable
+    ("frames to others", DURING, cable(stray_running=4), {C.ISOLATION}),
+    ("frames under another address", BEFORE, cable(stranger_running=4), {C.ISOLATION}),
+    ("frames of both kinds", DURING, cable(stray_running=2, stranger_running=2), {C.ISOLATION}),
+    (
+        "frames at the end of the run",
+        AFTER,
+        lambda k: put("cable", kits.cable_after(stray_running=4).encode())(k),
+        {C.ISOLATION},
+    ),
+    ("nothing said of the cable", DURING, put("cable", b""), {C.ISOLATION}),
+    ("a report that is none", BEFORE, put("cable", b"\xa0"), {C.CLAIM_MALFORMED}),
+    (
+        "the cable's counters went back",
+        DURING,
+        lambda k: k.expect(last=replace(k.expected.before, cable=kits.cable(DURING, leak=1))),
+        {C.COUNTERS},
+    ),
+    (
+        "the boot began elsewhere",
+        DURING,
+        lambda k: k.expect(before=replace(k.expected.before, cable=kits.cable(AFTER))),
+        {C.COUNTERS},
+    ),
+    (
+        "a cable that was not there",
+        DURING,
+        lambda k: k.expect(before=replace(k.expected.before, cable=None)),
+        {C.COUNTERS},
+    ),
     # task
     ("container before the run", BEFORE, add("containers/own", kits.CONTAINER), {C.CONTAINERS}),
     ("container after the run", AFTER, add("containers/own", kits.CONTAINER), {C.CONTAINERS}),
     ("two containers", DURING, add("containers/own", kits.CONTAINER), {C.CONTAINERS}),
+    ("confined process before the run", BEFORE, put("containers/confined", True), {C.CONTAINERS}),
+    ("confined process after the run", AFTER, put("containers/confined", True), {C.CONTAINERS}),
+    ("confined said otherwise", DURING, put("containers/confined", 1), {C.CLAIM_MALFORMED}),
     ("foreign container", DURING, put("containers/foreign", 1), {C.CONTAINERS}),
     ("container of another image", DURING, put("containers/own/0/image", X32), {C.CONTAINERS}),
     ("container as root", DURING, put("containers/own/0/user", ""), {C.HARDENING}),
@@ -361,6 +457,18 @@ MUTATIONS: list[tuple[str, Phase, Mutation, set[Code]]] = [
         "an outsider asked",
         AFTER,
         answers(*kits.ANSWERS, (Address(b"\x09" * 20), b"\x04" * 32, X32)),
+        {C.DURING},
+    ),
+    (
+        "answers to others only, while I was not let ask",
+        AFTER,
+        both(answers(*((kits.OTHER, bytes([n]) * 32, X32) for n in range(3))), expect(answers=())),
+        {C.DURING},
+    ),
+    (
+        "ran for longer than I was let ask",
+        AFTER,
+        both(outcome(seconds=3_600), expect(longest=600_000)),
         {C.DURING},
     ),
     (

@@ -9,10 +9,12 @@ from __future__ import annotations
 import pytest
 
 from agent.formats.cbor import FormatError
+from agent.formats.evidence import PI_ONLY
 from agent.formats.messages import Ending
 from nodeclient.core import appraisal
 from nodeclient.core.appraisal import MAX_REASONS, AttestationResult, appraise, merge
 from nodeclient.core.checks.case import Case
+from nodeclient.core.checks.task import SHARED_ENGINE
 from nodeclient.core.evidence_policy import (
     AppraisalPolicy,
     Endorsements,
@@ -20,10 +22,10 @@ from nodeclient.core.evidence_policy import (
     ReferenceValues,
     Remembered,
 )
-from nodeclient.core.policy import PI_ONLY
 from nodeclient.core.reasons import Code, Reason, reason
 from nodeclient.core.types import Phase, RootClass, Verdict
 from tests.core import evidence_kit as kits
+from tests.core.erasure_mutations import ERASURE_MUTATIONS
 from tests.core.evidence_kit import make_kit, make_quoted
 from tests.core.mutations import (
     AFTER,
@@ -31,11 +33,13 @@ from tests.core.mutations import (
     DURING,
     MUTATIONS,
     OLD,
+    PERMITTED,
     X32,
     C,
     Mutation,
     answers,
     checked,
+    happen,
     outcome,
     put,
 )
@@ -90,7 +94,8 @@ def test_appraise__any_claim_out_of_shape__never_raises(phase: Phase, value: obj
 def test_checks__each_removed__some_mutation_gets_through() -> None:
     """No check is there in vain: for each there is a row that it alone refuses."""
     alone = set()
-    rows = [(make_kit, row) for row in MUTATIONS] + [(make_quoted, row) for row in TPM_MUTATIONS]
+    rows = [(make_kit, row) for row in MUTATIONS]
+    rows += [(make_quoted, row) for row in (*TPM_MUTATIONS, *ERASURE_MUTATIONS)]
     for make, (_, phase, mutate, _) in rows:
         kit = make(phase)
         mutate(kit)
@@ -134,10 +139,10 @@ def test_appraise__brokers_own_question__affirmed_only_in_the_admitted_session()
 
 def test_appraise__simulated_machine_permitted__affirmed_and_named() -> None:
     kit = make_kit(AFTER)
-    kit.claims["simulated"] = ["machine", "power"]
-    kit.claims["containers"]["foreign"] = 3
+    kit.claims["simulated"] = [SHARED_ENGINE, "power"]
+    kit.claims["containers"] |= {"foreign": 3, "confined": True}
     checked(images=None)(kit)
-    kit.policy = AppraisalPolicy(frozenset({PI_ONLY}), frozenset({"machine", "power", "root"}))
+    kit.policy = AppraisalPolicy(frozenset({PI_ONLY}), frozenset({SHARED_ENGINE, "power", "root"}))
     kit.endorsements = Endorsements(RootClass.SOFTWARE)
     result = kit.appraise()
     assert result.reasons == ()
@@ -145,10 +150,31 @@ def test_appraise__simulated_machine_permitted__affirmed_and_named() -> None:
     assert any("removal of the runtime image" in text for text in result.not_checked)
 
 
+def test_appraise__emulated_machine_with_its_own_engine__foreign_containers_refused() -> None:
+    kit = make_kit(AFTER)
+    kit.claims["simulated"] = ["machine", "cable", "power", "tpm"]
+    kit.claims["containers"]["foreign"] = 3
+    kit.policy = AppraisalPolicy(kit.policy.vouch, frozenset(kit.claims["simulated"]))
+    assert {each.code for each in kit.appraise().reasons} == {Code.CONTAINERS}
+
+
 def test_appraise__permitted_usb_device_appears__affirmed() -> None:
+    """And with it a disk and a network card that belong to it, and every event of all three."""
     kit = make_kit(DURING)
     kit.claims["inventory"]["usb"].append(["1-2", "1d6b", "0002", ""])
-    assert kit.appraise().verdict is Verdict.AFFIRMING
+    kit.claims["inventory"]["block"].append(["sda", 2048, 1, 0, "usb:1d6b:0002", "", ""])
+    kit.claims["inventory"]["net"].append(["eth1", "52:54:00:00:00:02", 1, "usb:1d6b:0002"])
+    happen(*PERMITTED, ("add", "block", "sda", "usb:1d6b:0002"))(kit)
+    assert kit.appraise().reasons == ()
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_appraise__kernel_shared_with_others__events_named_as_not_checked(phase: Phase) -> None:
+    kit = make_kit(phase)
+    kit.claims["events"] = None
+    result = kit.appraise()
+    assert result.reasons == ()
+    assert "kernel events (the machine shares its kernel with others)" in result.not_checked
 
 
 def test_appraise__permitted_device_passed_in__affirmed_with_its_flag() -> None:
@@ -183,6 +209,17 @@ def test_appraise__answer_that_got_lost__question_of_mine_accepted() -> None:
     answers(*kits.ANSWERS, (kits.MEMBER, b"\x04" * 32, X32))(kit)
     kit.expect(asked=frozenset({b"\x04" * 32}))
     assert kit.appraise().verdict is Verdict.AFFIRMING
+
+
+def test_appraise__ran_no_longer_than_it_was_let_ask__affirmed() -> None:
+    kit = make_kit(Phase.AFTER)
+    text = "that questions were answered for as long as it ran (never declined)"
+    assert text in kit.appraise().not_checked
+    for longest in (0, 3_000, 9_000):  # the run took 3 s; clocks may differ a little
+        kit.expect(longest=longest)
+        result = kit.appraise()
+        assert result.reasons == ()
+        assert text not in result.not_checked
 
 
 def test_appraise__many_things_wrong__every_reason_named() -> None:

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
+from agent.formats.evidence import PI_ONLY, TPM_QUOTED
 from agent.formats.taskspec import FunctionRef, Receiver
 from nodeclient.core.evidence_policy import owner_appraisal
 from nodeclient.core.policy import (
-    PI_ONLY,
-    TPM_QUOTED,
     ExecutorFacts,
     OwnerPolicy,
     PermittedFunction,

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from agent.formats.cbor import FormatError
+from agent.formats.evidence import PI_ONLY, TPM_QUOTED
 from agent.formats.p256 import ORDER, SigningKey
 from nodeclient.core.evidence_policy import Remembered, remember
-from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
 from nodeclient.core.types import Phase, Verdict
 from tests.core import tpm_builder as pcs
 from tests.core.evidence_kit import before_quoted, make_kit, make_quoted

@@ -62,6 +62,17 @@ class RealTpm(SoftTpm):
         return self._tpm.quote(qualifying)
 
 
+class Told(SoftTpm):
+    """What a TPM quoted in an earlier boot."""
+
+    def __init__(self, quote: Quote) -> None:
+        super().__init__()
+        self._quote = quote
+
+    def quote(self, _values: dict[int, bytes], _qualifying: bytes) -> Quote:
+        return self._quote
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tpm")
@@ -175,6 +186,10 @@ def test_quote__of_a_real_tpm__affirmed_over_two_boots(folder: Path) -> None:
         assert during.appraise().reasons == ()
     after = make_quoted(AFTER)
     after.expect(before=before)
+    assert after.erasure is not None
+    with running(folder) as transport:
+        after.erasure.tpm = RealTpm(boot(transport, after.erasure.events))
+        after.erasure.tpm = Told(after.erasure.quote())
     with running(folder) as transport:
         tpm = boot(transport, honest_boot())
         measure_ima(transport, after)

@@ -6,13 +6,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from agent.formats.evidence import PI_ONLY, TPM_QUOTED
 from agent.formats.p256 import SigningKey
 from agent.formats.quote import MAX_EVENT_LOG, QUOTED_PCRS
-from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
+from nodeclient.core.evidence_policy import Remembered
 from tests.core import evidence_kit as kits
 from tests.core import tpm_builder as pcs
 from tests.core.evidence_kit import Kit
-from tests.core.mutations import AFTER, BEFORE, DURING, X32, C, Mutation, both, put, refer
+from tests.core.mutations import (
+    AFTER,
+    BEFORE,
+    DURING,
+    X32,
+    C,
+    Mutation,
+    both,
+    checked,
+    put,
+    refer,
+)
 from tests.core.tpm_builder import Measurement, Pc, encode_event, encode_header
 
 
@@ -77,13 +89,19 @@ def boot_reference(**changes: Any) -> Mutation:
 
 
 def before_tpm(**changes: Any) -> Mutation:
-    def mutate(kit: Kit) -> None:
-        before = kit.expected.before
-        assert before is not None
-        assert before.tpm is not None
-        kit.expect(before=replace(before, tpm=replace(before.tpm, **changes)))
+    return lambda kit: kit.expect(before=_remembered(kit, changes))
 
-    return mutate
+
+def last_tpm(**changes: Any) -> Mutation:
+    return lambda kit: kit.expect(last=_remembered(kit, changes))
+
+
+def _remembered(kit: Kit, changes: dict[str, Any]) -> Remembered:
+    """What BEFORE showed, but for the TPM."""
+    before = kit.expected.before
+    assert before is not None
+    assert before.tpm is not None
+    return replace(before, tpm=replace(before.tpm, **changes))
 
 
 def known_tpm(**changes: Any) -> Mutation:
@@ -93,16 +111,6 @@ def known_tpm(**changes: Any) -> Mutation:
         facts = kits.before_quoted().tpm
         assert facts is not None
         endorse(last=replace(facts, **changes))(kit)
-
-    return mutate
-
-
-def last_tpm(**changes: Any) -> Mutation:
-    def mutate(kit: Kit) -> None:
-        before = kit.expected.before
-        assert before is not None
-        assert before.tpm is not None
-        kit.expect(last=replace(before, tpm=replace(before.tpm, **changes)))
 
     return mutate
 
@@ -129,6 +137,7 @@ def lying_length(data: bytes) -> bytes:
     return data[: -29 - 4] + b"\xff\xff\xff\x7f" + data[-29:]
 
 
+OTHER = SigningKey.generate()
 STRANGE = encode_event(Measurement(4, pcs.APPLICATION, b"x", X32))
 
 
@@ -142,6 +151,7 @@ SEVEN_CHANGED = encode_event(Measurement(7, pcs.VARIABLE, b"SecureBoo!"))
 MOST_PCRS = QUOTED_PCRS[:-1]
 
 TPM_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
+    ("a PC without kernel events", DURING, put("events", None), {C.HOTPLUG}),
     # whose quote
     ("attestation key of another TPM", BEFORE, tpm(key=OTHER_TPM), {C.ATTESTATION_KEY}),
     ("no key registered", BEFORE, endorse(attestation_key=b""), {C.ATTESTATION_KEY}),
@@ -250,16 +260,23 @@ TPM_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
     # clock
     ("TPM reset while it runs", DURING, tpm(resets=8), {C.RESET}),
     ("TPM resumed while it runs", DURING, tpm(restarts=1), {C.RESET}),
-    ("reset count goes back", AFTER, tpm(resets=6), {C.RESET}),
-    ("no reset since BEFORE", AFTER, tpm(resets=7), {C.RESET}),
+    ("reset count goes back", AFTER, tpm(resets=6), {C.RESET, C.ERASURE}),
+    ("no reset since BEFORE", AFTER, tpm(resets=7), {C.RESET, C.ERASURE}),
     ("clock goes back while it runs", DURING, tpm(time_ms=4999), {C.RESET}),
     ("clock behind the last answer", DURING, last_tpm(time_ms=6000), {C.RESET}),
     ("clock goes back over a boot", AFTER, tpm(time_ms=4999), {C.RESET}),
     ("reset count behind another task's", BEFORE, known_tpm(resets=8), {C.RESET}),
     ("restart count behind another task's", BEFORE, known_tpm(restarts=1), {C.RESET}),
     ("clock behind another task's", BEFORE, known_tpm(time_ms=5001), {C.RESET}),
-    ("another TPM than in BEFORE", AFTER, before_tpm(key=X32), {C.ATTESTATION_KEY}),
-    ("another firmware than in BEFORE", AFTER, before_tpm(firmware=X32), {C.PCR}),
+    ("another TPM in BEFORE", AFTER, before_tpm(key=X32), {C.ATTESTATION_KEY, C.ERASURE}),
+    ("another firmware in BEFORE", AFTER, before_tpm(firmware=X32), {C.PCR, C.ERASURE}),
+    (
+        "another TPM than in BEFORE, as registered by now",
+        AFTER,
+        both(tpm(key=OTHER), endorse(attestation_key=pcs.sha(pcs.ak_public(OTHER.public)))),
+        {C.ATTESTATION_KEY},
+    ),
+    ("another firmware than in BEFORE", AFTER, remeasure(0, pcs.S_CRTM, digest=X32), {C.PCR}),
     (
         "TPM in BEFORE, Pi afterwards",
         AFTER,
@@ -271,6 +288,27 @@ TPM_MUTATIONS: list[tuple[str, Any, Mutation, set[C]]] = [
             ),
         ),
         {C.RESET, C.ATTESTATION_KEY},
+    ),
+    # where the task's files lie
+    ("files in clear", BEFORE, put("scratch/kind", "tmpfs"), {C.SCRATCH}),
+    ("another cipher", DURING, put("scratch/cipher", "cipher_null-ecb"), {C.SCRATCH}),
+    ("half a key", BEFORE, put("scratch/key_bits", 256), {C.SCRATCH}),
+    ("results in clear", DURING, put("scratch/devices", ["dm-0"]), {C.SCRATCH}),
+    ("a third disk", DURING, put("scratch/devices", ["dm-0", "dm-1", "dm-2"]), {C.SCRATCH}),
+    ("disks in a fresh boot", AFTER, put("scratch/devices", ["dm-0", "dm-1"]), {C.SCRATCH}),
+    ("key not looked for", AFTER, checked(scratch_key=None), {C.ERASURE}),
+    ("key still there", AFTER, checked(scratch_key=False), {C.ERASURE}),
+    (
+        "disk mounted",
+        DURING,
+        edit(lambda c: c["mounts"].append(["/mnt", "ext4", "/dev/sda1", "rw"])),
+        {C.MOUNTS},
+    ),
+    (
+        "disk of another kind mounted",
+        BEFORE,
+        edit(lambda c: c["mounts"].append(["/mnt", "xfs", "/dev/dm-0", "rw"])),
+        {C.MOUNTS},
     ),
     # what was booted
     ("image not known here", BEFORE, refer(boot=None), {C.BOOT_IMAGE}),

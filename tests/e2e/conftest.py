@@ -37,7 +37,12 @@ def network() -> Iterator[Network]:
         PEOPLE,
         WORKERS,
         block_seconds=BLOCK_SECONDS,
-        machine={"question_rate": 1.0, "silence_seconds": SILENCE_SECONDS},
+        machine={
+            "question_rate": 1.0,
+            "monitor_rate": 1.0,
+            "silence_seconds": SILENCE_SECONDS,
+            "proxy_networks": ["127.0.0.0/8"],  # where test_connections has its servers
+        },
     ) as running:
         yield running
 

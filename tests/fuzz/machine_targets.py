@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from agent import uevents
 from agent.boot import BootParameters
 from agent.formats import archive, capsule, cbor, evidence, hpke
 from agent.formats.bootimage import BootManifest, KernelMap
@@ -19,6 +21,7 @@ from agent.formats.cbor import FormatError
 from agent.formats.cid import cid_from_digest, digest_of
 from agent.formats.context import AFTER, Context
 from agent.formats.endorsement import Challenge, Endorsement
+from agent.formats.events import Event
 from agent.formats.evidence import Evidence
 from agent.formats.image import ImageTarError, check_image_tar
 from agent.formats.messages import Prepare, Question, Release
@@ -221,6 +224,13 @@ def hostile_machine(phase: Phase) -> Target:
     )
 
 
+def says_what_it_says(data: bytes, value: Any) -> bool:
+    """Action and path are the message's own, and a device is one that a TaskSpec could name."""
+    head = f"{value.action}@{value.path}\0".encode()
+    named = re.fullmatch(r"((usb|pci):[0-9a-f]{4}:[0-9a-f]{4})?", value.device)
+    return named is not None and (data.startswith(head) or "\ufffd" in value.path)
+
+
 def open_sealed(data: bytes) -> bytes:
     return hpke.open(PRIVATE, b"info", data)
 
@@ -312,7 +322,21 @@ def all_targets() -> Iterator[Target]:
     yield from_body(Status, status, Status(State.FRESH, (), 0, None))
     yield from_body(Prepare, Prepare(SPEC.encode(), context, 3))
     yield from_body(
-        Question, Question(b"\1" * 32, context, ((b"\2" * 20, b"\3" * 32, b"\4" * 32),), b"t")
+        Question, Question(b"\1" * 32, context, ((b"\2" * 20, b"\3" * 32, b"\4" * 32),), b"t", b"p")
+    )
+    yield from_body(Event, Event(1, 2, "add", "usb", "1-1", "usb:46f4:0001"))
+    yield Target(
+        "kernel event",
+        (
+            b"add@/devices/a/usb1\0ACTION=add\0DEVPATH=/devices/a/usb1\0SUBSYSTEM=usb\0"
+            b"PRODUCT=46f4/1/0\0SEQNUM=7\0",
+            b"remove@/devices/b\0ACTION=remove\0DEVPATH=/devices/b\0PCI_ID=1AF4:1041\0",
+        ),
+        uevents.parse,
+        (FormatError,),
+        says_what_it_says,
+        ("agent.uevents:parse",),
+        codec="bytes",
     )
     yield from_body(Release, Release(SPEC.function.cid, b"\1" * 80))
     yield Target(
@@ -425,7 +449,7 @@ def _manifest() -> BootManifest:
     """Every digest another, every size a small one."""
     given: dict[str, Any] = {"command_line": "quiet"}
     for number, name in enumerate(BootManifest.__dataclass_fields__, 1):
-        if name.startswith("pcr"):
+        if name.startswith("pcr") or name == "programs":
             given[name] = (bytes([number]) * 32, bytes([number, 0]) * 16)
         elif name.endswith("_size"):
             given[name] = number

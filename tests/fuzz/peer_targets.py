@@ -49,6 +49,7 @@ MESSAGES: tuple[object, ...] = (
     ),
     messages.Question(b"\1" * 32, b"\2" * 32, True),
     messages.EvidenceRequest(b"\1" * 32),
+    messages.IncidentReport(b"\1" * 32, 2, 1, "stray", "udp to 8.8.8.8:53", True),
     messages.KeyRelease(b"\1" * 32, "bafkrei", b"sealed"),
     messages.ResultNotice(b"\1" * 32),
     messages.ResultQuestion(b"\1" * 32),

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 
-from tests.fuzz import machine_targets, peer_targets, tpm_targets
+from tests.fuzz import (
+    cable_targets,
+    erasure_targets,
+    machine_targets,
+    peer_targets,
+    tpm_targets,
+)
 from tests.fuzz.check import Target
 
 PACKAGES = (
@@ -27,10 +33,13 @@ EXCLUDED = {
     "agent.session:Session.open_any": "hpke.open",
     "agent.formats.cbor:decode_again": "bytes that decode has accepted before",
     "agent.system:load_drivers": "kernel modules",
+    "agent.system:load_disk_modules": "kernel modules",
     "nodeclient.machine.netboot.image:open_image": "BootManifest.decode; files only hashed",
     "nodeclient.images.boot.kernel:open_kernel": "a file whose hash an approved manifest names",
     "nodeclient.images.boot.pe:Pe.parse": "a file whose hash an approved manifest names",
     "nodeclient.images.boot.reference:open_boot_files": "BootManifest.decode, then files by hash",
+    "nodeclient.images.boot.reference:open_eraser": "BootManifest.decode, then a file by hash",
+    "nodeclient.images.eraser.workshop:open_workshop": "packages whose versions the lock names",
     "nodeclient.images.boot.wheels:unpack": "wheels whose hashes the lock names",
 }
 
@@ -39,6 +48,8 @@ EXCLUDED = {
 def targets() -> dict[str, Target]:
     """Every target by its name."""
     found = [
+        *cable_targets.all_targets(),
+        *erasure_targets.all_targets(),
         *machine_targets.all_targets(),
         *peer_targets.all_targets(),
         *tpm_targets.all_targets(),

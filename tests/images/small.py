@@ -21,9 +21,11 @@ def small_root(path: Path, files: dict[str, bytes], mode: int = 0o644, mtime: in
     return path
 
 
-def small_image(folder: Path, content: bytes) -> tuple[bytes, Path]:
+def small_image(
+    folder: Path, content: bytes, name: str = "usr/share/note", mode: int = 0o644
+) -> tuple[bytes, Path]:
     """(image ID, tar) of an image that holds one file with `content`."""
-    root = small_root(folder / "root.tar", {"usr/share/note": content})
+    root = small_root(folder / "root.tar", {name: content}, mode)
     layer, target = folder / "layer.tar", folder / "image.tar"
     digest = write_layer(root, layer, EPOCH)
     image_id = write_image(layer, digest, target, ImageConfig("amd64", EPOCH, ("PATH=/usr/bin",)))

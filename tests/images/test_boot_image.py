@@ -166,11 +166,13 @@ def test_initramfs__holds__one_program_and_no_way_but_forward(
         r"\b(ash|getty|login|telnetd|setsid|cttyhack)\b|busybox sh\b|\$B sh\b", code
     )
     assert code.rstrip().splitlines()[-1].startswith("off ")
-    modules = (tmp_path / "modules").read_text().split()
-    assert modules.index(next(m for m in modules if m.endswith("/virtio.ko"))) < modules.index(
-        next(m for m in modules if m.endswith("/virtio_net.ko"))
-    )
-    assert all((tmp_path / each.lstrip("/")).exists() for each in modules)
+    [folder] = (tmp_path / "lib/modules").iterdir()
+    needs = dict(line.split(":") for line in (folder / "modules.dep").read_text().splitlines())
+    assert {each.relative_to(folder).as_posix() for each in folder.rglob("*.ko")} == set(needs)
+    assert all((folder / each).exists() for listed in needs.values() for each in listed.split())
+    named = (folder / "modules.alias").read_text()
+    for alias in ("virtio:d00000001v* virtio_net", "pci:v00001AF4d*sv*sd*bc*sc*i* virtio_pci"):
+        assert f"alias {alias}\n" in named
 
 
 def test_manifest__values__those_of_the_files(image: BuiltBoot, tmp_path: Path) -> None:

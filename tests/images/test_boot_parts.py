@@ -21,7 +21,8 @@ from nodeclient.images.boot.kernel import open_kernel
 from nodeclient.images.boot.modules import depends, select
 from nodeclient.images.boot.pe import Pe, authenticode
 from nodeclient.images.boot.recipe import BOOT_LOCK, BootRecipe
-from nodeclient.images.boot.root import check_closed
+from nodeclient.images.boot.root import check_closed, programs_of
+from nodeclient.images.boot.tree import file, link
 from nodeclient.images.boot.uki import build_uki, measured_sections
 from nodeclient.images.boot.wheels import NAMES, REQUIREMENTS, entries
 from nodeclient.images.lock import read_lock
@@ -40,6 +41,7 @@ MANIFEST = BootManifest(
     pcr9=(bytes([6]) * 32,),
     pcr11=(bytes([7]) * 32, bytes([8]) * 32),
     packages=bytes([9]) * 32,
+    programs=(bytes([10]) * 32, bytes([11]) * 32),
 )
 
 
@@ -53,6 +55,8 @@ def test_manifest__there_and_back__same_and_its_id_is_the_hash() -> None:
     [
         {"version": 2},
         {"efi_sha256": bytes(31)},
+        {"programs": (bytes(31),)},
+        {"programs": (bytes(32),) * 65},
         {"efi_size": 0},
         {"root_size": 1 << 40},
         {"command_line": ""},
@@ -274,3 +278,18 @@ def test_refresh__meta_package__names_the_kernel(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     with pytest.raises(ImageError, match="names no kernel"):
         kernel_of(meta)
+
+
+def test_programs_of__a_root__all_that_can_be_started_but_the_loader() -> None:
+    tree = {
+        "usr/bin/python3.11": file(b"python", 0o755),
+        "usr/bin/same": file(b"python", 0o755),
+        "usr/sbin/runc": file(b"runc", 0o755),
+        "usr/bin/runc": link("../sbin/runc"),
+        "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2": file(b"starts anything", 0o755),
+        "usr/lib/some.so": file(b"library"),
+    }
+    assert set(programs_of(tree)) == {
+        hashlib.sha256(each).digest() for each in (b"python", b"runc")
+    }
+    assert len(programs_of(tree)) == 2

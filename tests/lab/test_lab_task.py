@@ -100,6 +100,7 @@ def test_task__through_a_lab__settles_and_a_crash_leaves_nothing(folder: Path) -
     assert first == second
 
     check_machine(summary["machine"])
+    check_held(summary["held"])
 
     refused = command("up", folder)
     assert (refused.returncode, refused.stderr) == (1, f"sealrun lab: {TAKEN}\n")
@@ -125,6 +126,20 @@ def check_machine(facts: dict[str, Any]) -> None:
     assert after["boot_count"] > before["boot_count"]
     assert after["resets"] > before["resets"], "the PC was switched off in between"
     assert after["clock_ms"] > before["clock_ms"]
+
+
+def check_held(held: dict[str, Any]) -> None:
+    """An honest machine sent nothing past its Pi, stayed as it was, answered and was cleaned."""
+    assert held["isolation"]["frames_to_others_while_it_ran"] == 0
+    assert held["inventory"]["same_before_and_after"]
+    assert held["inventory"]["lines_in_the_pi's_record"] == 0
+    assert held["questions"]["answered_during_the_run"] >= 3
+    assert held["erasure"]["still_there"] == "nothing"
+    proof = held["proof"]
+    assert proof["bytes_not_covered"] <= 24 << 20
+    assert proof["bytes_of_memory_erased"] > 1 << 30
+    assert proof["signed_by_the_eraser's_tpm_over_the_answer"]
+    assert proof["with_the_key_of_before"]
 
 
 @pytest.mark.machine

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 from agent.formats.bootimage import EFI, KERNEL_MAP, MANIFEST, ROOT, BootManifest
+from nodeclient.core.incidents import Report
 from nodeclient.images.engine import DEFAULT_SOCKET
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.netboot import Cable, NetbootMachine, NetbootSettings, Power
-from nodeclient.machine.supply import Supply
 from tests.machine.support import Pi
 from tests.machine.wire import MAC, Wire
 
@@ -40,6 +41,29 @@ def make_image(images: Path) -> bytes:
     folder.mkdir(parents=True)
     for name, content in ((EFI, efi), (ROOT, root), (KERNEL_MAP, b"")):
         (folder / name).write_bytes(content)
+    (folder / MANIFEST).write_bytes(manifest.encode())
+    return manifest.image_id
+
+
+def make_eraser(images: Path) -> bytes:
+    """An eraser's folder: no root; its ID."""
+    efi = secrets.token_bytes(300_001)
+    manifest = BootManifest(
+        efi_sha256=hashlib.sha256(efi).digest(),
+        efi_size=len(efi),
+        root_sha256=b"",
+        root_size=0,
+        kernel_map_sha256=b"",
+        command_line="quiet",
+        agent=bytes(32),
+        pcr4=(bytes(32),),
+        pcr9=(bytes(32),),
+        pcr11=(bytes(32),),
+        packages=bytes(32),
+    )
+    folder = images / manifest.image_id.hex()
+    folder.mkdir(parents=True)
+    (folder / EFI).write_bytes(efi)
     (folder / MANIFEST).write_bytes(manifest.encode())
     return manifest.image_id
 
@@ -92,7 +116,13 @@ class FakePower:
 
 
 def netboot(
-    pi: Pi, image: bytes, power: Power, *, approved: bool = True, lease: int = 60
+    pi: Pi,
+    image: bytes,
+    power: Power,
+    *,
+    approved: bool = True,
+    lease: int = 60,
+    report: Report = log_only,
 ) -> NetbootMachine:
     """A NetbootMachine over this Pi's blocks; the "PC" uses this host's Docker."""
 
@@ -108,6 +138,6 @@ def netboot(
         boot_seconds=60.0,
         scratch=pi.folder / "scratch",
         docker=DEFAULT_SOCKET,
+        proxy=pi.rules,
     )
-    supply = Supply(pi.get, pi.put, pi.find_image)
-    return NetbootMachine(settings, supply, pi.slot, power, is_approved)
+    return NetbootMachine(settings, pi.supply, pi.slot, power, is_approved, report=report)

@@ -9,6 +9,7 @@ import os
 import secrets
 from dataclasses import dataclass, field
 from io import BytesIO
+from ipaddress import ip_network
 from pathlib import Path
 
 import cbor2
@@ -25,8 +26,10 @@ from agent.formats.p256 import SigningKey
 from agent.formats.protocol import release_info, result_info
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment_of
+from nodeclient.core.incidents import Incident
 from nodeclient.machine import KeySlot, LocalMachine, LocalSettings
 from nodeclient.machine.process import AgentProcess
+from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Machine, Session
 from nodeclient.roots.software import SoftwareRoot
@@ -69,6 +72,9 @@ class Pi:
     rotate_seconds: float = 600.0
     blocks: dict[str, bytes] = field(default_factory=dict)
     image_asked: int = 0
+    rules: ProxyRules = field(default_factory=lambda: ProxyRules((ip_network("127.0.0.0/8"),)))
+    connections: tuple[str, ...] = ()
+    incidents: list[Incident] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -77,9 +83,19 @@ class Pi:
     def new_machine(self) -> LocalMachine:
         """Another daemon's LocalMachine over the same folder, as after a restart."""
         settings = LocalSettings(
-            self.folder, lease_seconds=self.lease_seconds, rotate_seconds=self.rotate_seconds
+            self.folder,
+            lease_seconds=self.lease_seconds,
+            rotate_seconds=self.rotate_seconds,
+            proxy=self.rules,
         )
-        return LocalMachine(settings, Supply(self.get, self.put, self.find_image), self.slot)
+        report = self.incidents.append
+        return LocalMachine(settings, self.supply, self.slot, report=report)
+
+    @property
+    def supply(self) -> Supply:
+        """What this Pi gives its Agent."""
+        permitted, report = lambda: self.connections, self.incidents.append
+        return Supply(self.get, self.put, self.find_image, permitted, report)
 
     @property
     def slot(self) -> KeySlot:
@@ -178,6 +194,7 @@ class Pi:
 
     async def prepare(self, job: Job, min_answers: int = 3) -> object:
         order = Prepare(job.spec.encode(), job.context, min_answers)
+        self.connections = job.spec.connections
         return await self.machine.call("prepare", order.to_body())
 
     async def ask(self, job: Job, phase: int = BEFORE, nonce: bytes | None = None) -> Evidence:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from agent.formats.netboot import HTTP_PORT, LINK_PORT, MACHINE_ADDRESS, PI_ADDRESS
+from agent.formats.netboot import ERASE_PORT, HTTP_PORT, LINK_PORT, MACHINE_ADDRESS, PI_ADDRESS
 from nodeclient.errors import BadInput, MachineError
 from nodeclient.machine.commands import run
 from nodeclient.machine.netboot import Cable, firewall
@@ -23,6 +23,8 @@ OPEN = {
     Phase.OFF: set[int](),
     Phase.BOOTING: {HTTP_PORT, LINK_PORT},
     Phase.RUNNING: {LINK_PORT},
+    Phase.ERASER_BOOTING: {HTTP_PORT, ERASE_PORT},
+    Phase.ERASING: {ERASE_PORT},
 }
 
 
@@ -48,7 +50,7 @@ async def cable(wire: Wire) -> AsyncIterator[Wire]:
 
 @pytest.mark.parametrize("phase", list(Phase))
 async def test_rules__each_phase__only_its_ports(cable: Wire, phase: Phase) -> None:
-    ports = (HTTP_PORT, LINK_PORT, OTHER_PORT)
+    ports = (HTTP_PORT, LINK_PORT, ERASE_PORT, OTHER_PORT)
     with listeners(*ports):
         found = {port for port in ports if cable.reaches(PI_ADDRESS, port)}
         assert found == set(ports)  # the control: without rules everything answers
@@ -122,6 +124,34 @@ async def test_rules__pi_sends_what_it_may_not__dropped_and_counted(cable: Wire)
     assert (await firewall.count(CABLE))["leak"] > 0
 
 
+@pytest.mark.parametrize("phase", [Phase.BOOTING, Phase.RUNNING])
+async def test_rules__pi_s_own_broadcast__is_no_frame_of_the_machine(
+    cable: Wire, phase: Phase
+) -> None:
+    """Linux gives a copy to the sender's own interface, through its ingress: a name service on the
+    Pi would make every Machine a suspect."""
+    cable.hush()
+    await firewall.apply(CABLE, phase)
+    earlier = "type filter hook ingress device cable priority -501; policy accept;"
+    table = (
+        "add table netdev probe\n"
+        f"add chain netdev probe in {{ {earlier} }}\n"
+        "add rule netdev probe in udp dport 5353 counter\n"
+    )
+    await run("nft", "-f", "-", text=table)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        plain.bind((PI_ADDRESS, 0))
+        with contextlib.suppress(PermissionError):
+            plain.sendto(b"who is there", ("255.255.255.255", 5353))
+    assert "packets 1 " in await run(
+        "nft", "list", "table", "netdev", "probe"
+    )  # the copy was there
+    counted = await firewall.counters(CABLE)
+    assert {counted[f"{kind}_{phase.value}"] for kind in ("stray", "stranger")} == {0}
+    assert counted["leak"] == 1
+
+
 async def test_apply__next_phase__counters_go_on(cable: Wire) -> None:
     await firewall.apply(CABLE, Phase.BOOTING)
     cable.reaches(PI_ADDRESS, OTHER_PORT)
@@ -136,18 +166,24 @@ async def test_attach__no_such_interface__one_line(wire: Wire) -> None:
 
 
 def test_ruleset__every_phase__denies_by_default_in_one_transaction() -> None:
+    added = "add rule netdev sealrun_cable"
     for phase in Phase:
         lines = firewall.ruleset(CABLE, phase).splitlines()
         for hook in ("ingress", "egress"):
             base = f'type filter hook {hook} device "cable" priority -500; policy drop;'
             chain = lines.index(f"add chain netdev sealrun_cable {hook} {{ {base} }}")
             assert lines[chain + 1] == f"flush chain netdev sealrun_cable {hook}"
-            rules = [
-                each for each in lines if each.startswith(f"add rule netdev sealrun_cable {hook}")
-            ]
+            rules = [each for each in lines if each.startswith(f"{added} {hook} ")]
+            assert rules[-1].endswith(" drop")
+        for kind in ("stray", "stranger"):
+            rules = [each for each in lines if each.startswith(f"{added} {kind} ")]
+            assert rules[0].endswith(f" counter name {kind}_{phase.value}")
+            # Counted all, copied some: without a limit a flood would be the daemon's to bear.
+            assert f" limit rate {firewall.LOGGED_PER_SECOND}/second " in rules[1]
+            assert rules[1].index(" limit ") < rules[1].index(" log ")
             assert rules[-1].endswith(" drop")
         first = next(each for each in lines if "ingress ether" in each)
-        assert first.endswith(f"ether saddr != {CABLE.mac} counter name stranger drop")
+        assert first.endswith(f"ether saddr != {CABLE.mac} jump stranger")
         # Nothing is deleted on the way: there is no moment without rules.
         assert not any(each.startswith("delete") for each in lines)
 

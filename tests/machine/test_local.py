@@ -141,6 +141,16 @@ async def test_resume__channel_away_while_results_are_put__they_arrive(
     assert pi.open_result(job, "first", outcome.results["first"]) == {"f": b"done"}
 
 
+async def test_call__channel_let_go_meanwhile__fails_at_once(pi: Pi) -> None:
+    """Nobody dials that link again: who waited for it would take a minute for the machine's."""
+    await pi.machine.boot(1)
+    link = pi.machine._link
+    assert link is not None
+    await pi.machine.let_go()
+    with pytest.raises(MachineError, match="let go"):
+        await pi.machine._connection(link)
+
+
 async def test_call__agent_was_killed__error_and_power_off_cleans(
     pi: Pi, engine: docker.DockerClient
 ) -> None:

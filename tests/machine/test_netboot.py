@@ -13,8 +13,11 @@ import docker
 import pytest
 
 from agent.formats.bootimage import EFI, MANIFEST, ROOT
+from agent.formats.cable import COUNTERS, CableReport
 from agent.formats.netboot import HTTP_PORT, LINK_PORT, PI_ADDRESS
+from agent.formats.outcome import Ending
 from nodeclient.core import claims
+from nodeclient.core.incidents import Incident
 from nodeclient.errors import MachineError
 from nodeclient.images.build import BuiltImage
 from nodeclient.machine.link import LinkKeys
@@ -95,6 +98,67 @@ async def test_boot__approved_image__agent_answers_and_nothing_else_listens(benc
     assert bench.wire.listening() == set()
     assert power.log == ["off", "on", "off", "on", "off"]
     assert (await machine.dropped())["stranger"] == 0
+
+
+async def test_ask__machine_sends_past_its_pi__stands_in_the_evidence_and_is_reported(
+    bench: Bench,
+) -> None:
+    """Also once another daemon took the boot over: the rules counted meanwhile."""
+    incidents: list[Incident] = []
+    machine = netboot(bench.pi, bench.image, bench.power(), report=incidents.append)
+    session = await machine.boot(1)
+    job = bench.pi.job("pass")
+    bench.pi.machine = machine
+    await bench.pi.prepare(job)
+    assert not bench.wire.reaches(PI_ADDRESS, 22)
+    seen = claims.cable(await bench.pi.ask(job))
+    assert seen is not None
+    assert [each.destination_port for each in seen.seen if each.protocol == "tcp"] == [22]
+    assert any("10.77.0.1:22" in each.text for each in incidents)
+    await machine.let_go()
+    assert not bench.wire.reaches(PI_ADDRESS, 23)
+    later = bench.pi.machine = netboot(bench.pi, bench.image, bench.power())
+    await later.resume(session.resume)
+    after = claims.cable(await bench.pi.ask(job))
+    assert after is not None
+    assert after.began == seen.began
+    assert after.strays > seen.strays
+    await later.power_off()
+
+
+CLIENT = r"""
+import os, socket
+out = socket.socket(socket.AF_UNIX)
+out.connect(os.environ["SEALRUN_PROXY"])
+out.sendall(b"CONNECT TARGET HTTP/1.1\r\n\r\n")
+head = b""
+while b"\r\n\r\n" not in head: head += out.recv(1)
+out.sendall(b"hello")
+open("/capsule/out/first/f", "wb").write(head.split()[1] + b" " + out.recv(100))
+"""
+
+
+async def test_run__task_defines_a_connection__its_pi_makes_it(bench: Bench) -> None:
+    """The PC reaches nobody: the server listens on the Pi's loopback, for the Pi alone."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read(100)).upper())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    assert not bench.wire.reaches("127.0.0.1", port)
+    machine = bench.pi.machine = netboot(bench.pi, bench.image, bench.power())
+    job = bench.pi.job(
+        CLIENT.replace("TARGET", f"127.0.0.1:{port}"), connections=(f"127.0.0.1:{port}",)
+    )
+    outcome = await bench.pi.run(job)
+    assert (outcome.status, outcome.exit_code) == (Ending.RAN, 0)
+    assert bench.pi.open_result(job, "first", outcome.results["first"]) == {"f": b"200 HELLO"}
+    assert bench.wire.listening() == {("tcp", LINK_PORT), ("tcp", port)}
+    await machine.power_off()
+    server.close()
 
 
 async def test_boot__image_revoked__refused_without_power(bench: Bench) -> None:
@@ -217,6 +281,8 @@ async def test_resume__asker_gave_up__the_next_one_still_cuts_a_dead_machine(
     hpke, signing = bytes(32), bytes(64)
     pi.slot.save((hpke, signing), replace(LinkKeys.fresh(bytes(32)), agent=bytes(32)))
     NewestBoot(pi.folder).note(hpke + signing)
+    zeros = dict.fromkeys(COUNTERS, 0)
+    (pi.folder / "cable-began").write_bytes(CableReport(zeros, zeros).encode())
     power = Switch()
     machine = netboot(pi, image, power)
     record = ResumeRecord(None, LINK_PORT, image, hpke, signing).encode()

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -54,6 +59,61 @@ async def test_hooks__command_fails__one_line(argv: tuple[str, ...], said: str) 
     power = HookPower(CABLE, argv, hook_seconds=0.3, settle_seconds=0)
     with pytest.raises(MachineError, match=said):
         await power.off()
+
+
+async def test_hooks__script_that_hangs_in_a_child__both_end_at_the_limit(tmp_path: Path) -> None:
+    """A relay that hangs must neither hold the Node up nor switch anything later on."""
+    script, late = tmp_path / "relay.sh", tmp_path / "late"
+    script.write_text(f"#!/bin/sh\n(sleep 2; touch {late}) &\nsleep 60\n")
+    script.chmod(0o755)
+    power = HookPower(CABLE, (str(script), "off"), hook_seconds=0.5, settle_seconds=0)
+    with pytest.raises(MachineError, match="did not end in 0 s"):
+        await power.off()
+    await asyncio.sleep(2.5)
+    assert not late.exists()
+
+
+class Plug(BaseHTTPRequestHandler):
+    """A smart plug: GET /relay/0?turn=on or off."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        known = self.path in ("/relay/0?turn=on", "/relay/0?turn=off")
+        self.send_response(200 if known else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def plug() -> Iterator[str]:
+    """URL of a smart plug on loopback."""
+    Plug.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Plug)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/relay/0?turn="
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+async def test_hooks__smart_plug__asked_over_http_and_its_refusal_is_an_error(plug: str) -> None:
+    """As docs/operating.md shows it."""
+    code = "import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)"
+
+    def ask(word: str) -> tuple[str, ...]:
+        return (sys.executable, "-c", code, plug + word)
+
+    power = HookPower(CABLE, ask("off"), ask("on"), settle_seconds=0)
+    await power.on()
+    await power.off()
+    assert Plug.asked == ["/relay/0?turn=on", "/relay/0?turn=off"]
+    with pytest.raises(MachineError, match="failed with 1"):
+        await HookPower(CABLE, ask("sideways"), settle_seconds=0).off()
 
 
 async def test_wake_on_lan__cable_is_closed__the_packet_passes(wire: Wire) -> None:

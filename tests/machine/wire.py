@@ -59,7 +59,8 @@ class Wire:
 
     def on_pc(self, *argv: str) -> list[str]:
         """The command that runs `argv` on the PC."""
-        return ["ip", "netns", "exec", self.pc, *argv]
+        # Not `ip netns exec`: it hides the Agent's mounts, and Docker would find none of them.
+        return ["nsenter", f"--net={_NETNS / self.pc}", "--", *argv]
 
     def address(self, *addresses: str) -> None:
         """The PC takes addresses without asking anybody."""
@@ -73,6 +74,10 @@ class Wire:
         plain.bind((interface, ether_type))
         plain.settimeout(2.0)
         return plain
+
+    def hush(self) -> None:
+        """The PC's kernel has no IPv6, as the boot image's: its card says nothing by itself."""
+        subprocess.run(self.on_pc("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1"), check=True)
 
     def reaches(self, address: str, port: int) -> bool:
         """Whether the PC gets a TCP connection."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent.formats.bootimage import BootManifest
-from nodeclient.bootimages import KEPT, Answers, BootImages
-from nodeclient.core.evidence_policy import ReferenceValues
+from agent.formats.bootimage import ROOT, BootManifest
+from agent.formats.ranges import Answer
+from nodeclient.bootimages import KEPT, BootImages
+from nodeclient.core.evidence_policy import EraserReference, ReferenceValues
 from nodeclient.core.types import Phase
 from nodeclient.images.errors import ImageError
 from nodeclient.reference import Accepted, Reference
-from tests.core.evidence_kit import make_kit
+from tests.core.erasure_kit import honest_erasure
+from tests.core.evidence_kit import TPM, make_kit, make_quoted
 
 RUNTIME = b"\x24" * 32
 NONCE = b"\x01" * 32
+ERASER = b"\xe5" * 32
 
 
 def manifest(agent: bytes = b"\x05" * 32) -> BootManifest:
@@ -33,6 +37,7 @@ def manifest(agent: bytes = b"\x05" * 32) -> BootManifest:
         pcr9=(b"\x0a" * 32, b"\x0b" * 32),
         pcr11=(b"\x07" * 32, b"\x08" * 32),
         packages=b"\x09" * 32,
+        programs=(b"\x61" * 32,),
     )
 
 
@@ -42,10 +47,10 @@ class Files:
 
     manifest: BootManifest
 
-    def kernel(self, nonce: bytes) -> Answers:
+    def kernel(self, nonce: bytes) -> tuple[Answer, ...]:
         return ((0, 1, nonce),)
 
-    def root(self, nonce: bytes) -> Answers:
+    def root(self, nonce: bytes) -> tuple[Answer, ...]:
         return ((2, 3, nonce),)
 
 
@@ -64,6 +69,13 @@ class Shelf:
             raise ImageError("boot.efi is not what its manifest says")
         return Files(manifest(self.agent))
 
+    def load_eraser(self, folder: Path, image: bytes) -> BootManifest:
+        assert folder.name == image.hex()
+        self.loaded.append(image)
+        if self.broken or image != ERASER:
+            raise ImageError("it is no eraser")
+        return manifest(self.agent)
+
 
 @dataclass
 class Approvals:
@@ -78,7 +90,8 @@ class Approvals:
 def images(folder: Path, shelf: Shelf, *names: bytes) -> BootImages:
     for name in names:
         (folder / name.hex()).mkdir()
-    return BootImages(folder, shelf.load)
+        (folder / name.hex() / ROOT).touch()
+    return BootImages(folder, shelf.load, shelf.load_eraser)
 
 
 async def test_reference__image_here__is_its_manifest_and_answers_the_nonce(
@@ -108,6 +121,43 @@ async def test_reference__more_images_than_are_kept__drops_the_one_unused_longes
     assert shelf.loaded == [*names, names[0]]
 
 
+async def test_eraser__here__its_manifest_read_once(tmp_path: Path) -> None:
+    shelf = Shelf()
+    shelved = images(tmp_path, shelf)
+    found = [await shelved.eraser(ERASER) for _ in range(2)]
+    expected = manifest()
+    assert found == 2 * [EraserReference(ERASER, expected.pcr4, expected.pcr9, expected.pcr11)]
+    assert shelf.loaded == [ERASER]
+
+
+async def test_eraser__another_image_or_a_broken_one__none(tmp_path: Path) -> None:
+    assert await images(tmp_path, Shelf()).eraser(bytes(32)) is None
+    assert await images(tmp_path, Shelf(broken=True)).eraser(ERASER) is None
+
+
+async def test_warm__an_eraser__is_not_opened_as_a_machines_image(tmp_path: Path) -> None:
+    shelf = Shelf()
+    shelved = images(tmp_path, shelf)
+    (tmp_path / ERASER.hex()).mkdir()
+    await shelved.warm()
+    assert shelf.loaded == []
+
+
+@pytest.mark.parametrize("approved", [True, False])
+@pytest.mark.parametrize("named", [True, False])
+async def test_values__proof_of_an_eraser__only_an_approved_one_counts(
+    tmp_path: Path, approved: bool, named: bool
+) -> None:
+    kit = make_quoted(Phase.AFTER)
+    erasure = honest_erasure(TPM, 8)
+    erasure.proof = replace(erasure.proof, image=ERASER)
+    kit.erasure = erasure if named else None
+    chain: Any = Approvals({ERASER} if approved else set())
+    reference = Reference(chain, tmp_path, images(tmp_path, Shelf()))
+    found = (await reference.values(bytes(32), kit.evidence())).eraser
+    assert (found is not None) is (approved and named)
+
+
 async def test_warm__images_here__are_loaded_before_anybody_asks(tmp_path: Path) -> None:
     shelf, names = Shelf(), [bytes(31) + bytes([n]) for n in range(KEPT)]
     shelved = images(tmp_path, shelf, *names)
@@ -119,7 +169,7 @@ async def test_warm__images_here__are_loaded_before_anybody_asks(tmp_path: Path)
 
 
 async def test_warm__no_folder_or_a_broken_image__is_no_error(tmp_path: Path) -> None:
-    await BootImages(tmp_path / "none", Shelf().load).warm()
+    await BootImages(tmp_path / "none", Shelf().load, Shelf().load_eraser).warm()
     await images(tmp_path, Shelf(broken=True), bytes(32)).warm()
 
 
@@ -147,6 +197,7 @@ async def test_values__boot_image_here_and_approved__stands_for_image_and_agent(
 ) -> None:
     image, found = await values(tmp_path, Shelf())
     assert found.boot is not None
+    assert found.executables == frozenset(manifest().programs)
     assert (found.boot_images, found.agents) == ({image}, {manifest().agent})
     assert found.runtime_images == {RUNTIME}
     assert found.ranges == ()  # another release's agent: no copy of it to ask ranges of
@@ -166,7 +217,9 @@ async def test_values__what_the_operator_accepts__stands_in_them(tmp_path: Path)
 async def test_values__image_with_this_nodes_agent__is_asked_for_ranges_of_it(
     tmp_path: Path,
 ) -> None:
-    own = Reference(Approvals(set()), tmp_path, BootImages(tmp_path, Shelf().load)).agent  # type: ignore[arg-type]
+    own = Reference(
+        Approvals(set()), tmp_path, BootImages(tmp_path, Shelf().load, Shelf().load_eraser)
+    ).agent  # type: ignore[arg-type]
     _, found = await values(tmp_path, Shelf(agent=own))
     assert found.agents == {own}
     assert len(found.ranges) > 0
@@ -174,7 +227,7 @@ async def test_values__image_with_this_nodes_agent__is_asked_for_ranges_of_it(
 
 async def test_values__image_approved_but_not_here__is_no_reference(tmp_path: Path) -> None:
     _, found = await values(tmp_path, Shelf(), here=False)
-    assert (found.boot, found.boot_images) == (None, frozenset())
+    assert (found.boot, found.boot_images, found.executables) == (None, frozenset(), None)
 
 
 async def test_values__image_here_but_revoked__is_not_approved(tmp_path: Path) -> None:

@@ -131,6 +131,9 @@ class OnePc:
     async def call(self, method: str, body: object) -> object:
         return method, body
 
+    async def erase(self, _resume: bytes, _memory: object) -> bytes:
+        return b""
+
     async def power_off(self) -> None:
         self.cut.append(self.boots)
 

@@ -15,7 +15,7 @@ def test_effect_is_missing__the_daemon_does_not_start(monkeypatch: pytest.Monkey
     nothing = SimpleNamespace(effects=lambda _: {})
     for name in ("transactions", "candidacy", "machine", "polling", "committee", "broker"):
         monkeypatch.setattr(daemon, name, nothing)
-    for name in ("requester", "receiver"):
+    for name in ("requester", "receiver", "monitoring", "responding"):
         monkeypatch.setattr(daemon, name, nothing)
     with pytest.raises(TypeError, match="BootMachine"):
         daemon.build_effects(cast(Services, None))

@@ -10,12 +10,12 @@ import pytest
 
 from agent.formats.endorsement import MAX_BLOB, MAX_SECRET
 from nodeclient.core.case import Case
-from nodeclient.core.roles.executor import Executor
+from nodeclient.core.roles.executor import Executor, State
 from nodeclient.core.types import Address, Commitment, TaskState
 from nodeclient.errors import MachineError
 from nodeclient.inbox import ACTIVATIONS, Inbox
 from nodeclient.p2p.errors import PeerRefused
-from nodeclient.p2p.messages import ActivationRequest, EndorsementRequest, pack
+from nodeclient.p2p.messages import ActivationRequest, EndorsementRequest, Question, pack
 from tests.core.evidence_kit import MEMBER, OTHER, OWNER, SPEC
 from tests.core.test_reorganisation import LIFE
 from tests.core.test_roles import owner, walk
@@ -125,3 +125,15 @@ async def test_activate__machine_went_off__tells_nothing_of_this_node() -> None:
         await inbox(running(), Told(fails=True)).handle(MEMBER, "activate", question())
     assert "no machine runs" in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("state", [each for each in State if each is not State.RUNNING])
+async def test_question__run_is_over_or_has_not_begun__is_declined_at_once(state: State) -> None:
+    """The machine is not even asked: one that is being erased does not answer for a minute."""
+    case = running()
+    role = Executor(spec=SPEC.encode(), resume=RESUME, state=state)
+    case = replace(case, state=TaskState.ADMITTED, executor=role)
+    with pytest.raises(PeerRefused, match="no machine runs"):
+        await inbox(case, Told()).handle(
+            MEMBER, "question", pack(Question(COMMITMENT, b"\x01" * 32, during=True))
+        )

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from agent.formats.evidence import PI_ONLY, TPM_QUOTED
 from agent.formats.rpc import RpcError
-from nodeclient.config import Config, LocalMachineConfig, load_config
+from nodeclient.config import Config, LocalMachineConfig, load_config, responses
 from nodeclient.core.evidence_policy import AppraisalPolicy
-from nodeclient.core.policy import PI_ONLY, TPM_QUOTED
+from nodeclient.core.incidents import Incident, Kind, Report
+from nodeclient.core.responses import DEFAULTS, Response
 from nodeclient.daemon import accepted, appraisal_policy
 from nodeclient.errors import ConfigError
 from nodeclient.machine import LocalMachine
 from nodeclient.machine.choose import choose_machine
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.lab import Qemu
 from nodeclient.machine.netboot import HookPower, NetbootMachine
+from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.supply import Supply
 from nodeclient.reference import Accepted
 from tests.machine.support import some_root
@@ -50,7 +55,7 @@ def load(folder: Path, text: str) -> Config:
     return load_config(folder)
 
 
-def choose(config: Config) -> object:
+def choose(config: Config, report: Report = log_only) -> object:
     async def refuse(*_: object) -> bytes:
         raise RpcError("missing", "nothing is here")
 
@@ -61,7 +66,7 @@ def choose(config: Config) -> object:
         return True
 
     supply = Supply(refuse, refuse, no_image)  # type: ignore[arg-type]
-    return choose_machine(config, supply, some_root(), approved)
+    return choose_machine(config, supply, some_root(), approved, report=report)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +85,17 @@ def test_machine__netboot_with_hooks__the_pc(tmp_path: Path) -> None:
     assert machine._power.off_command == ("/usr/local/bin/relay", "off")
     assert machine._settings.image == b"\xab" * 32
     assert machine._settings.images == tmp_path / "images/boot"
+
+
+@pytest.mark.parametrize(("head", "tail"), [("[machine]\n", ""), (NETBOOT, QEMU)])
+def test_machine__proxy__the_operator_s_networks_and_bytes(
+    tmp_path: Path, head: str, tail: str
+) -> None:
+    lines = 'proxy_networks = ["10.0.0.0/8", "fd00::/8"]\nproxy_mib = 1\n'
+    machine = choose(load(tmp_path, head + lines + tail))
+    assert isinstance(machine, LocalMachine | NetbootMachine)
+    networks = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    assert machine._settings.proxy == ProxyRules(networks, 1 << 20)
 
 
 def test_machine__netboot_with_qemu__the_lab(tmp_path: Path) -> None:
@@ -101,6 +117,8 @@ def test_machine__netboot_with_qemu__the_lab(tmp_path: Path) -> None:
         (NETBOOT + '[machine.power]\nkind = "hooks"\noff = []', r"power\.hooks\.off"),
         (NETBOOT + '[machine.power]\nkind = "hooks"', r"power\.hooks\.off"),
         (NETBOOT + QEMU + "settle_seconds = 1", r"power\.qemu\.settle_seconds"),
+        ('[machine]\nproxy_networks = ["10.0.0.1/8"]', r"machine\.local\.proxy_networks"),
+        ("[machine]\nproxy_mib = -1", r"machine\.local\.proxy_mib"),
         ('[machine]\nmac = "52:54:00:77:00:01"', r"machine\.local\.mac"),
     ],
 )
@@ -130,3 +148,52 @@ def test_accept__drivers_firmware_files__none_unless_named(tmp_path: Path) -> No
 def test_accept__nobody_s_word__refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="accept_vouch"):
         load(tmp_path, "[machine]\naccept_vouch = ['ANYBODY']")
+
+
+def test_actions__nothing_said__the_defaults(tmp_path: Path) -> None:
+    assert responses(load(tmp_path, "").machine) == DEFAULTS
+
+
+def test_actions__a_kind_that_is_named__has_these_rows_and_no_others(tmp_path: Path) -> None:
+    text = """
+[machine.actions]
+stray = { 5 = ["report", "ban"], 1 = ["report"] }
+silence = {}
+"""
+    table = responses(load(tmp_path, text).machine)
+    assert table[Kind.STRAY] == (
+        (1, (Response.REPORT,)),
+        (5, (Response.REPORT, Response.BAN)),
+    )
+    assert table[Kind.SILENCE] == ()
+    assert table[Kind.HARDWARE] == DEFAULTS[Kind.HARDWARE]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ('stray = { 1 = ["shrug"] }', r"actions\.stray"),
+        ('weather = { 1 = ["report"] }', r"actions\.weather"),
+        ('stray = { 0 = ["report"] }', r"actions\.stray"),
+        ('stray = { often = ["report"] }', r"actions\.stray"),
+        ('stray = ["report"]', r"actions\.stray"),
+    ],
+)
+def test_actions__unknown_word__refused(tmp_path: Path, row: str, fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        load(tmp_path, f"[machine.actions]\n{row}\n")
+
+
+def test_hooks__time_limit__is_configured(tmp_path: Path) -> None:
+    machine = choose(load(tmp_path, NETBOOT + HOOKS + "hook_seconds = 5"))
+    assert isinstance(machine, NetbootMachine)
+    assert isinstance(machine._power, HookPower)
+    assert machine._power.hook_seconds == 5
+
+
+@pytest.mark.parametrize("text", ["", NETBOOT + QEMU])
+def test_report__goes_to_the_machine(tmp_path: Path, text: str) -> None:
+    seen: list[Incident] = []
+    machine = choose(load(tmp_path, text), report=seen.append)
+    machine._events._report(Incident(Kind.STRAY, "x"))  # type: ignore[attr-defined]
+    assert seen == [Incident(Kind.STRAY, "x")]

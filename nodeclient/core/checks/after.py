@@ -8,9 +8,11 @@ from agent.formats.cbor import FormatError
 from agent.formats.messages import Context, Ending, Outcome, Transcript
 from nodeclient.core import claims
 from nodeclient.core.checks.case import Case, Finding, not_checked, note
-from nodeclient.core.checks.task import SIMULATED_MACHINE
+from nodeclient.core.checks.task import SHARED_ENGINE
+from nodeclient.core.evidence_policy import ERASED_QUOTED
 from nodeclient.core.reasons import Code, reason
 
+CLOCK_SLACK = 5_000  # milliseconds: rounding, and two clocks that run at different speeds
 _IMAGES, _IMAGES_IN_USE = "images", "images_in_use"
 
 
@@ -48,12 +50,14 @@ def erasure(case: Case) -> Iterator[Finding]:
 
 def _checked(case: Case, transcript: Transcript) -> Iterator[Finding]:
     """Every kind of thing was looked for and not found."""
-    shared = SIMULATED_MACHINE in claims.simulated(case.evidence)
-    for name in sorted(case.policy.erased | set(transcript.checked)):
+    shared = SHARED_ENGINE in claims.simulated(case.evidence)
+    before = case.expected.before
+    quoted = case.material is not None or (before is not None and before.tpm is not None)
+    wanted = case.policy.erased | (ERASED_QUOTED if quoted else frozenset())
+    for name in sorted(wanted | set(transcript.checked)):
         in_use = name == _IMAGES and transcript.removed.get(_IMAGES_IN_USE, 0) > 0
         if name == _IMAGES and shared and (in_use or name not in transcript.checked):
-            # A simulated Machine shares its engine: the image may be older than the task, or
-            # another's. Whether a simulated Machine is accepted is policy.
+            # The image may be older than the task, or another's. Whether it may is policy.
             yield not_checked("removal of the runtime image (the engine is shared)")
         elif in_use or transcript.checked.get(name) is not True:
             yield reason(Code.ERASURE, f"does not show that no {name} are left")
@@ -101,11 +105,25 @@ def during(case: Case) -> Iterator[Finding]:
     if expected.member is None:
         return
     mine = {(nonce, root) for member, nonce, root in listed if member == expected.member}
+    if not mine:
+        # Answers to others may be answers to whoever is on the Executor's side.
+        yield reason(Code.DURING, "no answer to the asker")
+    yield from _let_ask(case, transcript)
     if set(expected.answers) - mine:
         yield reason(Code.DURING, "an answer to the asker is missing or has another root")
     known = expected.asked | {nonce for nonce, _ in expected.answers}
     if any(nonce not in known for nonce, _ in mine):
         yield reason(Code.DURING, "lists a question that the asker never asked")
+
+
+def _let_ask(case: Case, transcript: Transcript | None) -> Iterator[Finding]:
+    """The run was not longer than the time in which the asker's questions were answered."""
+    ran, longest = transcript.outcome if transcript is not None else None, case.expected.longest
+    if longest is None:
+        yield not_checked("that questions were answered for as long as it ran (never declined)")
+    elif ran is not None and ran.seconds * 1000 > longest + CLOCK_SLACK:
+        text = f"it ran for {ran.seconds} s; the asker was let ask for {longest // 1000} s of it"
+        yield reason(Code.DURING, text)
 
 
 def _transcript(case: Case) -> Transcript | None:

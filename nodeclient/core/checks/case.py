@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from agent.formats.evidence import Evidence
+from agent.formats.evidence import TPM_QUOTED, Evidence
 from nodeclient.core import claims
 from nodeclient.core.evidence_policy import (
     AppraisalPolicy,
@@ -14,7 +14,6 @@ from nodeclient.core.evidence_policy import (
     Expected,
     ReferenceValues,
 )
-from nodeclient.core.policy import TPM_QUOTED
 from nodeclient.core.reasons import Reason
 from nodeclient.core.tpm.material import Material, read_material
 

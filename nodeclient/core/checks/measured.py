@@ -8,27 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agent.formats.hashes import sha256
+from agent.formats.ranges import Answer
 from nodeclient.core import claims
+from nodeclient.core.checks import booted
 from nodeclient.core.checks.case import Case, Finding, not_checked
 from nodeclient.core.evidence_policy import BootReference
 from nodeclient.core.reasons import Code, reason
 from nodeclient.core.tpm.event_log import EventLog
 from nodeclient.core.tpm.facts import FIRMWARE_PCRS, firmware_digest
-
-_DRIVERS, _LOADER, _KERNEL, _STUB = 2, 4, 9, 11
-_UNUSED = {12: "a command line or credentials", 13: "system extensions", 14: "a shim's keys"}
-_SEPARATED = range(8)  # Firmware Profile, §3.3.2: the firmware closes each before it boots
-_SEPARATORS = frozenset(sha256(value * 4) for value in (b"\0", b"\xff"))  # others say: error
-_ACTIONS = frozenset(  # Firmware Profile, §10.4.4: remarks on boot options, also those that failed
-    sha256(text)
-    for text in (
-        b"Calling EFI Application from Boot Option",
-        b"Returning from EFI Application from Boot Option",
-        b"BOOT ATTEMPTS OMITTED",
-    )
-)
-_NAMED = 8  # drivers named one by one
 
 
 def image(case: Case) -> Iterator[Finding]:
@@ -49,53 +36,37 @@ def image(case: Case) -> Iterator[Finding]:
 def loader(case: Case) -> Iterator[Finding]:
     """PCR 4: the firmware was done, loaded the image's programs in their order, and no other."""
     log, known = _given(case)
-    if log is None or known is None:
-        return
-    found = [digest for digest in log.of(_LOADER) if digest not in _ACTIONS]
-    if not found or found[0] not in _SEPARATORS or tuple(found[1:]) != known.pcr4:
-        yield reason(Code.PCR, "PCR 4: not the programs of the boot image, or not they alone")
+    if log is not None and known is not None:
+        yield from _refused(booted.programs(log, known))
 
 
 def stub(case: Case) -> Iterator[Finding]:
     """Kernel, initramfs and command line are the image's: as systemd-stub took them out of it (PCR
     11), and as the kernel's own stub got them (PCR 9)."""
     log, known = _given(case)
-    if log is None or known is None:
-        return
-    if log.of(_STUB) != known.pcr11:
-        yield reason(Code.PCR, "PCR 11: not the parts of the boot image, or not they alone")
-    if log.of(_KERNEL) != known.pcr9:
-        yield reason(Code.PCR, "PCR 9: the kernel was given something else than the boot image's")
+    if log is not None and known is not None:
+        yield from _refused(booted.parts(log, known))
 
 
 def unused(case: Case) -> Iterator[Finding]:
     """PCRs 12 to 14: nothing was added to the image."""
     log, _ = _given(case)
-    if log is None:
-        return
-    for pcr, what in _UNUSED.items():
-        if log.of(pcr):
-            yield reason(Code.PCR, f"PCR {pcr}: {what} were added to the boot image")
+    if log is not None:
+        yield from _refused(booted.additions(log))
 
 
 def drivers(case: Case) -> Iterator[Finding]:
     """PCR 2: no driver of a card or disk ran but approved ones: it could change what follows."""
     log, _ = _given(case)
-    if log is None:
-        return
-    wrong = [d for d in log.of(_DRIVERS) if d not in case.reference.drivers | _SEPARATORS]
-    for digest in wrong[:_NAMED]:
-        yield reason(Code.PCR, f"PCR 2: driver {digest.hex()} ran and is not approved")
+    if log is not None:
+        yield from _refused(booted.drivers(log, case.reference.drivers))
 
 
 def separators(case: Case) -> Iterator[Finding]:
     """The firmware closed each of its PCRs, once and without error, before it booted."""
     log, _ = _given(case)
-    if log is None:
-        return
-    for pcr in _SEPARATED:
-        if sum(digest in _SEPARATORS for digest in log.of(pcr)) != 1:
-            yield reason(Code.PCR, f"PCR {pcr}: not closed once by the firmware")
+    if log is not None:
+        yield from _refused(booted.separators(log))
 
 
 def firmware(case: Case) -> Iterator[Finding]:
@@ -124,13 +95,15 @@ def root(case: Case) -> Iterator[Finding]:
         yield from _ranges(case, "root", case.reference.boot.root, Code.ROOT_IMAGE)
 
 
-def _ranges(
-    case: Case, claim: str, known: tuple[tuple[int, int, bytes], ...], code: Code
-) -> Iterator[Finding]:
+def _ranges(case: Case, claim: str, known: tuple[Answer, ...], code: Code) -> Iterator[Finding]:
     if not known:
         yield reason(code, "no own copy to compare ranges with")
     elif claims.rows(case.evidence, claim) != known:
         yield reason(code, "ranges differ from the asker's own copy of the boot image")
+
+
+def _refused(faults: Iterator[str]) -> Iterator[Finding]:
+    return (reason(Code.PCR, fault) for fault in faults)
 
 
 def _given(case: Case) -> tuple[EventLog | None, BootReference | None]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent.formats import p256
-from agent.formats.evidence import nonce_leaf, session_key_hash, signed_digest
+from agent.formats.evidence import TPM_QUOTED, nonce_leaf, session_key_hash, signed_digest
 from agent.formats.hashes import verify_path
 from agent.formats.messages import Context
 from nodeclient.core import claims
 from nodeclient.core.checks.case import Case, Finding, not_checked
-from nodeclient.core.policy import TPM_QUOTED
 from nodeclient.core.reasons import Code, reason
 from nodeclient.core.types import Phase, RootClass
 
 SIMULATED_ROOT = "root"
+_BEHIND_MS, _AHEAD_MS = 2_000, 60_000  # of the date, against the clock that only runs forward
 
 
 def nonce(case: Case) -> Iterator[Finding]:
@@ -117,3 +117,25 @@ def counters(case: Case) -> Iterator[Finding]:
         yield reason(Code.COUNTERS, "boot count did not grow: no fresh boot")
     if boot.nonce == before.boot_nonce:
         yield reason(Code.COUNTERS, "same boot nonce as before the run")
+
+
+def date(case: Case) -> Iterator[Finding]:
+    """The Machine's date runs as its clock does: nobody set it since BEFORE.
+
+    Both come from one oscillator, so they part only if somebody sets the date, or if the Machine
+    slept, which stops the clock alone. Held against BEFORE and not against the latest answer: many
+    small steps are as good as a large one. A simulated Machine's host may be set forward a little.
+    """
+    now, before = claims.counters(case.evidence), case.expected.before
+    if before is None:
+        return
+    then = before.counters
+    if not case.expected.in_session:
+        if now.time_ms < then.time_ms:
+            yield reason(Code.COUNTERS, "the clock was set back: AFTER is dated before BEFORE")
+        return
+    gained = (now.time_ms - then.time_ms) - (now.clock_ms - then.clock_ms)
+    if gained < -_BEHIND_MS:
+        yield reason(Code.COUNTERS, f"the clock was set back by {-gained} ms")
+    elif gained > _AHEAD_MS:
+        yield reason(Code.COUNTERS, f"the clock was set forward by {gained} ms, or it stood still")

@@ -13,17 +13,23 @@ from nodeclient.core.types import Phase
 _USER = "65534:65534"
 _MOUNTS = [["/capsule/function", True], ["/capsule/in", True], ["/capsule/out", False]]
 _PROXY_MOUNT = ["/capsule/proxy.sock", True]
-SIMULATED_MACHINE = "machine"
+_SEALED = ("dm-crypt", "aes-xts-plain64", 512)  # kind, cipher, bits of the key: agent.disks
+_DISKS = ("dm-0", "dm-1")
+SHARED_ENGINE = "engine shared with the host"  # as such a Machine states it: simulated
 
 
 def containers(case: Case) -> Iterator[Finding]:
     """None before and after; during the run at most one, of the right image, fully hardened."""
     own, foreign = claims.containers(case.evidence)
-    if foreign and SIMULATED_MACHINE in claims.simulated(case.evidence):
-        # A simulated Machine shares its engine with others; whether it may is policy.
-        yield not_checked("containers of others on the same engine (the machine is simulated)")
-    elif foreign:
-        yield reason(Code.CONTAINERS, f"{foreign} containers run that are not the task's")
+    early = claims.confined(case.evidence) and case.expected.phase is not Phase.DURING
+    if SHARED_ENGINE in claims.simulated(case.evidence):  # whether it may be is policy
+        if foreign or early:
+            yield not_checked("containers of others on the same engine (it is shared)")
+    else:
+        if foreign:
+            yield reason(Code.CONTAINERS, f"{foreign} containers run that are not the task's")
+        if early:
+            yield reason(Code.CONTAINERS, "a process is confined as a function while none may run")
     allowed = 1 if case.expected.phase is Phase.DURING else 0
     if len(own) > allowed:
         yield reason(Code.CONTAINERS, f"{len(own)} containers, at most {allowed} permitted")
@@ -101,7 +107,7 @@ def network(case: Case) -> Iterator[Finding]:
     if sorted(policy) != sorted(case.expected.spec.connections):
         yield reason(Code.NETWORK, "the list of permitted connections is not the task's")
     for name, count in sorted(counts.items()):
-        if count:
+        if count and not name.endswith("_bytes"):  # those change with every answer
             yield note(f"connections {name}: {count}")
 
 
@@ -111,6 +117,23 @@ def devices(case: Case) -> Iterator[Finding]:
     for asked, node in claims.devices(case.evidence):
         if asked not in permitted or (asked.startswith("/dev/") and node != asked):
             yield reason(Code.DEVICES, f"{node} was passed in for {asked}, which is not the task's")
+
+
+def scratch(case: Case) -> Iterator[Finding]:
+    """Where a TPM vouches for the kernel, a task's files lie on disks whose key it alone has.
+
+    Both from BEFORE until the end of the run, and none in the fresh boot.
+    """
+    stated = claims.scratch(case.evidence)
+    if case.material is None:
+        yield not_checked(f"where the task's files lie ({stated.kind}; no TPM quote)")
+        return
+    if (stated.kind, stated.cipher, stated.key_bits) != _SEALED:
+        yield reason(Code.SCRATCH, "the task's files do not lie on disks encrypted as they must be")
+    wanted = () if case.expected.phase is Phase.AFTER else _DISKS
+    if stated.devices != wanted:
+        there = " and ".join(stated.devices) or "none"
+        yield reason(Code.SCRATCH, f"encrypted disks: {there}, not those of this step")
 
 
 def early_outcome(case: Case) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nodeclient.core.incidents import Kind
 from nodeclient.core.types import Address, Commitment, Phase, Statement, Vote
 
 
@@ -64,6 +65,23 @@ class MachineLost(OutcomeEvent):
 
     reason: str
     resume: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentNoticed(OutcomeEvent):
+    """The Pi noticed something on its own Machine. ``at`` in seconds since 1970; ``text`` is for
+    people."""
+
+    kind: Kind
+    text: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentHandled(OutcomeEvent):
+    """What was ordered about the incident of that number is done."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,11 +176,22 @@ class QuestionDrawn(OutcomeEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionAnswered(OutcomeEvent):
-    """One answer during the run; an empty ``evidence_root`` means silence."""
+    """One answer during the run; an empty ``evidence_root`` means silence. ``at``: milliseconds of
+    the member's own clock."""
 
     nonce: bytes
     evidence_root: bytes
     reasons: tuple[str, ...]
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionDeclined(OutcomeEvent):
+    """The Executor says that its Machine does not run this Task now. ``asked``, ``told``:
+    milliseconds of the member's own clock."""
+
+    asked: int
+    told: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

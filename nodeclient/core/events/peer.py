@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nodeclient.core.incidents import Kind
 from nodeclient.core.types import Address, Commitment, Phase, Statement, Vote
 
 
@@ -64,6 +65,21 @@ class VoteReceived(PeerEvent):
 
     commitment: Commitment
     vote: Vote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentReported(PeerEvent):
+    """A Node tells a member what it noticed on its own Machine, and whether it gave the boot up.
+
+    ``phase`` and ``attempt`` name the boot.
+    """
+
+    commitment: Commitment
+    phase: Phase
+    attempt: int
+    kind: Kind
+    text: str
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nodeclient.core.incidents import Kind
+from nodeclient.core.responses import Response
 from nodeclient.core.roles.table import Actions
 from nodeclient.core.types import Address, Phase, Statement
 
@@ -34,12 +36,25 @@ ENDED = (State.DONE, State.CLOSED)
 SEATED = tuple(s for s in State if s not in (State.WATCHING, State.LEADING, *ENDED))
 AT_REST = (State.GAVE_UP, *ENDED)
 ON_MACHINE = (State.BOOTING, State.PREPARING, State.GATHERING, State.PROVING, State.POLLING)
+HOLDING = (*ON_MACHINE, State.ADMITTING, State.RUNNING, State.CLEANING, State.FINISHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """An incident on the own Machine, and what was ordered about it. ``at``: seconds since 1970;
+    ``done``: nothing is left to be done to the Machine."""
+
+    kind: Kind
+    text: str
+    at: int
+    responses: tuple[Response, ...]
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Executor:
     """Data of the role. ``resume`` is the root-sealed record that finds the Machine again;
-    ``willing``: the TaskSpec is here and this Node can run it."""
+    ``willing``: the TaskSpec is here and this Node can run it; ``noticed``: incidents, in order."""
 
     state: State = State.WATCHING
     evaluating: bool = False
@@ -60,6 +75,7 @@ class Executor:
     during: tuple[tuple[Address, bytes, bytes], ...] = ()
     transcript: bytes = b""
     reason: str = ""
+    noticed: tuple[Noticed, ...] = ()
 
 
 Step = tuple[Executor, Actions]

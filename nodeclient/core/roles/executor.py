@@ -14,6 +14,7 @@
 BOOTING to POLLING is walked twice, with ``phase`` BEFORE and AFTER. A Machine that is lost before
 the BEFORE record boots again with the next attempt; one that is lost while it holds released keys
 cannot be repaired, because no owner releases a second key: the Node gives up and the Task expires.
+What the Node notices of its own Machine meanwhile (``boots.on_incident``) ends in one of the two.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from typing import TYPE_CHECKING
 from agent.formats.hashes import sha256
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
+from nodeclient.core.roles.boots import boot, give_up, on_handled, on_incident, on_lost
 from nodeclient.core.roles.execution import (
     AT_REST,
     ENDED,
+    HOLDING,
     ON_MACHINE,
     SEATED,
     Executor,
@@ -121,13 +124,6 @@ def on_accepted(role: Executor, event: ev.TaskAccepted, case: Case, me: Me) -> S
     return boot(role, case, Phase.BEFORE, attempt=1)
 
 
-def boot(role: Executor, case: Case, phase: Phase, attempt: int) -> Step:
-    """Order a fresh boot for a phase."""
-    fresh = replace(role, state=State.BOOTING, phase=phase, attempt=attempt, nonces=())
-    order = do.BootMachine(commitment=case.commitment, phase=phase, attempt=attempt)
-    return fresh, (order,)
-
-
 def on_booted(role: Executor, event: ev.MachineBooted, case: Case, me: Me) -> Step:
     """BEFORE: the fresh Agent gets the Task. AFTER: it gets nothing, it only states what it is."""
     if (event.phase, event.attempt) != (role.phase, role.attempt):
@@ -149,8 +145,24 @@ def on_booted(role: Executor, event: ev.MachineBooted, case: Case, me: Me) -> St
     return replace(booted, state=State.PREPARING), (order,)
 
 
+def on_booted_in_vain(role: Executor, event: ev.MachineBooted, case: Case, me: Me) -> Step:
+    """This Node gave the Task up while its Machine was on the way."""
+    off = do.PowerOff(commitment=case.commitment, resume=event.resume)
+    return role, (off,)
+
+
 def on_prepared(role: Executor, event: ev.TaskPrepared, case: Case, me: Me) -> Step:
-    return gather(role, case)
+    """From here on the Machine holds the Task: this Node watches it by itself, too."""
+    monitor = do.MonitorMachine(
+        commitment=case.commitment,
+        task=case.on_chain(),
+        spec=role.spec,
+        resume=role.resume,
+        session_hash=role.session_hash,
+        attempt=role.attempt,
+    )
+    gathering, actions = gather(role, case)
+    return gathering, (*actions, monitor)
 
 
 def gather(role: Executor, case: Case) -> Step:
@@ -245,7 +257,7 @@ def on_key_out_of_place(role: Executor, event: ev.KeyOffered, case: Case, me: Me
 
 
 def on_ran(role: Executor, event: ev.MachineRan, case: Case, me: Me) -> Step:
-    order = do.CleanMachine(commitment=case.commitment, resume=role.resume)
+    order = do.CleanMachine(commitment=case.commitment, resume=role.resume, before=case.before_root)
     ran = replace(role, state=State.CLEANING, outcome=event.outcome)
     return ran, (order,)
 
@@ -253,25 +265,6 @@ def on_ran(role: Executor, event: ev.MachineRan, case: Case, me: Me) -> Step:
 def on_cleaned(role: Executor, event: ev.MachineCleaned, case: Case, me: Me) -> Step:
     cleaned = replace(role, transcript=event.transcript, during=event.during)
     return boot(cleaned, case, Phase.AFTER, attempt=1)
-
-
-def on_lost(role: Executor, event: ev.MachineLost, case: Case, me: Me) -> Step:
-    """Boot again where nothing was released or all is erased; else give up.
-
-    The loss of an earlier boot, told late by a key that was on its way to it, is none of this one.
-    """
-    if event.resume != (b"" if role.state is State.BOOTING else role.resume):
-        return role, ()
-    if role.state in ON_MACHINE and role.attempt < me.boot_limit:
-        return boot(role, case, role.phase, role.attempt + 1)
-    return give_up(role, case, event.reason)
-
-
-def give_up(role: Executor, case: Case, reason: str) -> Step:
-    """Nothing more can be done here: power off and let the deadline end the Task."""
-    off = do.PowerOff(commitment=case.commitment, resume=role.resume)
-    gone = replace(role, state=State.GAVE_UP, reason=reason)
-    return gone, (off,) if role.resume else ()
 
 
 def on_settled(role: Executor, event: ev.TaskSettled, case: Case, me: Me) -> Step:
@@ -300,6 +293,7 @@ TABLE = build_table(
         (State.DRAWN, ev.TaskVetted): on_vetted,
         (State.ACCEPTING, ev.TaskAccepted): on_accepted,
         (State.BOOTING, ev.MachineBooted): on_booted,
+        (State.GAVE_UP, ev.MachineBooted): on_booted_in_vain,
         (State.PREPARING, ev.TaskPrepared): on_prepared,
         (State.GATHERING, ev.NoncesCollected): on_nonces,
         (State.PROVING, ev.EvidenceTaken): on_evidence,
@@ -323,6 +317,8 @@ TABLE = build_table(
             (*ON_MACHINE, State.ADMITTING, State.RUNNING, State.CLEANING),
             on_lost,
         ),
+        ev.IncidentNoticed: (HOLDING, on_incident),
+        ev.IncidentHandled: (State, on_handled),
         ev.TaskSettled: (SEATED, on_settled),
         ev.TaskFailed: ([s for s in State if s not in ENDED], on_ended),
         ev.TaskExpired: ([s for s in State if s not in ENDED], on_ended),
@@ -332,6 +328,7 @@ TABLE = build_table(
         ev.TransactionRejected: tuple(State),
         ev.TransactionMined: tuple(State),
         ev.KeyDelivered: tuple(State),
+        ev.IncidentNoticed: tuple(State),
         ev.TicketEvaluated: (State.DRAWN, *AT_REST),
         ev.BriefReceived: AT_REST,
         # What a reorganised chain tells again.

@@ -11,15 +11,30 @@ is sticky: a later good answer does not launder it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
-from nodeclient.core.roles.table import Actions, build_table
+from nodeclient.core.roles import reports
+from nodeclient.core.roles.questions import (
+    on_answer,
+    on_declined,
+    on_question,
+    on_reported,
+)
+from nodeclient.core.roles.seat import (
+    LIVE,
+    MAX_ATTEMPTS,
+    READY,
+    Member,
+    State,
+    Step,
+    merge,
+    reply,
+)
+from nodeclient.core.roles.table import build_table
 from nodeclient.core.types import (
-    ZERO_HASH,
     Ballot,
     Phase,
     TaskState,
@@ -31,63 +46,9 @@ from nodeclient.core.types import (
 if TYPE_CHECKING:
     from nodeclient.core.case import Case, Me
 
-MAX_ATTEMPTS = 8  # bounds what an Executor, or a fellow member, can make a member remember
-MAX_ANSWERS = 4096
+__all__ = ["TABLE", "Member", "State"]
+
 EXPIRE_PAUSE = 5  # blocks until an expiry that was refused is tried again
-
-
-class State(StrEnum):
-    """Where a member stands in a Task."""
-
-    SEATED = "seated"
-    BRIEFED = "briefed"
-    QUESTIONING = "questioning"
-    CLOSED = "closed"
-
-
-LIVE = (State.SEATED, State.BRIEFED, State.QUESTIONING)
-READY = (State.BRIEFED, State.QUESTIONING)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """Data of the role. ``before`` is what later phases need of the BEFORE Evidence whose root is
-    ``before_root``; ``appraising`` the (phase, attempt) that is being judged just now; ``unheard``:
-    the settlement counted this member as silent, and it has shown no vote.
-    """
-
-    state: State = State.SEATED
-    spec: bytes = b""
-    nonces: tuple[tuple[int, int, bytes], ...] = ()
-    votes: tuple[Vote, ...] = ()
-    appraising: tuple[int, int] | None = None
-    before: bytes = b""
-    before_root: bytes = b""
-    after: bytes = b""
-    asked: tuple[bytes, ...] = ()
-    answers: tuple[tuple[bytes, bytes], ...] = ()
-    findings: tuple[str, ...] = ()
-    dissent: tuple[Vote, ...] = ()
-    refused: bool = False
-    expiring: bool = False
-    expire_tried_at: int = 0
-    unheard: bool = False
-
-    def nonce_of(self, phase: Phase, attempt: int) -> bytes:
-        """The nonce given for a (phase, attempt); empty when none was."""
-        return next((n for p, a, n in self.nonces if (p, a) == (phase, attempt)), b"")
-
-    def vote_of(self, phase: Phase, attempt: int) -> Vote | None:
-        """The vote cast for a (phase, attempt)."""
-        return next((v for v in self.votes if (v.phase, v.attempt) == (phase, attempt)), None)
-
-
-Step = tuple[Member, Actions]
-
-
-def reply(case: Case, event: ev.PeerEvent, body: object = None, refusal: str = "") -> do.Reply:
-    """Answer the peer that waits."""
-    return do.Reply(commitment=case.commitment, request=event.request, body=body, refusal=refusal)
 
 
 def on_brief(role: Member, event: ev.BriefReceived, case: Case, me: Me) -> Step:
@@ -150,6 +111,10 @@ def on_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> 
     phase, attempt = event.phase, event.statement.attempt
     if event.sender != case.on_chain().executor:
         return role, (reply(case, event, refusal="only the executor of the task is appraised"),)
+    if reports.is_blocked(role.reported, phase, attempt):
+        # Withheld, also one that was cast: it was about a boot that the Executor itself gave up.
+        refusal = "the executor reported that it gave this boot up; it is not affirmed"
+        return role, (reply(case, event, refusal=refusal),)
     cast = role.vote_of(phase, attempt)
     if cast is not None:
         return role, (reply(case, event, cast),)
@@ -174,6 +139,7 @@ def on_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> 
         answers=role.answers,
         before=role.before,
         findings=role.findings,
+        longest=role.watch.longest,
     )
     return replace(role, appraising=(phase, attempt)), (order, wait)
 
@@ -231,28 +197,6 @@ def ask_during(role: Member, case: Case) -> do.AskDuring:
     )
 
 
-def on_question(role: Member, event: ev.QuestionDrawn, case: Case, me: Me) -> Step:
-    return replace(role, asked=(*role.asked, event.nonce)[-MAX_ANSWERS:]), ()
-
-
-def on_answer(role: Member, event: ev.QuestionAnswered, case: Case, me: Me) -> Step:
-    """Remember the answer; the first finding is voted on at once, and never forgotten."""
-    answers = role.answers
-    if event.evidence_root and len(answers) < MAX_ANSWERS:
-        answers = (*answers, (event.nonce, event.evidence_root))
-    asked = replace(role, answers=answers, findings=merge(role.findings, event.reasons))
-    if not event.reasons or role.findings:
-        return asked, ()
-    order = do.SignDissent(
-        commitment=case.commitment,
-        task=case.on_chain(),
-        phase=Phase.DURING,
-        attempt=1,
-        header=ZERO_HASH,
-    )
-    return asked, (order,)
-
-
 def on_dissent(role: Member, event: ev.DissentSigned, case: Case, me: Me) -> Step:
     if role.vote_of(event.vote.phase, event.vote.attempt) is not None:
         return role, ()
@@ -304,11 +248,6 @@ def count_dissent(role: Member, vote: Vote, case: Case, me: Me) -> Step:
 def digest_of(vote: Vote) -> tuple[object, ...]:
     """What all votes of one ballot must have in common."""
     return (vote.phase, vote.attempt, vote.header, vote.verdict, vote.valid_until)
-
-
-def merge(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
-    """Findings only grow."""
-    return old + tuple(reason for reason in new if reason not in old)
 
 
 def on_block(role: Member, event: ev.BlockSeen, case: Case, me: Me) -> Step:
@@ -399,6 +338,7 @@ TABLE = build_table(
         (State.CLOSED, ev.AppraisalAsked): on_late_appraisal,
         (State.CLOSED, ev.VoteReceived): on_late_question,
         (State.CLOSED, ev.BriefReceived): on_brief_again,
+        (State.CLOSED, ev.IncidentReported): on_late_question,
         (State.CLOSED, ev.EvidenceAppraised): on_late_vote,
         (State.CLOSED, ev.DissentSigned): on_late_vote,
     },
@@ -410,6 +350,8 @@ TABLE = build_table(
         ev.TaskAdmitted: ((State.SEATED, State.BRIEFED), on_admitted),
         ev.QuestionAnswered: ((State.QUESTIONING,), on_answer),
         ev.QuestionDrawn: ((State.QUESTIONING,), on_question),
+        ev.QuestionDeclined: ((State.QUESTIONING,), on_declined),
+        ev.IncidentReported: (LIVE, on_reported),
         ev.DissentSigned: (READY, on_dissent),
         ev.VoteReceived: (LIVE, on_fellow_vote),
         ev.BlockSeen: (LIVE, on_block),
@@ -427,6 +369,7 @@ TABLE = build_table(
         ev.BeforeLearned: (State.CLOSED,),
         ev.QuestionDrawn: (State.CLOSED,),
         ev.QuestionAnswered: (State.CLOSED,),
+        ev.QuestionDeclined: (State.CLOSED,),
         # What a reorganised chain tells again.
         ev.TaskAdmitted: (State.QUESTIONING, State.CLOSED),
         ev.TaskSettled: (State.CLOSED,),

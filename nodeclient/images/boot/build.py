@@ -24,7 +24,13 @@ from nodeclient.images.boot.kernel_map import kernel_map
 from nodeclient.images.boot.modules import select
 from nodeclient.images.boot.packages import fetch, members
 from nodeclient.images.boot.recipe import EPOCH, BootRecipe
-from nodeclient.images.boot.root import MODULES, check_closed, root_tree, with_kernel_map
+from nodeclient.images.boot.root import (
+    MODULES,
+    check_closed,
+    programs_of,
+    root_tree,
+    with_kernel_map,
+)
 from nodeclient.images.boot.tools import Tools
 from nodeclient.images.boot.tree import Tree, cpio, file, write_tar
 from nodeclient.images.boot.uki import (
@@ -54,7 +60,7 @@ def build_into(work: Path, target: Path, recipe: BootRecipe, progress: Progress)
     progress("mapping the kernel")
     kernel_map_bytes = kernel_map(open_kernel(image)).encode()
     progress("packing the root")
-    modules = _with_index(select(kernel_tree, MODULES), kernel_tree, tools, work)
+    modules = _with_index(select(kernel_tree, MODULES), kernel_tree, tools, _folder(work / "root"))
     rest = [packages[name] for name in ROOT_PACKAGES]
     tree = with_kernel_map(root_tree(rest, wheels, modules, recipe.agent), kernel_map_bytes)
     tree.update(recipe.root)
@@ -65,7 +71,10 @@ def build_into(work: Path, target: Path, recipe: BootRecipe, progress: Progress)
     _squash(tree, root, tools, work)
     with root.open("rb") as source:
         root_sha256 = hashlib.file_digest(source, "sha256").digest()
-    early = initramfs_tree(packages[BUSYBOX], select(kernel_tree, EARLY_MODULES))
+    early_modules = _with_index(
+        select(kernel_tree, EARLY_MODULES), kernel_tree, tools, _folder(work / "early")
+    )
+    early = initramfs_tree(packages[BUSYBOX], _read_by_busybox(early_modules))
     command_line = recipe.command_line(root_sha256)
     initramfs = _compressed(early | dict(recipe.initramfs), tools, work)
     sections = (
@@ -87,6 +96,7 @@ def build_into(work: Path, target: Path, recipe: BootRecipe, progress: Progress)
         pcr9=measured_by_kernel(command_line, initramfs),
         pcr11=measured_sections(sections),
         packages=sha256(recipe.lock.read_bytes()),
+        programs=programs_of(tree),
     )
     (target / EFI).write_bytes(efi)
     (target / KERNEL_MAP).write_bytes(kernel_map_bytes)
@@ -131,6 +141,12 @@ def _with_index(modules: Tree, kernel: Tree, tools: Tools, work: Path) -> Tree:
         for each in sorted(base.rglob("*"))
         if each.is_file()
     }
+
+
+def _read_by_busybox(modules: Tree) -> Tree:
+    """The modules and the two tables that its modprobe reads."""
+    tables = ("modules.dep", "modules.alias")
+    return {path: node for path, node in modules.items() if path.endswith((".ko", *tables))}
 
 
 def _squash(tree: Tree, target: Path, tools: Tools, work: Path) -> None:

@@ -16,6 +16,7 @@ ROOT = (
     *("libsystemd0", "libcap2", "libgcrypt20", "libgpg-error0", "liblz4-1", "libzstd1"),
     *("containerd", "runc", "libseccomp2"),
     *("kmod", "libkmod2", "mount", "libmount1", "libblkid1"),
+    *("e2fsprogs", "libext2fs2", "libcom-err2"),
 )
 # Only while building: these programs and libraries, and those of the root.
 TOOLS = ("squashfs-tools", "liblzo2-2", "zstd")

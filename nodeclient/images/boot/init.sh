@@ -16,8 +16,22 @@ $B mount -t devtmpfs dev /dev || off "no /dev"
 echo 0 >/proc/sys/kernel/sysrq
 echo 1 >/proc/sys/kernel/panic
 
-# In dependency order, as the build listed them. One that its hardware refuses is not missed.
-while read -r module; do $B insmod "$module" 2>/dev/null; done </modules
+# What the hardware names, and no other: each costs time. Twice: behind virtio's PCI device is
+# another one. r8169 wants its PHY's driver beforehand, which its hardware does not name.
+set -f
+load() { $B modprobe -a -q -b "$@" 2>/dev/null; }
+named() {
+    for bus in pci virtio; do
+        for device in $($B ls /sys/bus/$bus/devices 2>/dev/null); do
+            read -r alias <"/sys/bus/$bus/devices/$device/modalias" && echo "$alias"
+        done
+    done
+}
+case $(named) in *pci:v000010EC*) load realtek ;; esac
+load $(named)
+load $(named)
+load loop squashfs overlay
+set +f
 
 # Of all network interfaces the first one with a cable in it.
 for name in /sys/class/net/*; do $B ip link set "${name##*/}" up; done
@@ -44,8 +58,11 @@ done
 [ ${#root} = 64 ] || off "no root on the command line"
 
 $B mount -t tmpfs -o size=80%,mode=0700 root /fetched || off "no memory"
-$B wget -q -O /fetched/root.squashfs "http://@HOST@:@PORT@@PATH@" || off "no root"
-echo "$root  /fetched/root.squashfs" | $B sha256sum -c -s || off "not the root that was measured"
+# Hashed while it arrives: what is hashed is what tee has written, and a write that fails fails all.
+set -o pipefail
+hash=$($B wget -q -O - "http://@HOST@:@PORT@@PATH@" | $B tee /fetched/root.squashfs | $B sha256sum) ||
+    off "no root"
+[ "${hash%% *}" = "$root" ] || off "not the root that was measured"
 
 $B mount -t squashfs -o ro,loop /fetched/root.squashfs /lower || off "the root is no squashfs"
 $B mount -t tmpfs -o size=20%,mode=0755 upper /upper || off "no memory"

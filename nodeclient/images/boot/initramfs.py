@@ -20,12 +20,11 @@ _FOLDERS = ("dev", "proc", "sys", "fetched", "lower", "upper", "new")
 
 
 def initramfs_tree(busybox: Path, modules: Tree) -> Tree:
-    """The initramfs from the package `busybox` and `modules`, which lie in loading order."""
+    """The initramfs from the package `busybox` and `modules` with their tables (depmod)."""
     program = dict(members(busybox)).get(_BUSYBOX)
     if program is None:
         raise ImageError(f"{busybox.name} holds no {_BUSYBOX}; refresh the lock")
     tree: Tree = {name: folder() for name in _FOLDERS} | {_BUSYBOX: program} | modules
-    tree["modules"] = file("".join(f"/{path}\n" for path in modules).encode())
     tree["init"] = file(
         _filled("init.sh", HOST=PI_ADDRESS, PORT=str(HTTP_PORT), PATH=ROOT_PATH), 0o755
     )

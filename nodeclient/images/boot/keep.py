@@ -48,7 +48,7 @@ def build_boot(folder: Path, progress: Progress, recipe: BootRecipe | None = Non
     """
     recipe = recipe or BootRecipe()
     known = folder / _RECIPES / recipe.key()
-    kept = _kept(folder, known)
+    kept = kept_image(folder, known)
     if kept is not None:
         return kept
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,11 +80,9 @@ def check_files(path: Path) -> BootManifest:
     try:
         with (path / MANIFEST).open("rb") as source:
             manifest = BootManifest.decode(source.read(MAX_MANIFEST + 1))
-        expected = {
-            EFI: manifest.efi_sha256,
-            ROOT: manifest.root_sha256,
-            KERNEL_MAP: manifest.kernel_map_sha256,
-        }
+        expected = {EFI: manifest.efi_sha256}
+        if manifest.has_root:
+            expected |= {ROOT: manifest.root_sha256, KERNEL_MAP: manifest.kernel_map_sha256}
         for name, digest in expected.items():
             with (path / name).open("rb") as source:
                 if hashlib.file_digest(source, "sha256").digest() != digest:
@@ -96,8 +94,8 @@ def check_files(path: Path) -> BootManifest:
     return manifest
 
 
-def _kept(folder: Path, known: Path) -> BuiltBoot | None:
-    """The image that was built from this recipe before, if it is still whole."""
+def kept_image(folder: Path, known: Path) -> BuiltBoot | None:
+    """The image whose ID the file `known` holds, if it is in `folder` and still whole."""
     try:
         path = folder / known.read_text().strip()
         manifest = check_files(path)

@@ -22,10 +22,18 @@ _HERE = Path(__file__).parent
 # lockdown=integrity: root cannot change the running kernel (modules must be signed by the kernel's
 # maker, no /dev/mem, no kexec of anything else), but may read it, which the Agent's answers need;
 # "confidentiality" would forbid that. KASLR stays: the kernel map leaves out what it moves.
+# intel_iommu=on, iommu.strict=1: a device reaches the memory that its driver gave it, and no longer
+# than it was given (AMD's is on by itself); pci=noats: no device translates addresses by its own
+# word. A PC without an IOMMU boots all the same.
+# random.trust_bootloader=off: as the CPU's, numbers that firmware hands over count as no entropy.
+# ipv6.disable=1: nobody here speaks it, and a kernel that does sends frames of its own accord.
+# cryptomgr.notests=1: the self-tests of each cipher as it registers take six seconds without
+# acceleration; what they look for is a faulty driver, not an attacker's.
 OPTIONS = (
     *("quiet", "loglevel=1", "panic=-1", "oops=panic", "init_on_alloc=1", "init_on_free=1"),
     *("lsm=lockdown,yama,integrity", "lockdown=integrity", "apparmor=0", "module.sig_enforce=1"),
-    *("slab_nomerge", "vsyscall=none", "random.trust_cpu=off"),
+    *("slab_nomerge", "vsyscall=none", "random.trust_cpu=off", "random.trust_bootloader=off"),
+    *("intel_iommu=on", "iommu.strict=1", "pci=noats", "ipv6.disable=1", "cryptomgr.notests=1"),
 )
 
 

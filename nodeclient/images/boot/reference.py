@@ -24,14 +24,13 @@ from agent.formats.bootimage import (
 from agent.formats.cbor import FormatError
 from agent.formats.hashes import sha256
 from agent.formats.netboot import ROOT_OPTION
-from agent.formats.ranges import Area, Read, answer
+from agent.formats.ranges import Answer, Area, answers
 from nodeclient.images.boot.kernel import open_kernel
 from nodeclient.images.boot.kernel_map import interval_bytes, kernel_map
 from nodeclient.images.boot.pe import Pe
 from nodeclient.images.boot.uki import measured_by_kernel, measured_programs, measured_sections
 from nodeclient.images.errors import ImageError
 
-Answers = tuple[tuple[int, int, bytes], ...]
 _LINUX, _INITRAMFS, _COMMAND_LINE = ".linux", ".initrd", ".cmdline"
 
 
@@ -43,11 +42,11 @@ class BootFiles:
     text: bytes
     root_path: Path
 
-    def kernel(self, nonce: bytes) -> Answers:
+    def kernel(self, nonce: bytes) -> tuple[Answer, ...]:
         """(offset, length, sha256(nonce ‖ bytes)) of each range of the kernel's fixed part."""
-        return _answers(nonce, Area.KERNEL, len(self.text), lambda at, n: self.text[at : at + n])
+        return answers(nonce, Area.KERNEL, len(self.text), lambda at, n: self.text[at : at + n])
 
-    def root(self, nonce: bytes) -> Answers:
+    def root(self, nonce: bytes) -> tuple[Answer, ...]:
         """The same over the root file system. Raises OSError if it is gone meanwhile."""
         with self.root_path.open("rb") as source:
 
@@ -55,7 +54,7 @@ class BootFiles:
                 source.seek(offset)
                 return source.read(length)
 
-            return _answers(nonce, Area.ROOT, self.manifest.root_size, read)
+            return answers(nonce, Area.ROOT, self.manifest.root_size, read)
 
 
 def open_boot_files(folder: Path, image: bytes) -> BootFiles:
@@ -65,6 +64,8 @@ def open_boot_files(folder: Path, image: bytes) -> BootFiles:
         if sha256(encoded) != image:
             raise ImageError("its manifest is of another image; copy it again")
         manifest = BootManifest.decode(encoded)
+        if not manifest.has_root:
+            raise ImageError("it is an eraser, which runs no task; name a boot image")
         efi = _read(folder / EFI, manifest.efi_size)
         mapped = _read(folder / KERNEL_MAP, MAX_KERNEL_MAP)
         _same(EFI, sha256(efi), manifest.efi_sha256)
@@ -80,11 +81,45 @@ def open_boot_files(folder: Path, image: bytes) -> BootFiles:
         raise ImageError(f"{error.filename}: {error.strerror}; copy the image again") from error
 
 
+def open_eraser(folder: Path, image: bytes) -> BootManifest:
+    """The manifest of the eraser with this ID (32 bytes), checked against its file.
+
+    Raises ImageError for anything that differs, and for an image that has a root.
+    """
+    try:
+        encoded = _read(folder / MANIFEST, MAX_MANIFEST)
+        if sha256(encoded) != image:
+            raise ImageError("its manifest is of another image; copy it again")
+        manifest = BootManifest.decode(encoded)
+        if manifest.has_root:
+            raise ImageError("it is no eraser; build one: sealrun image build eraser")
+        efi = _read(folder / EFI, manifest.efi_size)
+        _same(EFI, sha256(efi), manifest.efi_sha256)
+        _check_measured(efi, manifest)
+    except FormatError as error:
+        raise ImageError(str(error)) from error
+    except OSError as error:
+        raise ImageError(f"{error.filename}: {error.strerror}; copy the image again") from error
+    return manifest
+
+
 def _check_statements(efi: bytes, mapped: bytes, manifest: BootManifest) -> bytes:
     """What the manifest says of `boot.efi` is what the file says itself; the kernel's mapped bytes.
 
     Raises ImageError.
     """
+    linux = _check_measured(efi, manifest)
+    root = f"{ROOT_OPTION}={manifest.root_sha256.hex()}"
+    words = manifest.command_line.split()
+    _agree("root file system", [root], [word for word in words if ROOT_OPTION in word])
+    kernel = open_kernel(linux)
+    known = kernel_map(kernel)
+    _agree("kernel map", known.encode(), mapped)
+    return b"".join(interval_bytes(kernel, each) for each in known.intervals)
+
+
+def _check_measured(efi: bytes, manifest: BootManifest) -> bytes:
+    """What TPM and firmware measure of `boot.efi` is as stated; its kernel. Raises ImageError."""
     content = {
         each.name: efi[each.offset : each.offset + each.virtual_size]
         for each in Pe.parse(efi).sections
@@ -93,31 +128,16 @@ def _check_statements(efi: bytes, mapped: bytes, manifest: BootManifest) -> byte
     if missing:
         raise ImageError(f"{EFI} has no section {missing[0]}")
     linux, command_line = content[_LINUX], manifest.command_line
-    root = f"{ROOT_OPTION}={manifest.root_sha256.hex()}"
     _agree("command line", content[_COMMAND_LINE], command_line.encode() + b"\0")
-    _agree("root file system", [root], [w for w in command_line.split() if ROOT_OPTION in w])
     _agree("list of programs", measured_programs(efi, linux), manifest.pcr4)
     _agree("PCR 9", measured_by_kernel(command_line, content[_INITRAMFS]), manifest.pcr9)
     _agree("PCR 11", measured_sections(list(content.items())), manifest.pcr11)
-    kernel = open_kernel(linux)
-    known = kernel_map(kernel)
-    _agree("kernel map", known.encode(), mapped)
-    return b"".join(interval_bytes(kernel, each) for each in known.intervals)
+    return linux
 
 
 def _agree(what: str, computed: object, stated: object) -> None:
     if computed != stated:
         raise ImageError(f"its manifest states another {what} than {EFI} has; do not use it")
-
-
-def _answers(nonce: bytes, area: Area, size: int, read: Read) -> Answers:
-    found = []
-    for offset, length, digest in answer(nonce, area, size, read):
-        assert isinstance(offset, int)
-        assert isinstance(length, int)
-        assert isinstance(digest, bytes)
-        found.append((offset, length, digest))
-    return tuple(found)
 
 
 def _read(path: Path, most: int) -> bytes:

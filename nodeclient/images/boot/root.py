@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from agent.formats.bootimage import KERNEL_MAP
+from agent.formats.hashes import sha256
 from agent.formats.measure import tree_files
 from nodeclient.images.boot.packages import members
 from nodeclient.images.boot.tree import Node, Tree, file, folder, link
@@ -24,7 +25,7 @@ PROGRAMS = frozenset(
         *("usr/bin/python3", "usr/bin/python3.11", "bin/mount", "bin/umount"),
         *("bin/kmod", "sbin/modprobe"),  # the kernel calls /sbin/modprobe for what Docker needs
         *("usr/sbin/dockerd", "usr/bin/containerd", "usr/bin/containerd-shim-runc-v2"),
-        "usr/sbin/runc",
+        *("usr/sbin/runc", "sbin/mke2fs"),
     }
 )
 # All that runs on the Machine. dockerd alone reaches for the network, and has none to reach.
@@ -32,6 +33,7 @@ MODULES = (
     *("overlay", "squashfs", "loop", "virtio_pci", "virtio_net", "virtio_blk", "virtio_rng"),
     *("e1000e", "igb", "igc", "r8169", "realtek", "nvme", "ahci", "sd_mod"),
     *("xhci_pci", "ehci_pci", "usbhid", "usb_storage", "uas"),
+    *("dm_crypt", "ext4", "xts", "ecb", "crc32c_generic", "crc32c_intel"),
     *("aesni_intel", "sha256_ssse3"),
 )
 _LIBRARY = re.compile(r"(usr/)?lib(64)?/(x86_64-linux-gnu/)?[^/]+\.so(\.[0-9.]+)?")
@@ -92,6 +94,19 @@ def check_closed(tree: Mapping[str, Node]) -> None:
             raise ImageError(f"the root would hold the program {path}; take it out")
         if node.mode & (stat.S_ISUID | stat.S_ISGID):
             raise ImageError(f"{path} would raise its rights; take it out")
+
+
+def programs_of(tree: Mapping[str, Node]) -> tuple[bytes, ...]:
+    """SHA-256 of all that can be started, sorted; without the loader, which starts anything."""
+    return tuple(
+        sorted(
+            {
+                sha256(node.content)
+                for path, node in tree.items()
+                if node.kind == stat.S_IFREG and node.mode & 0o111 and path != _LOADER
+            }
+        )
+    )
 
 
 def _modest(path: str, node: Node) -> Node:

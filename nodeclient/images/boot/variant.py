@@ -62,7 +62,7 @@ def make_variant(
         image = Path(name) / "image"
         image.mkdir()
         (image / EFI).write_bytes(changed)
-        for same in (ROOT, KERNEL_MAP):
+        for same in (ROOT, KERNEL_MAP) if base.manifest.has_root else ():
             _share(base.path / same, image / same)
         (image / MANIFEST).write_bytes(manifest.encode())
         return place(image, folder)

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeclient.errors import MachineError
+from nodeclient.machine.lab.plugging import sockets
 from nodeclient.machine.lab.qmp import command
 from nodeclient.machine.lab.tpm import SoftwareTpm
-from nodeclient.machine.pidfile import PidFile
-from nodeclient.machine.power import kill_process, started_at
+from nodeclient.machine.pidfile import NotedProcess
 
 SIMULATED = ("machine", "cable", "power", "tpm")
 _FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
@@ -54,8 +54,7 @@ class Qemu:
     def __init__(self, settings: QemuSettings) -> None:
         self._settings = settings
         self._folder = settings.folder.absolute()
-        self._pid = PidFile(self._folder / "qemu.pid")
-        self._child: subprocess.Popen[bytes] | None = None
+        self._process = NotedProcess(self._folder / "qemu.pid")
         self.tpm = SoftwareTpm(settings.tpm or self._folder / "tpm", settings.maker)
 
     @property
@@ -75,10 +74,7 @@ class Qemu:
 
     def is_on(self) -> bool:
         """Whether QEMU runs."""
-        if self._child is not None:
-            self._child.poll()  # collects it, if it ended
-        pid, started = self._pid.read()
-        return pid > 0 and started_at(pid) == started
+        return self._process.runs
 
     async def on(self) -> None:
         """Switch on. Raises MachineError."""
@@ -113,16 +109,7 @@ class Qemu:
         try:
             # Fresh variables: what an earlier boot left in them is no part of this one.
             shutil.copyfile(_VARIABLES, self._folder / "variables.fd")
-            with (self._folder / "qemu.log").open("wb") as log:
-                child = self._child = subprocess.Popen(
-                    self.arguments(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # a PC does not go off when its Pi's daemon does
-                )
-            self._pid.note(child.pid)
-            self._await_monitor(child)
+            self._await_monitor(self._process.start(self.arguments(), self._folder / "qemu.log"))
         except OSError as error:
             self.tpm.stop()
             raise MachineError(
@@ -142,13 +129,7 @@ class Qemu:
         raise MachineError(f"QEMU does not start ({words[:200]})", "correct its settings")
 
     def _cut(self) -> None:
-        pid, started = self._pid.read()
-        if pid:
-            kill_process(pid, started)
-        if self._child is not None:
-            self._child.wait(timeout=60)
-            self._child = None
-        self._pid.forget()
+        self._process.end()
         self.tpm.stop()
         self.monitor.unlink(missing_ok=True)
 
@@ -163,6 +144,7 @@ class Qemu:
             *("-drive", f"if=none,id=disk,format=raw,file={self._folder / 'disk.raw'}"),
             *("-device", "virtio-blk-pci,drive=disk"),
             *("-device", "virtio-rng-pci"),
+            *sockets(),
             *("-netdev", f"tap,id=cable,ifname={self._settings.tap},script=no,downscript=no"),
             # romfile: no iPXE, which would fetch without measuring.
             *(

@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 
 from nodeclient.errors import MachineError
-from nodeclient.machine.pidfile import PidFile
-from nodeclient.machine.power import kill_process, started_at
+from nodeclient.machine.pidfile import NotedProcess
 
 _SETUP_SECONDS = 120.0
 _START_SECONDS = 20.0
@@ -37,8 +36,7 @@ class SoftwareTpm:
     def __init__(self, folder: Path, maker: Path | None = None) -> None:
         self._folder = folder.absolute()
         self._maker = (maker or folder / "maker").absolute()
-        self._pid = PidFile(self._folder / "swtpm.pid")
-        self._child: subprocess.Popen[bytes] | None = None
+        self._process = NotedProcess(self._folder / "swtpm.pid")
 
     @property
     def socket(self) -> Path:
@@ -84,17 +82,9 @@ class SoftwareTpm:
             "--terminate",
         ]
         try:
-            with (self._folder / "swtpm.log").open("wb") as log:
-                child = self._child = subprocess.Popen(
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # lives and dies with the PC, not with this process
-                )
+            child = self._process.start(argv, self._folder / "swtpm.log")
         except OSError as error:
             raise MachineError(f"swtpm does not start ({error.strerror})", _INSTALL) from error
-        self._pid.note(child.pid)
         deadline = time.monotonic() + _START_SECONDS
         while not self.socket.exists():
             if child.poll() is not None or time.monotonic() > deadline:
@@ -104,13 +94,7 @@ class SoftwareTpm:
 
     def stop(self) -> None:
         """Switch it off, whoever started it."""
-        pid, started = self._pid.read()
-        if pid:
-            kill_process(pid, started)
-        if self._child is not None:
-            self._child.wait(timeout=60)
-            self._child = None
-        self._pid.forget()
+        self._process.end()
 
     def remove(self) -> None:
         """Switch it off and destroy it."""
@@ -120,8 +104,7 @@ class SoftwareTpm:
     @property
     def running(self) -> bool:
         """Whether its process lives."""
-        pid, started = self._pid.read()
-        return pid > 0 and started_at(pid) == started
+        return self._process.runs
 
     @property
     def _state(self) -> Path:

@@ -25,10 +25,10 @@ class OpenFile:
 
 @dataclass(frozen=True, slots=True)
 class OpenImage:
-    """What the firmware and the initramfs fetch."""
+    """What the firmware and the initramfs fetch. root: None for an image without one (eraser)."""
 
     efi: OpenFile
-    root: OpenFile
+    root: OpenFile | None
 
 
 def open_image(folder: Path, image: bytes) -> OpenImage:
@@ -39,14 +39,22 @@ def open_image(folder: Path, image: bytes) -> OpenImage:
         if sha256(encoded) != image:
             raise MachineError(f"{folder} is not boot image {image.hex()[:16]}…", _NEXT)
         manifest = BootManifest.decode(encoded)
-        return OpenImage(
-            _open(folder / EFI, manifest.efi_size, manifest.efi_sha256),
-            _open(folder / ROOT, manifest.root_size, manifest.root_sha256),
-        )
+        efi = _open(folder / EFI, manifest.efi_size, manifest.efi_sha256)
+        if not manifest.has_root:
+            return OpenImage(efi, None)
+        return OpenImage(efi, _open(folder / ROOT, manifest.root_size, manifest.root_sha256))
     except OSError as error:
         raise MachineError(f"{folder}: {error.strerror}", _NEXT) from error
     except FormatError as error:
         raise MachineError(f"{folder}: {error}", _NEXT) from error
+
+
+def check_image(folder: Path, image: bytes) -> None:
+    """Whether `open_image` would succeed. Raises MachineError where it would."""
+    opened = open_image(folder, image)
+    for each in (opened.efi, opened.root):
+        if each is not None:
+            os.close(each.descriptor)
 
 
 def _open(path: Path, size: int, digest: bytes) -> OpenFile:

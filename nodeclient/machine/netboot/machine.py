@@ -7,6 +7,7 @@ Whoever asks for the parameters a second time shows that two ask: that boot is g
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
@@ -15,19 +16,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.boot import BootParameters
+from agent.formats.messages import ASK, MONITOR
 from agent.formats.netboot import ENGINE, LINK_PORT, PI_ADDRESS, SCRATCH
 from agent.formats.rpc import RpcError
+from nodeclient.core.claims import Region
+from nodeclient.core.erasure import plan_ranges
+from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
 from nodeclient.machine.channel_keys import KeySlot
+from nodeclient.machine.events import EVENTS, EventJournal
+from nodeclient.machine.incidents import log_only
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.netboot import firewall
 from nodeclient.machine.netboot.cable import Cable
+from nodeclient.machine.netboot.erasing import Erasing
 from nodeclient.machine.netboot.firewall import Phase
+from nodeclient.machine.netboot.image import check_image
 from nodeclient.machine.netboot.newest import NewestBoot
 from nodeclient.machine.netboot.order import BootOrder
 from nodeclient.machine.netboot.power import Power
 from nodeclient.machine.netboot.server import BootServer, default_command
+from nodeclient.machine.netboot.watch import CableWatch
+from nodeclient.machine.proxy import ProxyRules, TaskProxy
 from nodeclient.machine.resume import ResumeRecord
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
@@ -44,7 +55,8 @@ class NetbootSettings:
     image: ID of the boot image (32 bytes). images: where `<ID in hex>/` lies. lease_seconds: how
     long the Agent waits for a daemon that is gone before it cleans and ends. rotate_seconds: how
     long the channel's keys are used. scratch, docker: paths
-    in the Machine. boot_server: the command that serves a boot.
+    in the Machine. boot_server: the command that serves a boot. eraser: ID of the image that
+    erases memory, in `images`, too; empty: none does.
     """
 
     folder: Path
@@ -58,14 +70,17 @@ class NetbootSettings:
     work_bytes: int = 512 << 20
     scratch: Path = Path(SCRATCH)
     docker: Path = Path(ENGINE)
+    proxy: ProxyRules = field(default_factory=ProxyRules)
     boot_server: tuple[str, ...] = field(default_factory=default_command)
+    eraser: bytes = b""
 
 
 class NetbootMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
     `slot` keeps the channel's keys. `is_approved` asks the chain whether an image (ID, 32 bytes)
-    may be booted now.
+    may be booted now. `report` hears of every device that comes or goes and is not the task's, of
+    every frame that the Machine sends past its Pi, and of connections that no task defines.
     """
 
     def __init__(
@@ -75,13 +90,22 @@ class NetbootMachine(LinkedMachine):
         slot: KeySlot,
         power: Power,
         is_approved: IsApproved,
+        *,
+        report: Report = log_only,
     ) -> None:
         super().__init__(
-            settings.boot_seconds, settings.call_seconds, settings.rotate_seconds, slot
+            settings.boot_seconds,
+            settings.call_seconds,
+            settings.rotate_seconds,
+            slot,
+            supply,
+            EventJournal(settings.folder / EVENTS, report),
+            TaskProxy.of(settings.proxy, supply, settings.folder, report),
         )
-        self._settings, self._supply = settings, supply
+        self._settings = settings
         self._power, self._is_approved = power, is_approved
         self._newest = NewestBoot(settings.folder)
+        self._watch = CableWatch(settings.cable, settings.folder, report)
         self._server: BootServer | None = None
 
     async def boot(self, boot_count: int) -> Session:
@@ -93,8 +117,12 @@ class NetbootMachine(LinkedMachine):
                 f"boot image {image.hex()[:16]}… is not approved on chain",
                 "name an approved one as machine.boot_image",
             )
+        if self._settings.eraser:
+            await self._check_eraser(self._settings.eraser)
         keys = LinkKeys.fresh(secrets.token_bytes(32))
         try:
+            await self._watch.begin()
+            self._proxy.begin()
             link = await self._listen(keys, Phase.BOOTING)
             server = self._server = BootServer(self._settings.boot_server)
             await server.start(self._order(keys, boot_count))
@@ -107,6 +135,18 @@ class NetbootMachine(LinkedMachine):
             await self.power_off()
             raise
         return ResumeRecord(None, LINK_PORT, image, *session).session()
+
+    async def _check_eraser(self, eraser: bytes) -> None:
+        """What could not be erased shall not run: found out after the run, it costs the Deposit.
+
+        Raises MachineError.
+        """
+        if not await self._is_approved(eraser):
+            raise MachineError(
+                f"eraser image {eraser.hex()[:16]}… is not approved on chain",
+                "name an approved one as machine.eraser",
+            )
+        await asyncio.to_thread(check_image, self._settings.images / eraser.hex(), eraser)
 
     async def resume(self, resume: bytes) -> Session:
         """Take over the Agent of an earlier life of this daemon. Raises MachineError if gone.
@@ -121,12 +161,68 @@ class NetbootMachine(LinkedMachine):
             raise MachineError("that boot is over", "boot it again")
         if self._link is None:
             try:
-                link = await self._listen(self._slot.load(session), Phase.RUNNING, session)
+                keys = self._slot.load(session)
+                await firewall.apply(self._settings.cable, Phase.RUNNING)
+                await self._watch.go_on()
+                link = await self._listen(keys, Phase.RUNNING, session)
                 await self._take_up(link)
             except MachineError:
                 await self.power_off()
                 raise
         return record.session()
+
+    async def call(self, method: str, body: object) -> object:
+        """As `LinkedMachine.call`; every question also brings what this Pi says of its cable."""
+        if method in (ASK, MONITOR) and isinstance(body, dict):
+            body = body | {"cable": await self._watch.report()}
+        return await super().call(method, body)
+
+    async def let_go(self) -> None:
+        """Close this daemon's end only; the rules stand and count on."""
+        await super().let_go()
+        self._watch.stop()
+
+    async def erase(self, resume: bytes, memory: tuple[Region, ...]) -> bytes:
+        """Have the memory of one boot overwritten, prove it, and cut the power: an encoded proof.
+
+        Without an eraser nothing happens, and there is no proof. A daemon that died in between may
+        come again, until the next boot. Tried twice: from the memory as it is, then from a cold
+        start, which proves as much. Raises MachineError; the Machine is off then.
+        """
+        settings = self._settings
+        if not settings.eraser:
+            return b""
+        record = ResumeRecord.decode(resume)
+        self._newest.note_erasure(record.hpke + record.signing)
+        ranges = plan_ranges(memory)
+        try:
+            await self._let_rest()
+            await self.let_go()
+            if not ranges:
+                raise MachineError("no memory is known that could be erased", "boot it again")
+            try:
+                proof = await self._erasing().run(ranges, cold=False)
+            except MachineError as error:
+                _log.warning("the erasure failed and is tried again: %s", error)
+                proof = await self._erasing().run(ranges, cold=True)
+        except MachineError:
+            await self.power_off()
+            raise
+        # Not forgotten yet: who has not kept the proof must be able to ask again.
+        await self._power.off()
+        self._slot.drop()
+        return proof.encode()
+
+    def _erasing(self) -> Erasing:
+        return Erasing(
+            cable=self._settings.cable,
+            image=self._settings.eraser,
+            images=self._settings.images,
+            boot_seconds=self._settings.boot_seconds,
+            boot_server=self._settings.boot_server,
+            power=self._power,
+            is_approved=self._is_approved,
+        )
 
     async def power_off(self) -> None:
         """Cut the power: afterwards the cable is dead, whatever state the Machine was in."""
@@ -159,7 +255,7 @@ class NetbootMachine(LinkedMachine):
     ) -> Link:
         await firewall.apply(self._settings.cable, phase)
         await self._settings.cable.attach()
-        link = self._link = Link(keys, self._supply.serve)
+        link = self._link = Link(keys, self._serve, self._proxy.accept)
         link.session = session
         link.listen(PI_ADDRESS, LINK_PORT)
         return link

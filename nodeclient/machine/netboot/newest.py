@@ -9,6 +9,7 @@ from nodeclient.errors import MachineError
 from nodeclient.files import replace_file
 
 _NAME = "newest-boot"
+_ERASING = "erasing "  # before the digest, once the boot is over and its memory is not
 
 
 class NewestBoot:
@@ -28,7 +29,21 @@ class NewestBoot:
         """
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            replace_file(self._file, sha256(session).hex().encode())
+            replace_file(self._file, _named(session).encode())
+        except OSError as error:
+            raise MachineError(
+                f"{self._file}: {error.strerror}", "make room on the disk"
+            ) from error
+
+    def note_erasure(self, session: bytes) -> None:
+        """The memory of that boot is being erased: it answers no more, but may be erased again.
+
+        Raises MachineError if another boot came after it, or none is known.
+        """
+        if self._said() not in (_named(session), _ERASING + _named(session)):
+            raise MachineError("that boot is over", "boot it again")
+        try:
+            replace_file(self._file, (_ERASING + _named(session)).encode())
         except OSError as error:
             raise MachineError(
                 f"{self._file}: {error.strerror}", "make room on the disk"
@@ -36,7 +51,14 @@ class NewestBoot:
 
     def is_it(self, session: bytes) -> bool:
         """Whether no other boot came after that one."""
+        return self._said() == _named(session)
+
+    def _said(self) -> str:
         try:
-            return self._file.read_text() == sha256(session).hex()
+            return self._file.read_text()
         except OSError:
-            return False
+            return ""
+
+
+def _named(session: bytes) -> str:
+    return sha256(session).hex()

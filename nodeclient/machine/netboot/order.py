@@ -35,7 +35,10 @@ class Event(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BootOrder:
-    """Serve one image (ID, 32 bytes) from `folder` and these encoded BootParameters, once."""
+    """Serve one image (ID, 32 bytes) from `folder` and these encoded BootParameters, once.
+
+    An eraser has no parameters: empty.
+    """
 
     cable: Cable
     folder: Path
@@ -69,5 +72,5 @@ class BootOrder:
             cable,
             as_path(body["folder"], "folder"),
             as_bytes(body["image"], 32, "image"),
-            as_bytes(body["parameters"], 1, "parameters", MAX_BOOT),
+            as_bytes(body["parameters"], 0, "parameters", MAX_BOOT),
         )

@@ -1,4 +1,8 @@
-"""The three things that a booting Machine can fetch, each at its path, and nothing else."""
+"""The three things that a booting Machine can fetch, each at its path, and nothing else.
+
+An image without a root is the eraser: it fetches one thing and gets no parameters, secrets as they
+are.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,18 @@ class Pages:
     """Handler of an aiohttp server. `tell` gets each event; no address, header or body is kept."""
 
     def __init__(self, image: OpenImage, parameters: bytes, tell: Callable[[Event], None]) -> None:
-        self._files = {EFI_PATH: (image.efi, Event.EFI), ROOT_PATH: (image.root, Event.ROOT)}
+        self._files = {EFI_PATH: (image.efi, Event.EFI)}
+        if image.root is not None:
+            self._files[ROOT_PATH] = (image.root, Event.ROOT)
+        self._has_parameters = image.root is not None
         self._parameters: bytes | None = parameters
         self._tell = tell
         self._busy = 0
+
+    @property
+    def paths(self) -> set[str]:
+        """What can be fetched; all else is not found."""
+        return {*self._files, *((PARAMETERS_PATH,) if self._has_parameters else ())}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -37,10 +49,10 @@ class Pages:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.raw_path
+        if path not in self.paths:
+            return _plain(404)
         if path == PARAMETERS_PATH:
             return self._give() if request.method == "GET" else _plain(405)
-        if path not in self._files:
-            return _plain(404)
         if request.method not in ("GET", "HEAD"):
             return _plain(405)
         file, event = self._files[path]

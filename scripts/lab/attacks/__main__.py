@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +15,17 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from nodeclient.errors import SealrunError
 from scripts.embedded.chain import ROOT
 from scripts.embedded.story import Story
 from scripts.lab.attacks.stages import Carried, Stages
 from scripts.lab.attacks.table import ATTACKS, Attack
+from scripts.lab.command import carry_out
 from scripts.lab.host import check_host
 from scripts.lab.rig import rig
 from scripts.lab.state import LabError
 
 FOLDER: Final = ROOT / "var" / "attack"
 ALL: Final = "all"
-INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 
 def main() -> int:
@@ -40,17 +38,14 @@ def main() -> int:
     if not wanted.names:
         show_attacks(Console(), as_json=wanted.json)
         return 0
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        chosen = choose(wanted.names)
-        check_host()
-        carried = run(chosen, wanted.folder.resolve(), Story(as_json=wanted.json))
-    except KeyboardInterrupt:
-        print("sealrun lab attack: interrupted; everything was taken down", file=sys.stderr)
-        return INTERRUPTED
-    except (SealrunError, RuntimeError) as error:
-        print(f"sealrun lab attack: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+    return carry_out("sealrun lab attack", lambda: attack(wanted))
+
+
+def attack(wanted: argparse.Namespace) -> int:
+    """Carry out the attacks that are wanted, and show how they went."""
+    chosen = choose(wanted.names)
+    check_host()
+    carried = run(chosen, wanted.folder.resolve(), Story(as_json=wanted.json))
     show_results(carried, Console(), as_json=wanted.json)
     return 0 if all(one.as_expected for one in carried) else 1
 
@@ -109,10 +104,6 @@ def _plain(one: Carried) -> dict[str, object]:
         "reasons": one.reasons,
         "as_expected": one.as_expected,
     }
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

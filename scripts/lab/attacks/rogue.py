@@ -25,7 +25,6 @@ from agent.formats.bootimage import EFI, KERNEL_MAP, MANIFEST, ROOT
 from agent.formats.evidence import Evidence
 from agent.formats.hashes import sha256
 from agent.formats.measure import answer_ranges, choose_ranges, measure_tree, tree_files
-from agent.formats.netboot import HTTP_PORT, PI_ADDRESS, ROOT_PATH
 from agent.formats.quote import MAX_EVENT_LOG
 from nodeclient.core import claims
 from nodeclient.errors import MachineError
@@ -37,20 +36,18 @@ from nodeclient.machine.link import LinkKeys
 from nodeclient.machine.measure import agent_folder
 from nodeclient.machine.netboot import NetbootMachine
 from nodeclient.machine.netboot.order import BootOrder
+from scripts.lab.attacks.early import init_with
 from scripts.lab.attacks.memory import draw
 from scripts.lab.attacks.wire import Reasons
 from scripts.lab.rig import Rig
 from scripts.lab.verifier import said
 
 PUPPET: Final = Path(__file__).with_name("puppet.py")
-INIT: Final = Path(__file__).parents[3] / "nodeclient" / "images" / "boot" / "init.sh"
 OPTION: Final = "audit=0"  # a kernel parameter more
 _EXTRA = 1 << 20  # bytes, incompressible: the root grows, so that every range of it is another one
 _MAIN = "__main__.py"
 _INIT_SAYS = "sealrun: .*; power off"  # on the console, by init.sh
 _AGENT = "/new/usr/lib/sealrun/agent"
-_LAST_STEP = b"exec $B switch_root"
-_FILLED: Final = {"HOST": PI_ADDRESS, "PORT": str(HTTP_PORT), "PATH": ROOT_PATH}
 # TCG_PCR_EVENT2 in a log of one bank: PCR, type, count, algorithm; then digest and size.
 _BEFORE_DIGEST, _DIGEST = 14, 32
 
@@ -75,13 +72,8 @@ def boot_forged(rig: Rig, image: BuiltBoot) -> None:
 
 def make_rogue(rig: Rig) -> BuiltBoot:
     """The image: another root, another kernel command line, another Agent."""
-    init = INIT.read_bytes()
-    for key, value in _FILLED.items():
-        init = init.replace(f"@{key}@".encode(), value.encode())
     copy = f"$B rm -f {_AGENT}/__pycache__/__main__.*; $B cp /puppet.py {_AGENT}/__main__.py\n"
-    assert init.count(_LAST_STEP) == 1
-    init = init.replace(_LAST_STEP, copy.encode() + _LAST_STEP)
-    overlay = {"init": file(init, 0o755), "puppet.py": file(PUPPET.read_bytes())}
+    overlay = {"init": init_with(copy), "puppet.py": file(PUPPET.read_bytes())}
     with tempfile.TemporaryDirectory(dir=rig.folder) as name:
         return make_variant(
             other_root(rig.image, Path(name)), rig.folder / "rogue", (OPTION,), overlay

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scripts.lab.attacks.breach import boot_breached
 from scripts.lab.attacks.bus import keep_older_state
 from scripts.lab.attacks.rogue import boot_rogue
 from scripts.lab.attacks.table import Attack, Stage
@@ -23,6 +24,9 @@ class Carried:
     def as_expected(self) -> bool:
         """Refused, for exactly the reasons that the table says."""
         return self.attack.is_met(self.reasons)
+
+
+_BREACHED = (Stage.BREACHED, Stage.MARKED)
 
 
 class Stages:
@@ -58,6 +62,12 @@ class Stages:
             if self._now is not stage:
                 self._rig.boot()
             self._control()
+        if stage in _BREACHED:
+            marked = self._now is Stage.MARKED
+            if self._now not in _BREACHED or (marked and stage is Stage.BREACHED):
+                boot_breached(self._rig)
+            if not (marked and stage is Stage.MARKED):  # it would find what earlier attacks left
+                self._control()
         if stage is Stage.ROGUE and self._now is not stage:
             boot_rogue(self._rig)
         if stage is Stage.NONE:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from scripts.lab.attacks import bus, cable, memory, rogue, wire
+from scripts.lab.attacks import bus, cable, inside, marks, memory, rogue, wipe, wire
 from scripts.lab.attacks.wire import Reasons
 from scripts.lab.rig import Rig
 
@@ -27,14 +27,20 @@ _OLDER = (
     "reset: the TPM's reset count went back",
     "reset: the TPM's clock went back",
 )
+_SILENT = "silence: the machine did not answer in time"
 _UNPINNED = "console: sealrun: not the root that was measured; power off"
+_EARLY = "machine: the eraser speaks before it was given everything"
+_WRONG = "machine: the eraser's answer is wrong: it does not hold the fill"
 _TWINS = "machine: the boot parameters were asked for twice: two machines share the cable"
 
 
 class Stage(Enum):
-    """Which machine must run: the approved image, the attacker's, or none yet."""
+    """Which machine must run: the approved image; one with a back door, in the middle of a task,
+    without a trace or with those of earlier attacks; the attacker's; or none yet."""
 
     HONEST = "honest"
+    BREACHED = "breached"
+    MARKED = "marked"
     ROGUE = "rogue"
     NONE = "none"
 
@@ -66,7 +72,18 @@ def _matches(expected: tuple[str, ...], reasons: Reasons) -> Iterator[int]:
         yield found[0] if found else len(expected)
 
 
-H, R, N = Stage.HONEST, Stage.ROGUE, Stage.NONE
+def _plugged(device: str) -> list[str]:
+    """What a device is found by, and what the Pi says at once: that it came, and that it went."""
+    at = rf"(usb|pci) [0-9:.-]+ \({device}\)"
+    return [rf"hotplug: add {at}, [0-9]+ ms .*", f"pi: add {at}", f"pi: remove {at}"]
+
+
+def _dropped(frame: str) -> list[str]:
+    """What frames are found by, and what the Pi says of them at once."""
+    return [r"isolation: [0-9]+ frames to others than its pi.*", f"cable: {re.escape(frame)}"]
+
+
+H, B, M, R, N = Stage.HONEST, Stage.BREACHED, Stage.MARKED, Stage.ROGUE, Stage.NONE
 ATTACKS: tuple[Attack, ...] = tuple(
     Attack(name, stage, act, tuple(expected))
     for name, stage, act, expected in (
@@ -116,6 +133,79 @@ ATTACKS: tuple[Attack, ...] = tuple(
             cable.stranger,
             ["cable: frames of another machine were dropped, and nothing answered it"],
         ),
+        (
+            "second-container",
+            B,
+            inside.second_container,
+            [
+                "containers: 1 containers run that are not the task's",
+                "executable: /waits is not approved",
+            ],
+        ),
+        (
+            "container-of-another-image",
+            B,
+            inside.other_image,
+            [
+                "containers: 2 containers, at most 1 permitted",
+                "containers: a container of another image than the task's",
+            ],
+        ),
+        (
+            "container-with-more-rights",
+            B,
+            inside.more_rights,
+            [
+                "containers: 2 containers, at most 1 permitted",
+                "hardening: user is not the one without rights",
+                "hardening: cap_add is not set as it must be",
+                "hardening: cap_drop is not set as it must be",
+                "executable: /waits is not approved",
+            ],
+        ),
+        (
+            "unknown-program",
+            B,
+            inside.unknown_program,
+            [r"executable: /run/intruder \(deleted\) is not approved"],
+        ),
+        (
+            "program-from-memory",
+            B,
+            inside.program_from_memory,
+            [r"executable: /memfd:intruder \(deleted\) is not approved"],
+        ),
+        (
+            "out-of-the-container",
+            B,
+            inside.no_way_out,
+            ["container: no way out was found, and the cable saw nothing"],
+        ),
+        ("agent-frozen", B, inside.frozen, [_SILENT]),
+        ("agent-slowed", B, inside.slowed, [_SILENT]),
+        (
+            "clock-set-back",
+            B,
+            inside.clock_set_back,
+            [r"counters: the clock was set back by 3[56][0-9]{5} ms"],
+        ),
+        ("usb-stick", M, marks.usb_stick, _plugged("usb:46f4:0001")),
+        ("pci-card", M, marks.pci_card, _plugged("pci:1b36:0005")),
+        ("disk", M, marks.disk, _plugged("pci:1b36:0010")),
+        ("network-card", M, marks.network_card, _plugged("pci:1af4:1041")),
+        ("dns", M, marks.dns, _dropped("stray: udp 10.77.0.2:4444 to 192.0.2.53:53")),
+        ("tcp", M, marks.tcp, _dropped("stray: tcp 10.77.0.2:4444 to 192.0.2.53:443")),
+        ("udp", M, marks.udp, _dropped("stray: udp 10.77.0.2:4444 to 10.77.0.1:4000")),
+        ("icmp", M, marks.icmp, _dropped("stray: icmp 10.77.0.2 to 192.0.2.53")),
+        ("ipv6", M, marks.ipv6, _dropped("stray: udp fe80::1:4444 to 2001:db8::53:53")),
+        ("arp-spoof", M, marks.arp_spoof, _dropped("stray: arp-reply 10.77.0.1 to 192.0.2.53")),
+        (
+            "mac-spoof",
+            M,
+            marks.mac_spoof,
+            _dropped("stranger: udp 10.77.0.2:4444 to 10.77.0.1:4000"),
+        ),
+        ("agent-killed", M, marks.killed, ["machine: the Machine went off"]),
         ("modified-uki", R, rogue.modified_uki, _ROGUE),
         (
             "command-line",
@@ -142,5 +232,15 @@ ATTACKS: tuple[Attack, ...] = tuple(
         ),
         ("unpinned-root", N, rogue.unpinned_root, ["machine: the Machine went off", _UNPINNED]),
         ("twin-machine", N, cable.twin, [_TWINS]),
+        ("wipe-skipped", N, wipe.skips, [_EARLY]),
+        ("wipe-keeps-64-mib", N, wipe.keeps_64_mib, [_WRONG]),
+        ("wipe-keeps-1-mib", N, wipe.keeps_1_mib, [_WRONG]),
+        ("wipe-names-ranges", N, wipe.names_ranges, [_WRONG]),
+        (
+            "wipe-parked",
+            N,
+            wipe.parks_on_disk,
+            [f"erasure: eraser: {text.removeprefix('pcr: ')}" for text in _ROGUE],
+        ),
     )
 )

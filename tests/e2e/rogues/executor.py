@@ -57,7 +57,15 @@ def effects(services: Services, honest: Mapping[type, Effect]) -> dict[Key, Effe
             said = await honest[do.TakeEvidence](lie, emit)
             return signed_for(services, action, said)
 
-        return {(do.PrepareTask, rogue): prepare, (do.TakeEvidence, rogue): evidence}
+        return {
+            (do.PrepareTask, rogue): prepare,
+            (do.TakeEvidence, rogue): evidence,
+            (do.MonitorMachine, rogue): look_away,
+        }
+
+    async def look_away(action: do.MonitorMachine, emit: Emit) -> ev.OutcomeEvent | None:
+        """A Node that lies about its Machine does not report itself."""
+        return None
 
     async def boot_modified(action: do.BootMachine, emit: Emit) -> ev.OutcomeEvent | None:
         install = AgentProcess.install  # one Machine per node, so nothing else boots meanwhile
@@ -101,6 +109,7 @@ def effects(services: Services, honest: Mapping[type, Effect]) -> dict[Key, Effe
         **lying(Rogue.OTHER_FUNCTION),
         **lying(Rogue.OTHER_IMAGE),
         (do.BootMachine, Rogue.OTHER_AGENT): boot_modified,
+        (do.MonitorMachine, Rogue.OTHER_AGENT): look_away,
         (do.TakeEvidence, Rogue.OLD_NONCE): old_nonce,
         (do.SubmitDraw, Rogue.HALT_LEADING): halt,
         (do.SubmitDraw, Rogue.HALT_DRAWN): draw_and_halt,

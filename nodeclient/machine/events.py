@@ -1,0 +1,127 @@
+"""What the Machine's kernel said about devices, as its Pi hears it: kept, and reported at once.
+
+Each event is one JSON line in a file of bounded size, and an incident, unless the task permits the
+device. The Agent repeats a call whose answer it did not get, also to a daemon that has started
+again in between: every event is written and reported once, and one that is left out is an incident.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from agent.formats.cbor import FormatError
+from agent.formats.events import CUT, LOST, MAX_EVENTS, Event
+from agent.formats.messages import Prepare
+from agent.formats.taskspec import TaskSpec
+from nodeclient.core.incidents import Incident, Kind, Report
+
+EVENTS: Final = "events.jsonl"
+MAX_FILE: Final = 1 << 20  # bytes; twice that with the file before
+_log = logging.getLogger(__name__)
+
+
+class EventJournal:
+    """`path`: the file, in a folder that exists by the first event. Constructing reads nothing."""
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self._path, self._report = path, report
+        self._boot = ""
+        self._last = 0
+        self._permitted: frozenset[str] = frozenset()
+
+    def take(self, boot: bytes, event: Event) -> None:
+        """Keep and report an event of the boot with this signing key. Repeatable."""
+        self._turn_to(boot)
+        if event.number <= self._last:
+            return
+        if event.number > self._last + 1:
+            self._tell(f"{event.number - self._last - 1} kernel events were not told")
+        permitted = event.device in self._permitted and event.action not in (CUT, LOST)
+        self._write(
+            {
+                "number": event.number,
+                "ms": event.ms,
+                "action": event.action,
+                "subsystem": event.subsystem,
+                "name": event.name,
+                "device": event.device,
+                "permitted": permitted,
+            }
+        )
+        self._last = event.number
+        if not permitted:
+            self._tell(f"kernel event {event.number}: {_said(event)}")
+
+    def permit(self, boot: bytes, order: object) -> None:
+        """The Agent of this boot took the task of `prepare`'s body: its devices may come and go."""
+        try:
+            devices = TaskSpec.decode(Prepare.from_body(order).spec).devices
+        except FormatError:  # the Agent refuses it as well
+            return
+        self._turn_to(boot)
+        if devices and self._permitted != frozenset(devices):
+            self._permitted = frozenset(devices)
+            self._write({"permits": sorted(devices)})
+
+    def _turn_to(self, boot: bytes) -> None:
+        label = boot.hex()[:32]
+        if label == self._boot:
+            return
+        self._boot, self._last, self._permitted = label, 0, frozenset()
+        for line in _lines(self._path):
+            if line.get("boot") != label:
+                continue
+            if isinstance(number := line.get("number"), int):
+                self._last = max(self._last, min(number, MAX_EVENTS))
+            if isinstance(permits := line.get("permits"), list):
+                self._permitted = frozenset(str(each) for each in permits)
+
+    def _write(self, said: Mapping[str, object]) -> None:
+        line = json.dumps({"time": round(time.time(), 3), "boot": self._boot, **said}) + "\n"
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self._path.exists() and self._path.stat().st_size + len(line) > MAX_FILE:
+                self._path.replace(_before(self._path))
+            with self._path.open("a") as journal:
+                journal.write(line)
+        except OSError as error:  # reported all the same
+            _log.warning("%s: %s; make room for it", self._path, error.strerror)
+
+    def _tell(self, text: str) -> None:
+        self._report(Incident(Kind.HARDWARE, text))
+
+
+def _said(event: Event) -> str:
+    if event.action == LOST:
+        return "the kernel dropped events"
+    if event.action == CUT:
+        return f"more than {MAX_EVENTS} of them; the rest is not told"
+    return str(event)
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(path.name + ".1")
+
+
+def _lines(path: Path) -> Sequence[dict[str, Any]]:
+    """Lines of the file and the one before it; one that was cut by a crash is left out."""
+    found: list[dict[str, Any]] = []
+    for file in (_before(path), path):
+        try:
+            with file.open() as journal:
+                text = journal.read(MAX_FILE)
+        except (OSError, ValueError):
+            continue
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                found.append(entry)
+    return found
