@@ -3,8 +3,9 @@
 A test that never executes the mutated statement runs exactly as without the mutation: leaving it
 out changes no result. Measured once, on the unmutated contracts: each test is charged with what its
 own calls execute and with what the fixtures execute that it shares with others. Whatever cannot be
-told for certain counts as executed by every test: constants, constructors and what they call,
-statements without code of their own, tests that call code with unknown source.
+told for certain counts as executed by every test that executes anything of the file: constants,
+constructors and what they call, statements without code of their own. A test that calls code with
+unknown source counts as executing everything.
 """
 
 from __future__ import annotations
@@ -12,39 +13,33 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
-import boa
 import pytest
 from boa.vm import py_evm
 from vyper.ast import nodes as ast  # type: ignore[import-untyped]
 from vyper.ast import parse_to_ast
 
+from scripts.mutation.compiling import creation_map
 from scripts.mutation.sites import ROOT, Mutant
 
 Line = tuple[str, int]  # file from the root of the repository (a library's: from /), line from 1
 UNKNOWN: Final[Line] = ("", 0)
-FOLDERS: Final = ("contracts", "contracts/mocks", "tests/contracts")
 
 
 class Codes:
     """The source lines behind the opcodes of all contracts that the tests deploy."""
 
-    def __init__(self, sources: Iterable[Path]) -> None:
+    def __init__(self, compiled: Iterable[Any]) -> None:
         self._lines: list[tuple[bytes, dict[int, Line]]] = []
         self._found: dict[bytes, dict[int, Line] | None] = {}
-        for source in sources:
-            self._add(boa.load_partial(str(source)).compiler_data)
+        for one in compiled:
+            self._add(one)
 
     def _add(self, compiled: Any) -> None:
-        lines = {
-            pc: (node.module_node.resolved_path.removeprefix(f"{ROOT}/"), int(node.lineno))
-            for pc, node in compiled.source_map["pc_raw_ast_map"].items()
-        }
         # behind the code of a contract stand its immutables, behind that of a creation arguments
-        self._lines.append((compiled.bytecode_runtime, lines))
-        self._lines.append((compiled.bytecode, {}))
+        self._lines.append((compiled.bytecode_runtime, _lines(compiled.source_map)))
+        self._lines.append((compiled.bytecode, _lines(creation_map(compiled))))
 
     def executed(self, code: bytes, trace: set[int]) -> set[Line]:
         """The lines behind some opcodes of a code."""
@@ -59,9 +54,11 @@ class Codes:
         return [set(lines.values()) for _, lines in self._lines]
 
 
-def all_sources() -> list[Path]:
-    """Every contract that the tests deploy."""
-    return [source for folder in FOLDERS for source in sorted((ROOT / folder).glob("*.vy"))]
+def _lines(source_map: Any) -> dict[int, Line]:
+    return {
+        pc: (node.module_node.resolved_path.removeprefix(f"{ROOT}/"), int(node.lineno))
+        for pc, node in source_map["pc_raw_ast_map"].items()
+    }
 
 
 class Reach:

@@ -10,30 +10,20 @@ the quick ones. What a child does stays in the child.
 from __future__ import annotations
 
 import contextlib
-import shutil
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterable
+import gc
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import settings
-from vyper.ast import nodes as ast  # type: ignore[import-untyped]
-from vyper.ast import parse_to_ast
+from hypothesis import Phase, settings
 
 from scripts.mutation.children import Children, Result
-from scripts.mutation.reach import UNKNOWN, Codes, Line, Reach, all_sources, statement_of
+from scripts.mutation.compiling import Compiled, originals, overlay
+from scripts.mutation.reach import UNKNOWN, Codes, Line, Reach, statement_of
 from scripts.mutation.sites import ROOT, Mutant
 
-CONTRACTS: Final = (
-    "contracts/P256Verifier.vy",
-    "contracts/NodeRegistry.vy",
-    "contracts/ReputationLedger.vy",
-    "contracts/ImageRegistry.vy",
-    "contracts/AttestationLedger.vy",
-    "contracts/TaskMarket.vy",
-)
 # The kill-suite. The attacks of tests/contracts/attacks compile contracts of their own, with a
 # defence removed by hand: they are slow, and what they show is shown there already.
 SUITE: Final = (
@@ -47,9 +37,7 @@ SUITE: Final = (
 # they try only what survives the others (--survivors), and the mutants of docs/invariants.md.
 # Left out, they can but lower the score.
 SLOW_TESTS: Final = "properties"
-# What is told to a constructor is tried by creating all contracts anew, mostly in vain: what these
-# tests execute does not show what they see.
-WIRING: Final = "test_wiring.py"
+BEST: Final = 6  # tests that come before all others, whatever file they are of
 KILLED, SURVIVED, EQUIVALENT, UNCOMPILABLE, SLOW, BROKEN = (
     "killed", "survived", "equivalent", "uncompilable", "killed: out of time", "tool failed",
 )  # fmt: skip
@@ -93,8 +81,10 @@ class Host:
 
     def _try_all(self, session: pytest.Session, children: Children) -> None:
         self.items = [item for item in session.items if self._is_asked_for(item)]
-        originals = {source: _compiled(ROOT, source) for source in CONTRACTS}
-        children.start(lambda _: self._baseline(session, originals))
+        compiled = originals()
+        # what stands now is never garbage: collecting would only copy it into every child
+        gc.freeze()
+        children.start(lambda _: self._baseline(session, compiled))
         baseline = children.wait().result
         broken = baseline.get("failed", ["the baseline did not end"])
         if broken:
@@ -114,7 +104,7 @@ class Host:
                 mutant = waiting.pop()
                 order = self._order(mutant)
                 pid = children.start(
-                    lambda folder, m=mutant, o=order: self._try(folder, session, m, o, originals)
+                    lambda folder, m=mutant, o=order: self._try(folder, session, m, o, compiled)
                 )
                 running[pid] = mutant
             ended = children.wait()
@@ -133,12 +123,12 @@ class Host:
 
     # --- in a child ---------------------------------------------------------------------------
 
-    def _baseline(self, session: pytest.Session, originals: dict[str, Any]) -> Result:
+    def _baseline(self, session: pytest.Session, compiled: Compiled) -> Result:
         """All tests on the contracts as they are; those that need anvil are left out after."""
-        _use(ROOT, originals)
+        compiled.use()
         failed: dict[bool, list[str]] = {False: [], True: []}
         session.config.option.maxfail = 0
-        reach = Reach(Codes(all_sources()))
+        reach = Reach(Codes(compiled.everything()))
         session.config.pluginmanager.register(reach)
         executed = {}
         for item, after in zip(self.items, [*self.items[1:], None], strict=True):
@@ -167,22 +157,24 @@ class Host:
         session: pytest.Session,
         mutant: Mutant,
         order: list[pytest.Item],
-        originals: dict[str, Any],
+        compiled: Compiled,
     ) -> Result:
-        root = _overlay(mutant, folder)
+        gc.disable()
+        changed = Compiled(overlay(mutant, folder), mutant.file, compiled)
         try:
-            changed = {
-                source: _compiled(root, source)
-                for source in CONTRACTS
-                if mutant.file in _closure(source)
-            }
+            if not changed.differs():
+                return {"status": EQUIVALENT, "by": ""}
         except Exception as error:
             return {"status": UNCOMPILABLE, "by": type(error).__name__}
-        if all(_code(changed[one]) == _code(originals[one]) for one in changed):
-            return {"status": EQUIVALENT, "by": ""}
-        _use(root, originals | changed)
+        changed.use()
+        gc.freeze()
+        gc.enable()
         session.items, self.failed = order, ""
         _run(session)
+        if changed.refused:
+            return {"status": UNCOMPILABLE, "by": changed.refused}
+        if not self.failed and not changed.is_deployed():
+            return {"status": EQUIVALENT, "by": ""}
         return {"status": KILLED if self.failed else SURVIVED, "by": self.failed}
 
     def _order(self, mutant: Mutant) -> list[pytest.Item]:
@@ -194,20 +186,36 @@ class Host:
             seeing = [item for item in self.items if _test(item) in self.wanted[mutant.name]]
         else:
             lines = statement_of(mutant, self.with_code) | {UNKNOWN}
-            seeing = [
-                item
-                for item in self.items
-                if self.executed[item.nodeid] & lines
-                or (item.path.name == WIRING and _is_told_at_creation(mutant))
-            ]
-        return sorted(
-            seeing, key=lambda item: (-kills[item.nodeid], self.seconds.get(item.nodeid, 0))
-        )
+            seeing = [item for item in self.items if self.executed[item.nodeid] & lines]
+        return in_order(seeing, kills, self.seconds)
 
     def _is_asked_for(self, item: pytest.Item) -> bool:
         if self.wanted:
             return any(_test(item) in tests for tests in self.wanted.values())
         return self.slow or not _is_slow(item)
+
+
+def in_order(
+    items: Iterable[pytest.Item], kills: Mapping[str, int], seconds: Mapping[str, float]
+) -> list[pytest.Item]:
+    """First the few tests that killed most, then file by file, the files that kill quickest first:
+    what the tests of a file share is made anew whenever one of another file comes between."""
+    by_file: dict[Path, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        by_file[item.path].append(item)
+
+    def eager(item: pytest.Item) -> tuple[int, float]:
+        return -kills.get(item.nodeid, 0), seconds.get(item.nodeid, 0)
+
+    def slowness(file: list[pytest.Item]) -> float:
+        # half a kill more, so that a file without any is rated by its time
+        killed = sum(kills.get(item.nodeid, 0) for item in file) + 0.5
+        return sum(seconds.get(item.nodeid, 0) for item in file) / killed
+
+    first = [item for item in sorted(items, key=eager)[:BEST] if kills.get(item.nodeid, 0)]
+    files = sorted(by_file.values(), key=slowness)
+    rest = [item for file in files for item in sorted(file, key=eager) if item not in first]
+    return first + rest
 
 
 def _test(item: pytest.Item) -> str:
@@ -216,10 +224,6 @@ def _test(item: pytest.Item) -> str:
 
 def _is_slow(item: pytest.Item) -> bool:
     return SLOW_TESTS in item.path.parts
-
-
-def _is_told_at_creation(mutant: Mutant) -> bool:
-    return any(scope in mutant.name for scope in (".__init__:", ".constants:"))
 
 
 def collect(host: Host) -> int:
@@ -233,7 +237,8 @@ def collect(host: Host) -> int:
     # before the test modules import them
     anvil.chain = chain
     # and so that a test executes the same in a child as it did when that was noted
-    settings.register_profile("mutation", derandomize=True, database=None)
+    phases = (Phase.explicit, Phase.generate)  # that it fails is enough; no smallest example
+    settings.register_profile("mutation", derandomize=True, database=None, phases=phases)
     settings.load_profile("mutation")
     options = ["-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:terminal"]
     suite = [str(ROOT / "tests" / "contracts" / name) for name in SUITE]
@@ -246,61 +251,6 @@ def _run(session: pytest.Session) -> None:
     session.shouldfail, session.shouldstop, session.testsfailed = False, False, 0
     with contextlib.suppress(session.Failed, session.Interrupted):
         pytest_runtestloop(session)
-
-
-def _overlay(mutant: Mutant, root: Path) -> Path:
-    """Put a copy of all Vyper sources, with the mutated one in its place, into an empty folder."""
-    shutil.copytree(ROOT / "contracts", root / "contracts")
-    (root / "tests" / "contracts").mkdir(parents=True)
-    for source in (ROOT / "tests" / "contracts").glob("*.vy"):
-        shutil.copy(source, root / "tests" / "contracts")
-    (root / mutant.file).write_text(mutant.apply((ROOT / mutant.file).read_text()))
-    return root
-
-
-def _compiled(root: Path, source: str) -> dict[str, Any]:
-    from vyper.cli.vyper_compile import compile_files  # type: ignore[import-untyped]
-
-    wanted = ["abi", "bytecode", "bytecode_runtime"]
-    outputs = compile_files([root / source], wanted, paths=[str(root)])
-    return dict(next(iter(outputs.values())))
-
-
-def _code(output: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Both codes without the trailing metadata, which hold a hash of the sources."""
-    creation = bytes.fromhex(output["bytecode"][2:])
-    metadata = int.from_bytes(creation[-2:], "big")
-    return creation[:-metadata], bytes.fromhex(output["bytecode_runtime"][2:])
-
-
-def _closure(source: str) -> set[str]:
-    """A contract and the modules compiled into it."""
-    found, waiting = {source}, [source]
-    while waiting:
-        tree = parse_to_ast((ROOT / waiting.pop()).read_text())
-        for node in tree.get_children(ast.ImportFrom):
-            module = f"contracts/modules/{node.name}.vy"
-            if module not in found and (ROOT / module).exists():
-                found.add(module)
-                waiting.append(module)
-    return found
-
-
-def _use(root: Path, outputs: dict[str, Any]) -> None:
-    """Make the tests of this child see the mutated sources."""
-    from tests.contracts import anvil
-
-    real = anvil.compiled
-
-    def compiled(source: str) -> dict[str, Any]:
-        return dict(outputs[source]) if source in outputs else real(source)
-
-    for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").startswith("tests.contracts"):
-            if hasattr(module, "ROOT"):
-                module.ROOT = root  # type: ignore[attr-defined]
-            if hasattr(module, "compiled"):
-                module.compiled = compiled  # type: ignore[attr-defined]
 
 
 def summary(results: Iterable[Result]) -> Counter[str]:

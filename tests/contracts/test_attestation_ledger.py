@@ -249,6 +249,24 @@ def test_admit__malleable_or_empty_vote__reverts(network: Network, task: Task) -
     assert admit_reason(network, task, ballot=zeroed) == "votes: no signature"
 
 
+def test_admit__vote_with_s_of_half_the_order__is_the_last_that_is_read(
+    network: Network, task: Task
+) -> None:
+    half = SECP256K1_N // 2
+
+    def with_s(s: int) -> Callable[[Vote], Ballot]:
+        def ballot(vote: Vote) -> Ballot:
+            until, bits, signed = network.ballot(task, vote)
+            return until, bits, [(signed[0][0], s), *signed[1:]]
+
+        return ballot
+
+    # of somebody unknown, but not malleable
+    last = admit_reason(network, task, ballot=with_s(half))
+    assert last == "votes: signer does not hold the seat"
+    assert admit_reason(network, task, ballot=with_s(half + 1)) == "votes: malleable signature"
+
+
 def test_admit__another_committee__reverts(network: Network, task: Task) -> None:
     others = [node for node in network.nodes if node not in (*task.members, task.executor)]
     call = network.record_call(replace(task, members=tuple(others[:3])), BEFORE)
@@ -340,6 +358,22 @@ def test_prove_double_header__differing__whole_deposit_slashed(network: Network)
     assert network.registry.functions.deposit(task.executor).call() == 0
     assert network.owed(network.outsider) == (UNIT + UNIT // 2) * 5 // 100
     assert network.reason(network.outsider, call) == "attestation: already proven"
+
+
+def test_prove__double_header_and_double_vote__are_two_faults(network: Network) -> None:
+    """Who has been proven one of them must not have the other for nothing."""
+    task = network.reach("accepted")
+    keys = network.nodes[task.executor]
+    first = network.header(task, BEFORE)
+    wholes = [
+        one.whole(network.sign_header(one)) for one in (first, replace(first, nonce_root=bytes(32)))
+    ]
+    vote = Vote(task.id, BEFORE, b"\x01" * 32)
+    votes = double_vote(network, keys, vote, replace(vote, verdict=CONTRAINDICATED))
+    network.send(network.outsider, network.attestation.functions.prove_double_header(*wholes))
+    once = network.reputation.functions.history(keys.address).call()[1]
+    network.send(network.outsider, votes)
+    assert network.reputation.functions.history(keys.address).call()[1] > once
 
 
 def test_prove_double_header__no_contradiction__reverts(network: Network) -> None:

@@ -151,6 +151,9 @@ def test_add__total_of_24_bits__reverts(grid: Any) -> None:
     boa.env.set_storage(grid.address, 0, lanes(largest - 1 - tier_9, *[0] * 8, 32000))
     with boa.reverts("grid: draw is full"):
         grid.add(node(0), 1)
+    boa.env.set_storage(grid.address, 0, lanes(largest - 7 - tier_9, *[0] * 8, 32000))
+    with boa.reverts("grid: draw is full"):
+        grid.add(node(0), 3)
     boa.env.set_storage(grid.address, 0, lanes(largest - 2 - tier_9, *[0] * 8, 32000))
     grid.add(node(0), 1)
     assert grid.total_weight() == largest

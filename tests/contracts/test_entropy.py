@@ -130,7 +130,7 @@ def test_prevrandao_of__header_beyond_1024_bytes__reverts(
 
 def test_prevrandao_of__block_not_in_the_history__reverts(chain: Chain, entropy: Contract) -> None:
     head = int(chain.w3.eth.block_number)
-    for number in (head + 1, head + 9_000, 2**64, 2**256 - 1):
+    for number in (head, head + 1, head + 9_000, 2**64, 2**256 - 1):
         with pytest.raises(ContractLogicError, match="entropy: block not in the history"):
             asked(entropy, number, header_at(chain, head - 1))
 

@@ -63,6 +63,13 @@ def test_register__join__active_in_the_draw_and_readable(network: Network) -> No
     assert network.registry.functions.total_weight().call() == weight + 4
 
 
+def test_register__opens_the_reputation(network: Network) -> None:
+    """Else the first task would pay for the slot."""
+    keys = network.join("newcomer")
+    history = network.reputation.functions.history(keys.address).call()
+    assert history == [0, 0, network.block]
+
+
 def test_register__without_joining__paused_and_never_drawn(network: Network) -> None:
     drawable = network.registry.functions.drawable().call()
     keys = network.join("passive", 0, join=False)
@@ -134,6 +141,16 @@ def test_register__signature_of_another_account_or_contact__reverts(network: Net
     )
 
 
+def test_contact__empty__reverts(network: Network) -> None:
+    keys, functions = newcomer(network), network.registry.functions
+    row, contact, signature = network.registration(keys, b"")
+    register = functions.register(row, contact, True, *signature)
+    assert network.reason(keys.address, register, UNIT) == "registry: contact is empty"
+    node = network.free_node()
+    publish = functions.set_contact(b"", *network.sign_contact(node, b""))
+    assert network.reason(node.address, publish) == "registry: contact is empty"
+
+
 def test_register__twice_or_same_hardware__reverts(network: Network) -> None:
     keys = network.join("newcomer")
     assert register_reason(network, keys, {5: b"\x01" * 32}) == (
@@ -173,6 +190,14 @@ def test_pause_resume__leaves_and_enters_the_draw(network: Network) -> None:
     assert functions.drawable().call() == drawable
     assert node_of(network, keys.address)["fixed_at"] == receipt["blockNumber"]
     assert network.reason(keys.address, functions.resume()) == "registry: node not paused"
+
+
+def test_resume__exactly_one_unit__active_again(network: Network) -> None:
+    keys = network.join("one unit", UNIT)
+    functions = network.registry.functions
+    network.send(keys.address, functions.pause())
+    network.send(keys.address, functions.resume())
+    assert functions.status(keys.address).call() == ACTIVE
 
 
 def test_pause__first_and_last_of_a_tier__none_of_them_is_drawn(network: Network) -> None:
@@ -300,26 +325,32 @@ def test_withdraw_deposit__barred_and_never_synced__leaves_the_draw(network: Net
     assert network.registry.functions.total_weight().call() == weight - 1
 
 
-def test_slash__lower_tier_full__goes_through_and_leaves_the_draw(network: Network) -> None:
+@pytest.mark.parametrize("lower", [0, 1])
+def test_slash__lower_tier_full__goes_through_and_leaves_the_draw(
+    network: Network, lower: int
+) -> None:
     """Else whoever fills a tier could keep tasks from failing, and refunds from being paid."""
-    victim = list(network.nodes.values())[6]
+    victim = list(network.nodes.values())[6 + lower]
+    one = 1 << 26 * lower  # a node of the lower tier, in its lane of 25 bits
     task = network.claim(network.post(), victim)
     task = network.admit(network.accept(network.draw(task)))
-    registry, lanes = network.registry.address, 0  # the first slot; tier 0 in its lowest 25 bits
+    registry, lanes = network.registry.address, 0  # the first slot
     before = int.from_bytes(network.chain.w3.eth.get_storage_at(registry, lanes))
-    full = before - before % 2**25 + 16384
+    there = network.registry.functions.tiers().call()[lower]
+    full = before + (16384 - there) * one
     network.chain.rpc("anvil_setStorageAt", [registry, hex(lanes), f"0x{full:064x}"])
     weight = network.registry.functions.total_weight().call()
     network.send(network.outsider, network.refuse_call(task, AFTER))
     node = node_of(network, victim.address)
-    assert (node["status"], node["tier"], node["deposit"]) == (ACTIVE, 0, UNIT + UNIT // 2)
-    assert network.registry.functions.total_weight().call() == weight - 2
+    left = (1 << lower + 1) * UNIT - UNIT // 2
+    assert (node["status"], node["tier"], node["deposit"]) == (ACTIVE, lower, left)
+    assert network.registry.functions.total_weight().call() == weight - (2 << lower)
     sync = network.registry.functions.sync(victim.address)
     assert network.reason(network.outsider, sync) == "grid: tier is full"
-    room = int.from_bytes(network.chain.w3.eth.get_storage_at(registry, lanes)) - 1
+    room = int.from_bytes(network.chain.w3.eth.get_storage_at(registry, lanes)) - one
     network.chain.rpc("anvil_setStorageAt", [registry, hex(lanes), f"0x{room:064x}"])
     network.send(network.outsider, sync)
-    assert network.registry.functions.total_weight().call() == weight - 2
+    assert network.registry.functions.total_weight().call() == weight - (2 << lower)
 
 
 def test_slash__outsider__reverts(network: Network) -> None:
@@ -391,6 +422,25 @@ def test_slash__exited_node__nothing_to_take_and_nothing_said(network: Network) 
     receipt = network.equivocate(keys)
     assert network.registry.events.Slashed().process_receipt(receipt, DISCARD) == ()
     assert node_of(network, keys.address)["status"] == EXITED
+
+
+def test_slash__deposit_of_one_wei__is_burned(network: Network) -> None:
+    """Its twentieth is nothing; the rest must not stay with the registry."""
+    keys = network.join("poor", 1, join=False)
+    before = network.balance(network.registry.address)
+    network.equivocate(keys)
+    assert node_of(network, keys.address)["deposit"] == 0
+    assert network.balance(network.registry.address) == before - 1
+
+
+def test_slash__account_that_is_no_node__stays_unknown(network: Network) -> None:
+    """Else who calls could bar an account before it has ever registered."""
+    network.fund(network.market.address)
+    functions = network.registry.functions
+    call = functions.slash(network.outsider, UNIT, network.requester, "theft")
+    assert call.call({"from": network.market.address}) == 0
+    assert network.send(network.market.address, call)["logs"] == []
+    assert functions.status(network.outsider).call() == 0
 
 
 def test_sync__unknown_node__reverts(network: Network) -> None:

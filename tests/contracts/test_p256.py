@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from web3.contract import Contract
 
-from nodeclient.core.curves import P256
+from nodeclient.core.curves import P256, Point
 from tests.contracts.anvil import ROOT, Chain
 
 N, P = P256.n, P256.p
@@ -131,6 +131,59 @@ def test_verify__answer_of_32_bytes__decides(software: Any, answering: Any) -> N
 def test_verifier__malformed_case__false_and_no_revert(verifier: Any, case: str) -> None:
     assert verifier.verify(DIGEST, R, S, X, Y) is True
     assert verifier.verify(*MALFORMED[case]) is False
+
+
+@pytest.mark.parametrize("point", [(5, 1), (5, 2), (P - 3, 7)])
+def test_verifier__key_off_the_curve_that_would_fit__false(
+    verifier: Any, point: tuple[int, int]
+) -> None:
+    """With the digest 0 and r = s = x every point fits itself: only the curve refuses it."""
+    x, y = point
+    low = x % N if x % N <= N // 2 else N - x % N
+    assert verifier.verify(bytes(32), x % N, low, x, y) is False
+
+
+def test_verifier__digest_zero_on_the_curve__fits_itself(verifier: Any) -> None:
+    """What the test above relies on."""
+    x = next(x for x in range(5, 99) if P256.decompress(2, x) is not None)
+    point = P256.decompress(2, x)
+    assert point is not None
+    assert verifier.verify(bytes(32), x, x, *point) is True
+
+
+def fitting(s: int, key_times_s: Point) -> tuple[bytes, int, int, int, int]:
+    """A true signature of the digest 0 with this s: any point is s/r times the key that fits it."""
+    r = key_times_s[0] % N
+    key = P256.combine((s * pow(r, -1, N) % N, key_times_s))
+    assert key is not None
+    return bytes(32), r, s, *key
+
+
+@pytest.mark.parametrize(("s", "valid"), [(1, True), (N // 2, True), (N // 2 + 1, False)])
+def test_verifier__s_from_one_to_half_the_order__is_read(
+    verifier: Any, s: int, valid: bool
+) -> None:
+    assert verifier.verify(*fitting(s, (X, Y))) is valid
+
+
+@pytest.mark.parametrize(("s", "valid"), [(1, True), (N // 2, True), (N // 2 + 1, False)])
+def test_verify__s_from_one_to_half_the_order__is_asked_of_the_precompile(
+    precompiled: Contract, s: int, valid: bool
+) -> None:
+    assert precompiled.functions.verify(*fitting(s, (X, Y))).call() is valid
+
+
+def test_verifier__x_not_reduced__false(verifier: Any) -> None:
+    """P is 0 for who computes with it, and a point with x = 0 there is."""
+    root = P256.decompress(2, 0)
+    assert root is not None
+    double = P256.add(root, root)
+    assert double is not None
+    r = double[0] % N
+    s = r * pow(2, -1, N) % N
+    s, y = (s, root[1]) if s <= N // 2 else (N - s, P - root[1])
+    assert verifier.verify(bytes(32), r, s, 0, y) is True
+    assert verifier.verify(bytes(32), r, s, P, y) is False
 
 
 def test_verify__high_s__false_even_if_the_precompile_says_yes(

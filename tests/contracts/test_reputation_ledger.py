@@ -111,6 +111,8 @@ def test_penalise__each_cause__lowers_by_its_weight(setting: Setting) -> None:
             setting.ledger.penalise(1, node(cause), cause)
         found.append(setting.ledger.reputation(node(cause)))
     bad = [0.25, 0.5, 1, 4, 8, 64, 0.25]
+    stored = [setting.ledger.history(node(cause)) for cause in (3, 4, 5, 6, 7, 8, 9)]
+    assert stored == [(0, int(weight * 65536), START) for weight in bad]
     assert found == [int(10000 / (10 + weight)) for weight in bad]
 
 
@@ -190,6 +192,32 @@ def test_open__again_by_a_known_node__keeps_the_history(setting: Setting) -> Non
         setting.ledger.open(node(9))
     assert setting.ledger.history(node(0)) == before
     assert setting.ledger.reputation(node(9)) == NEWCOMER
+
+
+def test_open__new_node__counts_as_a_newcomer_in_this_span_and_the_last(setting: Setting) -> None:
+    with boa.env.prank(setting.registry):
+        setting.ledger.open(node(9))
+    assert setting.ledger.history(node(9)) == (0, 0, START)
+    factors = [setting.ledger.factor_at(node(9), START - back) for back in (0, 1, SPAN, SPAN + 1)]
+    assert factors == [5000 + NEWCOMER] * 3 + [5000]
+
+
+def test_change__new_node_in_its_first_span__what_it_was_before_stays_the_bound(
+    setting: Setting,
+) -> None:
+    with boa.env.prank(setting.registry):
+        setting.ledger.open(node(0))
+    for _ in range(2):
+        settle(setting)
+        factors = [setting.ledger.factor_at(node(0), START - back) for back in (0, 1)]
+        assert factors == [5000 + NEWCOMER] * 2
+
+
+def test_change__first_blocks_of_a_chain__newcomer_before_it(setting: Setting) -> None:
+    boa.env.evm.patch.block_number = SPAN + 1  # a slot without a change reads as block 0
+    settle(setting)
+    assert setting.ledger.factor_at(node(0), SPAN + 1) == 5000 + NEWCOMER
+    assert setting.ledger.factor_at(node(0), SPAN - 1) == 5000 + NEWCOMER
 
 
 @pytest.mark.parametrize(
@@ -278,6 +306,27 @@ def test_settle__evidence_and_credit__exact_beside_each_other(setting: Setting) 
     assert [setting.ledger.credit(node(i)) for i in range(4)] == [200, 7, 7, 14]
 
 
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (0, 0),
+        (74385, 127615),
+        (890933, 514620),
+        (265010, 136027),
+        (127684, 20031),
+        (93444, 129538),
+        (106478, 32317),
+    ],
+)
+def test_reputation__evidence__mean_with_one_success_in_ten_to_the_basis_point(
+    setting: Setting, good: int, bad: int
+) -> None:
+    now = boa.env.evm.patch.block_number
+    put(setting, node(1), good=good, bad=bad, updated_at=now)
+    exact = (65536 + good) * 10000 // (10 * 65536 + good + bad)
+    assert setting.ledger.reputation(node(1)) == exact
+
+
 @pytest.mark.parametrize("cause", [2, 4])
 def test_change__most_evidence_that_fits__stays_there(setting: Setting, cause: int) -> None:
     now = boa.env.evm.patch.block_number
@@ -310,6 +359,36 @@ def test_collect__engaged_node__keeps_all_but_the_credit(setting: Setting) -> No
     assert setting.ledger.history(node(0)) == before
     assert setting.ledger.engaged(node(0))
     assert setting.ledger.credit(node(0)) == 0
+
+
+def test_collect__one_wei_in_a_full_slot__paid_once_and_the_rest_stays(setting: Setting) -> None:
+    full = {"good": LARGEST, "bad": LARGEST, "updated_at": 2**40 - 1}
+    put(setting, node(1), **full, last=65535, this=65535, engaged=1, credit=1)
+    with setting.as_market():
+        assert [setting.ledger.collect(node(1)) for _ in range(2)] == [1, 0]
+    assert setting.ledger.history(node(1)) == (LARGEST, LARGEST, 2**40 - 1)
+    assert setting.ledger.engaged(node(1))
+
+
+def faded(evidence: int, elapsed: int) -> int:
+    """Evidence after less than a half-life."""
+    return evidence * (2 * HALF_LIFE - elapsed) // (2 * HALF_LIFE)
+
+
+@pytest.mark.parametrize("elapsed", [0, 1, HALF_LIFE - 1, HALF_LIFE - 2])
+def test_slot__neighbours_full__each_field_is_read_alone(setting: Setting, elapsed: int) -> None:
+    good, bad, then = 2**31 + 1, 2**30 + 1, START - elapsed
+    around = {"last": 65535, "this": 65535, "engaged": 1, "credit": 2**111 + 1}
+    put(setting, node(1), good=good, bad=bad, updated_at=then, **around)
+    good_now, bad_now = faded(good, elapsed), faded(bad, elapsed)
+    mean = (65536 + good_now) * 10000 // (10 * 65536 + good_now + bad_now)
+    ledger = setting.ledger
+    assert ledger.reputation(node(1)) == mean
+    assert ledger.factor_at(node(1), START) == 5000 + mean
+    with setting.as_market():
+        ledger.penalise(1, node(1), 4)
+    assert ledger.history(node(1)) == (good_now, bad_now + 32768, START)
+    assert (ledger.engaged(node(1)), ledger.credit(node(1))) == (True, 2**111 + 1)
 
 
 def test_release__credit_and_history__stay(setting: Setting) -> None:

@@ -310,6 +310,14 @@ def test_draw__before_the_entropy_or_after_the_window__reverts(network: Network)
     assert network.reason(network.outsider, late) == "market: draw is closed"
 
 
+def test_draw__last_block_of_the_window__drawn(network: Network) -> None:
+    task = network.reach("claimed")
+    network.mine_to(network.entropy_block(task) + DRAW_WINDOW - 1)
+    drawn = network.draw(task)
+    assert network.state(drawn) == DRAWN
+    assert drawn.step_at == network.entropy_block(task) + DRAW_WINDOW
+
+
 def test_draw__nobody_leads__reverts(network: Network) -> None:
     task = network.post()
     network.mine_to(network.entropy_block(task))
@@ -322,6 +330,18 @@ def test_draw__header_of_another_block__reverts(network: Network) -> None:
     header = network.header_of(network.entropy_block(task) + 1)
     call = network.market.functions.draw(task.as_tuple(), header, False)
     assert network.reason(network.outsider, call).startswith("entropy: ")
+
+
+def test_draw__forged_or_drawn_task__reverts(network: Network) -> None:
+    """A second draw would seat another committee; a forged leader would choose it."""
+    task = network.reach("claimed")
+    network.mine_to(network.entropy_block(task))
+    forged = replace(task, beta=b"\x07" * 32)
+    assert network.reason(network.outsider, network.draw_call(forged)) == (
+        "market: not the task as it stands"
+    )
+    drawn = network.draw(task)
+    assert network.reason(network.outsider, network.draw_call(drawn)) == "market: wrong state"
 
 
 # --- the freeze -------------------------------------------------------------------------------
@@ -508,6 +528,16 @@ def test_member__one_of_three_offline__settles_and_fee_returns(network: Network)
     assert network.owed(network.requester) == MEMBER_FEE
     scores = [network.reputation.functions.reputation(member).call() for member in task.members]
     assert scores[1] < 1000 < scores[0]
+
+
+def test_member__silent_for_one_wei__it_returns(network: Network) -> None:
+    network.member_fee = 1
+    try:
+        task = network.reach("admitted")
+        network.finish(task, seats=(0, 2))
+    finally:
+        network.member_fee = MEMBER_FEE
+    assert network.owed(network.requester) == 1
 
 
 def test_member__two_of_three_offline__refunded_after_the_deadline(network: Network) -> None:

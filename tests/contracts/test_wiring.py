@@ -16,8 +16,10 @@ from tests.contracts.network import (
     CLASSES,
     DELAY,
     DRAW_WINDOW,
+    EXECUTOR_FEE,
     HALF_LIFE,
     LOOKAHEAD,
+    MEMBER_FEE,
     POSTING_FEE,
     SPAN,
     UNBONDING,
@@ -194,6 +196,20 @@ def test_deploy__first_value_that_does_not_fit__reverts(
 ) -> None:
     with boa.env.anchor(), boa.reverts(reason):
         deploy({}, **changed)
+
+
+def test_post__block_of_33_bits__reverts() -> None:
+    """The freeze reads the posting's block from 32 bits of the task's slot."""
+    with boa.env.anchor():
+        market = deploy({})
+        fees = (EXECUTOR_FEE, MEMBER_FEE)
+        value = POSTING_FEE + EXECUTOR_FEE + 3 * MEMBER_FEE
+        boa.env.set_balance(boa.env.eoa, 10**20)
+        boa.env.evm.patch.block_number = 2**32 - 1
+        assert market.post(bytes(32), 1, 3, 0, *fees, value=value) == 1
+        boa.env.evm.patch.block_number = 2**32
+        with boa.reverts("market: block number out of range"):
+            market.post(bytes(32), 2, 3, 0, *fees, value=value)
 
 
 @pytest.mark.parametrize("class_id", range(4))

@@ -73,7 +73,7 @@ TICKET = "contracts/modules/ticket.vy"
 
 @pytest.fixture(scope="module")
 def codes() -> Codes:
-    return Codes([MOCK])
+    return Codes([boa.load_partial(str(MOCK)).compiler_data])
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +131,17 @@ def test_reach__code_without_source__counts_as_executing_everything(codes: Codes
     with reach.recording():
         stranger.one()
     assert reach.of(Item()) == {UNKNOWN}  # type: ignore[arg-type]
+
+
+def test_reach__creation_that_reverts__executes_the_constructor() -> None:
+    """What only a constructor refuses is seen by the tests that create, and by no call after it."""
+    path, module = ROOT / "contracts/mocks/P256Mock.vy", "contracts/modules/p256_signature.vy"
+    code = boa.load_partial(str(path))
+    reach = Reach(Codes([code.compiler_data]))
+    with reach.recording(), boa.reverts("p256: verifier is not a contract"):
+        code.deploy(boa.env.generate_address())
+    source = (ROOT / module).read_text().splitlines()
+    line = next(at for at, text in enumerate(source, 1) if "assert verifier_.is_contract" in text)
+    executed = reach.of(Item())  # type: ignore[arg-type]
+    assert (module, line) in executed
+    assert (module, line + 1) not in executed
