@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -45,7 +45,7 @@ _ASK_SECONDS, _RESOLVE_SECONDS, _DIAL_SECONDS = 10.0, 10.0, 8.0
 # Threads of their own: a name server that never answers must not hold up what else this Node does.
 _RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="resolve")
 
-Permitted = Callable[[], Collection[str]]  # the `host:port` strings of the task that runs now
+Permitted = Callable[[], Sequence[str]]  # the `host:port` strings of the task that runs now
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
@@ -118,13 +118,13 @@ class TaskProxy:
             async with asyncio.timeout(_ASK_SECONDS):
                 target = await read_target(reader)
             try:
-                address, far_reader, far = await self._open(target)
+                number, far_reader, far = await self._open(target)
             except Refused as refusal:
                 await _answer(writer, refusal.answer)
                 return
             await _answer(writer, Answer.PERMITTED)
             near, beyond = Parts(reader, writer), Plain(far_reader, far)
-            await self._relay(near, beyond, target, address)
+            await self._relay(near, beyond, number)
         except (OSError, TimeoutError, FormatError, asyncio.IncompleteReadError):
             pass  # one of the two ends is gone: the other is closed, too
         finally:
@@ -134,35 +134,39 @@ class TaskProxy:
                     with contextlib.suppress(OSError):
                         await each.wait_closed()
 
-    async def _open(
-        self, target: str
-    ) -> tuple[Address, asyncio.StreamReader, asyncio.StreamWriter]:
-        if target not in self._permitted():
+    async def _open(self, target: str) -> tuple[int, asyncio.StreamReader, asyncio.StreamWriter]:
+        """Dial. The number is the connection's place in the TaskSpec, from 1.
+
+        The log knows it by that: whom a task reaches stands in clear in no file of this Node.
+        """
+        permitted = self._permitted()
+        if target not in permitted:
             self._notice("a connection that the task does not define")
             raise Refused(Answer.REFUSED)
+        number = permitted.index(target) + 1
         if len(self._workers) > MAX_STREAMS:
-            raise self._refuse(target, Answer.BUSY)
+            raise self._refuse(number, Answer.BUSY)
         if self._left <= 0:
-            raise self._refuse(target, Answer.SPENT)
+            raise self._refuse(number, Answer.SPENT)
         host, _, port = target.rpartition(":")
         addresses = await self._resolve(host.strip("[]"), int(port))
         if not addresses:
-            raise self._refuse(target, Answer.UNREACHABLE)
+            raise self._refuse(number, Answer.UNREACHABLE)
         if len(addresses) > MAX_ADDRESSES or not all(map(self._is_permitted, addresses)):
             self._notice("a name of the task's that leads to no address of the internet")
-            raise self._refuse(target, Answer.REFUSED)
+            raise self._refuse(number, Answer.REFUSED)
         for address in addresses[:_TRIES]:
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(_DIAL_SECONDS):
-                    return address, *await asyncio.open_connection(str(address), int(port))
-        raise self._refuse(target, Answer.UNREACHABLE)
+                    return number, *await asyncio.open_connection(str(address), int(port))
+        raise self._refuse(number, Answer.UNREACHABLE)
 
     def _is_permitted(self, address: Address) -> bool:
         networks = self._rules.networks
         named = any(address in network for network in networks)
         return may_lead_to(address, networks) and (named or not is_own(address))
 
-    async def _relay(self, near: Parts, far: Plain, target: str, address: Address) -> None:
+    async def _relay(self, near: Parts, far: Plain, number: int) -> None:
         counts = {"sent": 0, "received": 0}
 
         def moved(sent: int, received: int) -> None:
@@ -172,8 +176,7 @@ class TaskProxy:
             counts["sent"] += sent
             counts["received"] += received
 
-        opened = {"target": target, "address": str(address)}
-        self._log.write({"event": "opened", **opened})
+        self._log.write({"event": "opened", "connection": number})
         end = "cut"
         try:
             await relay(near, far, moved, self._rules.idle_seconds)
@@ -183,10 +186,10 @@ class TaskProxy:
         except TimeoutError:
             end = "idle"
         finally:
-            self._log.write({"event": end, **opened, **counts})
+            self._log.write({"event": end, "connection": number, **counts})
 
-    def _refuse(self, target: str, answer: Answer) -> Refused:
-        self._log.write({"event": answer.name.lower(), "target": target})
+    def _refuse(self, number: int, answer: Answer) -> Refused:
+        self._log.write({"event": answer.name.lower(), "connection": number})
         return Refused(answer)
 
     def _notice(self, what: str) -> None:

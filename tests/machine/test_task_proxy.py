@@ -128,7 +128,7 @@ async def test_stream__permitted__both_directions_end_by_themselves(bench: Bench
     await bench.until(lambda: bench.server.got == [b"abcd"])
     await bench.until(lambda: len(bench.log()) == 2)
     opened, closed = bench.log()
-    assert (opened["event"], opened["target"]) == ("opened", bench.permitted[0])
+    assert (opened["event"], opened["connection"]) == ("opened", 1)
     assert (closed["event"], closed["sent"], closed["received"]) == ("closed", 4, 4)
     assert bench.incidents == []
 
@@ -212,7 +212,8 @@ async def test_stream__name_that_changes_its_mind__dialled_where_it_was_judged(
     near = Parts(reader, writer)
     await near.write(b"x")
     assert await near.read() == b"X"
-    assert bench.log()[0]["address"] == "127.0.0.1"
+    assert NAME not in str(bench.log())  # whom a task reaches stands in clear in no file
+    assert "127.0.0.1" not in str(bench.log())
 
 
 @pytest.mark.parametrize(
