@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Supply:
     get_block: BlockGetter
     put_block: BlockPutter
     find_image: ImageFinder
-    connections: Callable[[], Collection[str]] = tuple
+    connections: Callable[[], Sequence[str]] = tuple
     report: Report = log_only
     devices: Callable[[], Collection[str]] = tuple
 
