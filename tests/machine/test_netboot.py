@@ -21,11 +21,12 @@ from nodeclient.core.incidents import Incident
 from nodeclient.errors import MachineError
 from nodeclient.images.build import BuiltImage
 from nodeclient.machine.link import LinkKeys
-from nodeclient.machine.netboot import newest
+from nodeclient.machine.netboot import firewall, newest
+from nodeclient.machine.netboot.firewall import Phase
 from nodeclient.machine.netboot.newest import NewestBoot
 from nodeclient.machine.power import forget_machine
 from nodeclient.machine.resume import ResumeRecord
-from tests.machine.boots import FakePower, make_image, netboot
+from tests.machine.boots import CABLE, FakePower, make_image, netboot
 from tests.machine.support import Pi
 from tests.machine.wire import STRANGER, Wire
 
@@ -286,6 +287,7 @@ async def test_resume__asker_gave_up__the_next_one_still_cuts_a_dead_machine(
     power = Switch()
     machine = netboot(pi, image, power)
     record = ResumeRecord(None, LINK_PORT, image, hpke, signing).encode()
+    await firewall.apply(CABLE, Phase.RUNNING)  # by the daemon before this one
     asking = asyncio.create_task(machine.resume(record))
     while ("tcp", LINK_PORT) not in wire.listening():
         await asyncio.sleep(0.05)

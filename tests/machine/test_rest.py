@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ async def test_power_off__whatever_the_machine_does__it_may_rest_and_goes_off(
     monkeypatch.setattr(firewall, "apply", no_rules)
     switch: Any = Switch(heard=heard, answers=answers)
     settings = NetbootSettings(folder=tmp_path, cable=CABLE, image=bytes(32), images=tmp_path)
-    supply: Any = None
+    supply: Any = SimpleNamespace(connections=tuple)
     slot: Any = Slot()
     machine = NetbootMachine(settings, supply, slot, switch, never)
     machine._link = switch
