@@ -31,7 +31,7 @@ class Supply:
     find_image: ImageFinder
     connections: Callable[[], Sequence[str]] = tuple
     report: Report = log_only
-    devices: Callable[[], Collection[str]] = tuple
+    devices: Callable[[], Sequence[str]] = tuple
 
     async def serve(self, method: str, body: object) -> object:
         """Handler of the channel. Raises RpcError and FormatError, which are the answer."""

@@ -288,6 +288,7 @@ async def test_resume__asker_gave_up__the_next_one_still_cuts_a_dead_machine(
     power = Switch()
     machine = netboot(pi, image, power)
     record = ResumeRecord(None, LINK_PORT, image, hpke, signing).encode()
+    await firewall.apply(CABLE, Phase.RUNNING)  # by the daemon before this one
     asking = asyncio.create_task(machine.resume(record))
     while ("tcp", LINK_PORT) not in wire.listening():
         await asyncio.sleep(0.05)
