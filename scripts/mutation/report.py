@@ -145,8 +145,8 @@ def _rest(
         low, high = interval(killed, counted)
         found += [
             "Sites are tried in random order: were those tried so far a fair sample, the score of",
-            f"all would lie between {100 * low:.1f} % and {100 * high:.1f} % (95 % confidence). They",
-            "are none: tests were written for survivors among them, so the others do worse.",
+            f"all would lie between {100 * low:.1f} % and {100 * high:.1f} % (95 % confidence).",
+            "They are none: tests were written for survivors among them, so the others do worse.",
         ]
     unfinished = sum(r["status"] == SURVIVED and not r["slow"] for _, r in tried)
     if unfinished:
