@@ -70,9 +70,9 @@ class EventJournal:
         except FormatError:  # the Agent refuses it as well
             return
         self._turn_to(boot)
-        if devices and self._permitted != frozenset(devices):
-            self._permitted = frozenset(devices)
-            self._write({"permits": sorted(devices)})
+        # Not into the file, where a task's words would stand in clear: a daemon that starts anew
+        # learns them from its store (`devices` of `take`).
+        self._permitted = frozenset(devices)
 
     def _turn_to(self, boot: bytes) -> None:
         label = boot.hex()[:32]
@@ -84,8 +84,6 @@ class EventJournal:
                 continue
             if isinstance(number := line.get("number"), int):
                 self._last = max(self._last, min(number, MAX_EVENTS))
-            if isinstance(permits := line.get("permits"), list):
-                self._permitted = frozenset(str(each) for each in permits)
 
     def _write(self, said: Mapping[str, object]) -> None:
         line = json.dumps({"time": round(time.time(), 3), "boot": self._boot, **said}) + "\n"
