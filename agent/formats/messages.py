@@ -12,7 +12,7 @@ connections the function was refused by now.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.formats.cable import MAX_CABLE
 from agent.formats.cid import digest_of
@@ -97,8 +97,9 @@ class Question:
     context: Context
     during: tuple[tuple[bytes, bytes, bytes], ...] = ()
     transcript: bytes = b""
-    cable: bytes = b""
-    proof: bytes = b""
+    # By name only: one in the other's place would be an empty claim, and cost a Deposit.
+    cable: bytes = field(default=b"", kw_only=True)
+    proof: bytes = field(default=b"", kw_only=True)
 
     def to_body(self) -> dict[str, object]:
         """The call's body."""
@@ -121,8 +122,8 @@ class Question:
             Context.from_body(body["context"]),
             tuple(_answer(each) for each in as_list(body["during"], 0, MAX_ANSWERS, "during")),
             as_bytes(body["transcript"], 0, "transcript", MAX_TRANSCRIPT),
-            as_bytes(body["cable"], 0, "cable", MAX_CABLE),
-            as_bytes(body["proof"], 0, "erasure proof", MAX_PROOF),
+            cable=as_bytes(body["cable"], 0, "cable", MAX_CABLE),
+            proof=as_bytes(body["proof"], 0, "erasure proof", MAX_PROOF),
         )
 
 

@@ -74,12 +74,13 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def take_evidence(action: do.TakeEvidence, emit: Emit) -> ev.OutcomeEvent:
         """Twice: the Agent repeats the same bytes for the same nonce, so the header is the same."""
         nonce = fold_nonces(dict(action.nonces))
+        kept = store.blob(proof_key(action.commitment)) if action.phase is Phase.AFTER else None
         question = Question(
             nonce,
             context(me, action.task, action.phase, action.attempt),
             action.during,
             action.transcript,
-            store.blob(proof_key(action.commitment)) or b"" if action.phase is Phase.AFTER else b"",
+            proof=kept or b"",
         )
         try:
             evidence = Evidence.decode(

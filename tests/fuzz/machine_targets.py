@@ -322,7 +322,8 @@ def all_targets() -> Iterator[Target]:
     yield from_body(Status, status, Status(State.FRESH, (), 0, None))
     yield from_body(Prepare, Prepare(SPEC.encode(), context, 3))
     yield from_body(
-        Question, Question(b"\1" * 32, context, ((b"\2" * 20, b"\3" * 32, b"\4" * 32),), b"t", b"p")
+        Question,
+        Question(b"\1" * 32, context, ((b"\2" * 20, b"\3" * 32, b"\4" * 32),), b"t", proof=b"p"),
     )
     yield from_body(Event, Event(1, 2, "add", "usb", "1-1", "usb:46f4:0001"))
     yield Target(

@@ -36,8 +36,12 @@ class Desk:
     log: list[str] = field(default_factory=list)
     memory: tuple[Region, ...] = ()
     quoted: bool | None = None
+    asked: object = None
 
-    async def call(self, _resume: bytes, method: str, _body: object) -> object:
+    async def call(self, _resume: bytes, method: str, body: object) -> object:
+        if method == "ask":
+            self.asked = body
+            raise MachineError("it went off", "boot it")
         self._do(method)
         return b"transcript"
 
@@ -129,3 +133,30 @@ async def test_clean__not_erased__machine_is_lost_and_nothing_looks_like_a_proof
     assert lost.reason == "the eraser's answer is wrong"
     assert node.store.blob(proof_key(TASK)) is None
     assert node.desk.log == ["clean", "erase"]
+
+
+@pytest.mark.parametrize(("phase", "told"), [(Phase.AFTER, b"proof 1"), (Phase.BEFORE, b"")])
+async def test_evidence__after_the_erasure__is_asked_for_with_its_proof(
+    node: Node, phase: Phase, told: bytes
+) -> None:
+    await node.clean()
+    parameters = SimpleNamespace(chain_id=1, market=b"\x01" * 20)
+    me: Any = SimpleNamespace(parameters=parameters, address=b"\x02" * 20)
+    services: Any = SimpleNamespace(
+        me=me, machine=node.desk, store=node.store, note=lambda *_: None
+    )
+    task: Any = SimpleNamespace(id=1, commitment=TASK)
+    order = do.TakeEvidence(
+        commitment=TASK,
+        task=task,
+        phase=phase,
+        attempt=1,
+        nonces=((b"\x03" * 20, b"\x04" * 32),),  # type: ignore[arg-type]
+        resume=b"r",
+        session_hash=bytes(32),
+        during=(),
+        transcript=b"transcript",
+    )
+    await effects(services)[do.TakeEvidence](order, None)  # type: ignore[arg-type]
+    assert isinstance(node.desk.asked, dict)
+    assert (node.desk.asked["proof"], node.desk.asked["cable"]) == (told, b"")

@@ -103,7 +103,7 @@ def _after(rig: Rig, wiped: Wiped, before: Remembered) -> Reasons:
     """What the verifier says of AFTER Evidence with this proof, from the boot that runs."""
     nonce = secrets.token_bytes(32)
     context = replace(rig.errand.context, phase=AFTER)
-    body = Question(nonce, context, (), wiped.transcript, wiped.proof).to_body()
+    body = Question(nonce, context, (), wiped.transcript, proof=wiped.proof).to_body()
     data = rig.pi.call("ask", body)
     assert isinstance(data, bytes)
     answer = Answer(nonce, data)
