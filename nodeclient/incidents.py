@@ -8,8 +8,6 @@ Producers call ``report`` from the event loop or from a thread of their own. The
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +18,9 @@ from nodeclient.core.case import Case
 from nodeclient.core.incidents import Incident
 from nodeclient.core.roles.execution import HOLDING
 from nodeclient.core.types import Commitment
+from nodeclient.machine.jsonlines import JsonLines
 from nodeclient.store import Store
 
-log = logging.getLogger(__name__)
 INCIDENTS = "incidents.jsonl"
 MAX_BYTES = 1 << 20  # of the file, before it becomes incidents.jsonl.1
 MAX_TEXT = 200  # characters
@@ -35,22 +33,16 @@ Tell = Callable[[ev.OutcomeEvent], None]
 
 
 class IncidentLog:
-    """One JSON line for each incident and each response, in the Machine's folder; bounded."""
+    """One line for each incident and each response, in the Machine's folder; a full disk keeps
+    nobody from acting.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / INCIDENTS
+        self._lines = JsonLines(folder / INCIDENTS, MAX_BYTES)
 
     def add(self, **fields: object) -> None:
-        """Append a line. A full disk must not keep anybody from acting: it is only logged."""
-        line = json.dumps({"at": round(time.time(), 3), **fields}) + "\n"
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self._path.exists() and self._path.stat().st_size + len(line) > MAX_BYTES:
-                self._path.replace(self._path.with_name(INCIDENTS + ".1"))
-            with self._path.open("a") as file:
-                file.write(line)
-        except OSError as error:
-            log.error("incidents.jsonl: %s", error.strerror)
+        """Append a line."""
+        self._lines.write(fields)
 
 
 class Incidents:

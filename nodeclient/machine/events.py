@@ -9,9 +9,7 @@ is an incident.
 from __future__ import annotations
 
 import json
-import logging
-import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +18,10 @@ from agent.formats.events import CUT, LOST, MAX_EVENTS, Event
 from agent.formats.messages import Prepare
 from agent.formats.taskspec import TaskSpec
 from nodeclient.core.incidents import Incident, Kind, Report
+from nodeclient.machine.jsonlines import JsonLines, one_before
 
 EVENTS: Final = "events.jsonl"
 MAX_FILE: Final = 1 << 20  # bytes; twice that with the file before
-_log = logging.getLogger(__name__)
 
 
 class EventJournal:
@@ -31,6 +29,7 @@ class EventJournal:
 
     def __init__(self, path: Path, report: Report) -> None:
         self._path, self._report = path, report
+        self._lines = JsonLines(path, MAX_FILE)
         self._boot = ""
         self._last = 0
         self._permitted: frozenset[str] = frozenset()
@@ -50,8 +49,9 @@ class EventJournal:
         permitted = known and event.action not in (CUT, LOST)
         if not permitted:  # before it is kept: who is killed in between hears of it again
             self._tell(f"kernel event {event.number}: {_said(event)}")
-        self._write(
+        self._lines.write(
             {
+                "boot": self._boot,
                 "number": event.number,
                 "ms": event.ms,
                 "action": event.action,
@@ -85,17 +85,6 @@ class EventJournal:
             if isinstance(number := line.get("number"), int):
                 self._last = max(self._last, min(number, MAX_EVENTS))
 
-    def _write(self, said: Mapping[str, object]) -> None:
-        line = json.dumps({"time": round(time.time(), 3), "boot": self._boot, **said}) + "\n"
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self._path.exists() and self._path.stat().st_size + len(line) > MAX_FILE:
-                self._path.replace(_before(self._path))
-            with self._path.open("a") as journal:
-                journal.write(line)
-        except OSError as error:  # reported all the same
-            _log.warning("%s: %s; make room for it", self._path, error.strerror)
-
     def _tell(self, text: str) -> None:
         self._report(Incident(Kind.HARDWARE, text))
 
@@ -108,14 +97,10 @@ def _said(event: Event) -> str:
     return str(event)
 
 
-def _before(path: Path) -> Path:
-    return path.with_name(path.name + ".1")
-
-
 def _lines(path: Path) -> Sequence[dict[str, Any]]:
     """Lines of the file and the one before it; one that was cut by a crash is left out."""
     found: list[dict[str, Any]] = []
-    for file in (_before(path), path):
+    for file in (one_before(path), path):
         try:
             with file.open() as journal:
                 text = journal.read(MAX_FILE)

@@ -38,7 +38,7 @@ class JsonLines:
     def _append(self, line: bytes) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._size() + len(line) > self._most:
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._path.replace(one_before(self._path))
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         handle = os.open(self._path, flags, 0o600)
         try:
@@ -51,6 +51,11 @@ class JsonLines:
             return self._path.stat().st_size
         except FileNotFoundError:
             return 0
+
+
+def one_before(path: Path) -> Path:
+    """Where the lines are that came before those in ``path``."""
+    return path.with_name(path.name + ".1")
 
 
 def _now() -> str:

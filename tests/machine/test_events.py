@@ -145,6 +145,7 @@ def test_file__grows__bounded_and_nothing_is_told_twice(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journals, "MAX_FILE", 2000)
+    desk.start()
     for number in range(1, MAX_EVENTS + 1):
         desk.journal.take(BOOT, replace(ADDED, number=number))
     assert sum(each.stat().st_size for each in desk.path.parent.iterdir()) <= 4000
