@@ -7,6 +7,7 @@ import hashlib
 import secrets
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from agent.formats.bootimage import EFI, KERNEL_MAP, MANIFEST, ROOT, BootManifest
@@ -24,31 +25,21 @@ REPOSITORY = Path(__file__).parents[2]
 def make_image(images: Path) -> bytes:
     """An image folder with right hashes; its ID."""
     efi, root = secrets.token_bytes(700_001), secrets.token_bytes(1_300_003)
-    manifest = BootManifest(
-        efi_sha256=hashlib.sha256(efi).digest(),
-        efi_size=len(efi),
-        root_sha256=hashlib.sha256(root).digest(),
-        root_size=len(root),
-        kernel_map_sha256=bytes(32),
-        command_line="quiet",
-        agent=bytes(32),
-        pcr4=(bytes(32),),
-        pcr9=(bytes(32),),
-        pcr11=(bytes(32),),
-        packages=bytes(32),
-    )
-    folder = images / manifest.image_id.hex()
-    folder.mkdir(parents=True)
-    for name, content in ((EFI, efi), (ROOT, root), (KERNEL_MAP, b"")):
-        (folder / name).write_bytes(content)
-    (folder / MANIFEST).write_bytes(manifest.encode())
-    return manifest.image_id
+    digest = hashlib.sha256(root).digest()
+    manifest = replace(rootless(efi), root_sha256=digest, root_size=len(root))
+    parts = {EFI: efi, ROOT: root, KERNEL_MAP: b""}
+    return place(images, replace(manifest, kernel_map_sha256=bytes(32)), parts)
 
 
 def make_eraser(images: Path) -> bytes:
     """An eraser's folder: no root; its ID."""
     efi = secrets.token_bytes(300_001)
-    manifest = BootManifest(
+    return place(images, rootless(efi), {EFI: efi})
+
+
+def rootless(efi: bytes) -> BootManifest:
+    """The manifest of an image that is nothing but this program."""
+    return BootManifest(
         efi_sha256=hashlib.sha256(efi).digest(),
         efi_size=len(efi),
         root_sha256=b"",
@@ -61,10 +52,14 @@ def make_eraser(images: Path) -> bytes:
         pcr11=(bytes(32),),
         packages=bytes(32),
     )
+
+
+def place(images: Path, manifest: BootManifest, parts: dict[str, bytes]) -> bytes:
+    """Write an image's folder; its ID."""
     folder = images / manifest.image_id.hex()
     folder.mkdir(parents=True)
-    (folder / EFI).write_bytes(efi)
-    (folder / MANIFEST).write_bytes(manifest.encode())
+    for name, content in (parts | {MANIFEST: manifest.encode()}).items():
+        (folder / name).write_bytes(content)
     return manifest.image_id
 
 
