@@ -2,8 +2,13 @@
 # Finds a Python that sealrun runs on and hands over to scripts/setup/. Arguments are passed on.
 set -eu
 cd "$(dirname "$0")/.."
-# make puts .venv first on PATH; the environment cannot be renewed by its own Python.
-PATH=${PATH#"$PWD/.venv/bin:"}
+# make and an active environment put .venv on PATH; the environment cannot be renewed by its own Python.
+case ":$PATH:" in
+*":$PWD/.venv/bin:"*)
+    after=${PATH#*"$PWD/.venv/bin"}
+    PATH=${PATH%%"$PWD/.venv/bin"*}${after#:}
+    ;;
+esac
 for name in ${PYTHON:-} python3.11 python3.12 python3; do
     # A name on PATH may be a shim of a version manager without that version: ask, do not trust.
     if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null

@@ -106,7 +106,8 @@ def test_lab__package_is_missing__is_installed_by_name(
     monkeypatch.setattr(lab, "run", lambda command, *_, **__: asked.extend(command[1:-1]))
     monkeypatch.setattr(lab, "_is_there", lambda sign: sign not in ("swtpm", "nft"))
     lab.make_lab()
-    assert asked == ["nftables", "swtpm", "image", "build", "boot"]
+    built = ["image", "build", "boot", "image", "build", "eraser"]
+    assert asked == ["nftables", "swtpm", *built]
 
 
 def test_lab__no_root__is_left_out_with_a_line(
