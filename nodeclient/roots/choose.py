@@ -1,0 +1,35 @@
+"""The root that a configuration names: made once, opened by every command that needs it.
+
+Adapters of hardware are imported only where they are configured: their libraries need what a node
+without that hardware does not have.
+"""
+
+from __future__ import annotations
+
+from nodeclient.config import Config
+from nodeclient.config_root import SoftwareRootConfig
+from nodeclient.ports import Root
+from nodeclient.roots.base import RootAbsent
+from nodeclient.roots.software import SoftwareRoot
+
+
+def open_root(config: Config) -> Root:
+    """The root of an existing node. Raises RootError."""
+    root = config.root
+    folder = config.path(root.folder)
+    if isinstance(root, SoftwareRootConfig):
+        return SoftwareRoot.load(folder, config.path(root.passphrase_file))
+    raise _no_adapter(root.kind)
+
+
+def create_root(config: Config) -> Root:
+    """Make the root of a new node; nothing that exists is replaced. Raises RootError."""
+    root = config.root
+    folder = config.path(root.folder)
+    if isinstance(root, SoftwareRootConfig):
+        return SoftwareRoot.create(folder, config.path(root.passphrase_file))
+    raise _no_adapter(root.kind)
+
+
+def _no_adapter(kind: str) -> RootAbsent:
+    return RootAbsent(f"root: this version has no adapter for {kind}", "choose another root")
