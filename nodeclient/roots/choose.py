@@ -7,7 +7,7 @@ without that hardware does not have.
 from __future__ import annotations
 
 from nodeclient.config import Config
-from nodeclient.config_root import SoftwareRootConfig
+from nodeclient.config_root import SoftwareRootConfig, ZymkeyRootConfig
 from nodeclient.ports import Root
 from nodeclient.roots.base import RootAbsent
 from nodeclient.roots.software import SoftwareRoot
@@ -19,6 +19,10 @@ def open_root(config: Config) -> Root:
     folder = config.path(root.folder)
     if isinstance(root, SoftwareRootConfig):
         return SoftwareRoot.load(folder, config.path(root.passphrase_file))
+    if isinstance(root, ZymkeyRootConfig):
+        from nodeclient.roots.zymkey import ZymkeyRoot
+
+        return ZymkeyRoot.load(folder, _zymkey(config, root))
     raise _no_adapter(root.kind)
 
 
@@ -28,7 +32,16 @@ def create_root(config: Config) -> Root:
     folder = config.path(root.folder)
     if isinstance(root, SoftwareRootConfig):
         return SoftwareRoot.create(folder, config.path(root.passphrase_file))
+    if isinstance(root, ZymkeyRootConfig):
+        from nodeclient.roots.zymkey import ZymkeyRoot
+
+        return ZymkeyRoot.create(folder, _zymkey(config, root))
     raise _no_adapter(root.kind)
+
+
+def _zymkey(config: Config, root: ZymkeyRootConfig) -> ZymkeyRootConfig:
+    """The process that speaks to the device has another working folder."""
+    return root.model_copy(update={"library": config.path(root.library)})
 
 
 def _no_adapter(kind: str) -> RootAbsent:

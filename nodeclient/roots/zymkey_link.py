@@ -21,12 +21,11 @@ from pathlib import Path
 from nodeclient.roots import zymkey_worker as worker
 from nodeclient.roots.base import RootAbsent, RootBusy, RootError, RootLocked, UnsealError
 
-LIBRARY = Path("/usr/lib/libzk_app_utils.so")  # where Zymbit's package puts it
-PATIENCE = 10.0  # seconds for one answer; a Zymkey on I2C takes some tenths of one
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between tries of a busy device: 1.6 in all
 RENEW_AFTER = 10_000  # questions: the binding leaks about 100 bytes each
 _GONE = {errno.ENODEV, errno.ENXIO, errno.EIO, errno.ENOENT, errno.ECONNREFUSED, errno.EPIPE}
 _GONE |= {errno.ENOTCONN, errno.ECONNRESET, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ESHUTDOWN}
+_NOT_OFFERED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _BUSY = {errno.EBUSY, errno.EAGAIN}
 _LOCKED = {errno.EPERM, errno.EACCES, errno.ENOKEY, errno.EKEYREVOKED, errno.EKEYREJECTED}
 _PLUG = "see that it is plugged in and that its service zkifc runs"
@@ -38,8 +37,8 @@ class ZymkeyLink:
 
     def __init__(
         self,
-        library: Path = LIBRARY,
-        patience: float = PATIENCE,
+        library: Path,
+        patience: float,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._library = library
@@ -49,30 +48,47 @@ class ZymkeyLink:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._asked = 0
+        self._closed = False
 
     def ask(self, operation: bytes, data: bytes = b"") -> bytes:
         """Its answer. A busy device is asked again for a bounded time.
 
         Raises RootAbsent, RootBusy, RootLocked; UnsealError for what does not unlock; RootError.
         """
+        status, answer = self._settle(operation, data)
+        if status != worker.OK:
+            raise _error(status, self._library)
+        return answer
+
+    def ask_if_offered(self, operation: bytes) -> bytes | None:
+        """Its answer; None where this model or its library has no such thing. Raises as `ask`."""
+        status, answer = self._settle(operation, b"")
+        if status == worker.NOT_OFFERED or -status in _NOT_OFFERED:
+            return None
+        if status != worker.OK:
+            raise _error(status, self._library)
+        return answer
+
+    def close(self) -> None:
+        """End the device's process. Nothing is asked any more."""
+        with self._turn:
+            self._closed = True
+            self._end()
+
+    def _settle(self, operation: bytes, data: bytes) -> tuple[int, bytes]:
         with self._turn:
             for pause in (*PAUSES, None):
+                if self._closed:
+                    raise RootError("root: it was closed", "start the node again")
                 status, answer = self._exchange(operation, data)
                 if -status not in _BUSY:
                     break
                 if pause is None:
                     raise RootBusy("root: the Zymkey stays busy", "end what else uses it")
                 self._pause(pause)
-            if status < 0 or status in (worker.NO_LIBRARY, worker.BROKEN):
-                self._end()  # a context that failed once is not trusted again
-        if status == worker.OK:
-            return answer
-        raise _error(status, self._library)
-
-    def close(self) -> None:
-        """End the device's process."""
-        with self._turn:
-            self._end()
+            if -status in _GONE or status in (worker.NO_LIBRARY, worker.BROKEN):
+                self._end()  # what failed so is opened anew by the next question
+        return status, answer
 
     def _exchange(self, operation: bytes, data: bytes) -> tuple[int, bytes]:
         if self._asked >= RENEW_AFTER:
@@ -159,4 +175,6 @@ def _error(status: int, library: Path) -> RootError:
             "see whether it is bound to this Pi, or has destroyed its keys",
         )
     reason = errno.errorcode.get(-status, f"status {status}")
-    return RootError(f"root: the Zymkey failed ({reason})", "restart the Pi; if it stays, replace it")
+    return RootError(
+        f"root: the Zymkey failed ({reason})", "restart the Pi; if it stays, replace it"
+    )

@@ -14,7 +14,6 @@ what was unlocked. Source of the binding's behaviour: zku 1.0.33, zymkey/__init_
 from __future__ import annotations
 
 import ctypes
-import json
 import re
 import resource
 import socket
@@ -53,20 +52,18 @@ class Zymkey:
         """Do one operation of the table. The binding says failures as AssertionErrors."""
         return OK, bytes(self._operations[operation](self, data))
 
-    def _about(self, _: bytes) -> bytes:
-        """JSON of strings and booleans. ``binding``: locked, bound; null: it does not say."""
-        client = self._client
-        try:
-            binding = list(client.get_current_binding_info())
-        except (AssertionError, AttributeError):
-            binding = None  # models of the Zymkey line have none; nor have old libraries
-        about = {
-            "model": client.get_model_number(),
-            "firmware": client.get_firmware_version(),
-            "serial": client.get_serial_number(),
-            "binding": binding,
-        }
-        return json.dumps(about).encode()
+    def _model(self, _: bytes) -> bytes:
+        return str(self._client.get_model_number()).encode()
+
+    def _firmware(self, _: bytes) -> bytes:
+        return str(self._client.get_firmware_version()).encode()
+
+    def _serial(self, _: bytes) -> bytes:
+        return str(self._client.get_serial_number()).encode()
+
+    def _binding(self, _: bytes) -> bytes:
+        """Two bytes: whether the binding is locked, whether it is bound."""
+        return bytes(map(bool, self._client.get_current_binding_info()))
 
     def _public_key(self, _: bytes) -> bytes:
         return bytes(self._client.get_ecdsa_public_key(SLOT))
@@ -79,7 +76,9 @@ class Zymkey:
 
     def _perimeter(self, _: bytes) -> bytes:
         """One u32 per channel: when it was breached first, 0 for never."""
-        return b"".join(struct.pack("!I", when) for when in self._client.get_perimeter_detect_info())
+        return b"".join(
+            struct.pack("!I", when) for when in self._client.get_perimeter_detect_info()
+        )
 
     def _lock(self, data: bytes) -> bytes:
         return bytes(self._client.lock(data))
@@ -107,7 +106,10 @@ class Zymkey:
     _operations: types.MappingProxyType[bytes, Callable[[Zymkey, bytes], bytes]]
     _operations = types.MappingProxyType(
         {
-            b"A": _about,
+            b"M": _model,
+            b"F": _firmware,
+            b"N": _serial,
+            b"B": _binding,
             b"K": _public_key,
             b"R": _random,
             b"S": _sign,

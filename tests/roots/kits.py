@@ -102,5 +102,11 @@ class SoftwareKit:
         yield SoftwareBench(folder)
 
 
+def _zymkey() -> Kit:
+    from tests.roots.zymkey_kit import ZymkeyKit
+
+    return ZymkeyKit()
+
+
 # The table: helper modules add their kits here. Called when the suite starts, not when it is read.
-KITS: dict[str, Callable[[], Kit]] = {"software": SoftwareKit}
+KITS: dict[str, Callable[[], Kit]] = {"software": SoftwareKit, "zymkey": _zymkey}
