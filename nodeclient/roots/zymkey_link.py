@@ -118,7 +118,7 @@ class ZymkeyLink:
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", worker.__file__, str(self._library)],
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     env={"PATH": os.defpath},

@@ -138,7 +138,7 @@ def open_client(library: str) -> Any:
     settings.__dict__["ZYMKEY_LIBRARY_PATH"] = library
     sys.modules["zymkey.settings"] = settings
     try:
-        import zymkey
+        import zymkey  # type: ignore[import-untyped]
     except (AttributeError, ImportError, OSError) as error:  # not there, no library, not this one
         raise NoLibrary from error
     except Exception as error:
