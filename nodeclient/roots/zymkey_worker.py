@@ -199,10 +199,15 @@ def _receive(channel: socket.socket, size: int) -> bytes:
     return data
 
 
-def main() -> None:
-    """No core file and no debugger of the same user: memory here has been unlocked bytes."""
+def protect() -> None:
+    """No core file and no debugger of the same user: memory here has held unlocked bytes."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def main() -> None:
+    """Serve over stdin, with the library at the path that is the one argument."""
+    protect()
     with socket.socket(fileno=0) as channel:
         serve(channel, sys.argv[1])
 

@@ -47,7 +47,7 @@ class StandIn:
     """One simulated device. Its folder holds its library and socket; its keys only its process."""
 
     def __init__(self, folder: Path, library: Path, serial: str = "") -> None:
-        """``library``: what `build_library` made; it is linked to, as it finds its own folder."""
+        """``library``: what `build_library` made. A copy, as it looks for the process beside it."""
         self.folder = folder
         self.library = folder / LIBRARY
         self.serial = serial or f"simulated-{secrets.token_hex(8)}"
@@ -58,7 +58,7 @@ class StandIn:
         """Start the process; it is ready when this returns. Raises RuntimeError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.library.exists():
-            self.library.symlink_to(self._built.resolve())
+            shutil.copyfile(self._built, self.library)
         (self.folder / "zymkey.sock").unlink(missing_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-I", str(HERE / "serve.py"), str(self.folder), self.serial],
