@@ -10,6 +10,8 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +85,7 @@ def test_ask__no_answer__ends_the_process_that_hangs(device: StandIn) -> None:
 def test_ask__busy_for_a_while__is_asked_again_with_pauses(device: StandIn) -> None:
     pauses: list[float] = []
     with contextlib.closing(ZymkeyLink(device.library, PATIENCE, pauses.append)) as link:
+        link.ask(b"K")
         device.fault(busy=3)
         assert len(link.ask(b"K")) == 64
         assert pauses == list(PAUSES[:3])
@@ -188,16 +191,24 @@ def test_process__whose_node_is_gone__ends_by_itself(link: ZymkeyLink) -> None:
     assert process.wait(ENDED_SECONDS) == 0
 
 
-def test_process__memory__is_closed_to_others_and_leaves_no_core(link: ZymkeyLink) -> None:
+def test_process__memory__leaves_no_core(link: ZymkeyLink) -> None:
     link.ask(b"K")
-    folder = Path(f"/proc/{process_of(link)}")
-    limits = (folder / "limits").read_text()
+    limits = Path(f"/proc/{process_of(link)}/limits").read_text()
     (core,) = (line for line in limits.splitlines() if line.startswith("Max core file size"))
     assert core.split()[4:6] == ["0", "0"]
-    # A process that is not dumpable has its files in /proc owned by root: proc(5)
-    assert (folder / "mem").stat().st_uid == 0
-    arguments = (folder / "cmdline").read_bytes()
-    assert b"-I" in arguments.split(b"\0")
+
+
+def test_protect__memory__is_closed_to_a_debugger_of_the_same_user() -> None:
+    get_dumpable = 3  # PR_GET_DUMPABLE of prctl(2)
+    lines = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import zymkey_worker as worker\n"
+        f"worker.protect(); print(worker._libc.prctl({get_dumpable}))"
+    )
+    folder = str(Path(zymkey_worker.__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", lines, folder], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"
 
 
 # ---------------------------------------------------------------------------- the worker's side
