@@ -7,7 +7,7 @@ without that hardware does not have.
 from __future__ import annotations
 
 from nodeclient.config import Config
-from nodeclient.config_root import SoftwareRootConfig
+from nodeclient.config_root import SoftwareRootConfig, Tpm2RootConfig
 from nodeclient.ports import Root
 from nodeclient.roots.base import RootAbsent
 from nodeclient.roots.software import SoftwareRoot
@@ -19,6 +19,10 @@ def open_root(config: Config) -> Root:
     folder = config.path(root.folder)
     if isinstance(root, SoftwareRootConfig):
         return SoftwareRoot.load(folder, config.path(root.passphrase_file))
+    if isinstance(root, Tpm2RootConfig):
+        from nodeclient.roots.tpm2 import Tpm2Root
+
+        return Tpm2Root.load(folder, root)
     raise _no_adapter(root.kind)
 
 
@@ -28,6 +32,10 @@ def create_root(config: Config) -> Root:
     folder = config.path(root.folder)
     if isinstance(root, SoftwareRootConfig):
         return SoftwareRoot.create(folder, config.path(root.passphrase_file))
+    if isinstance(root, Tpm2RootConfig):
+        from nodeclient.roots.tpm2 import Tpm2Root
+
+        return Tpm2Root.create(folder, root)
     raise _no_adapter(root.kind)
 
 
