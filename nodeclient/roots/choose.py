@@ -9,7 +9,6 @@ from __future__ import annotations
 from nodeclient.config import Config
 from nodeclient.config_root import SoftwareRootConfig, Tpm2RootConfig
 from nodeclient.ports import Root
-from nodeclient.roots.base import RootAbsent
 from nodeclient.roots.software import SoftwareRoot
 
 
@@ -23,7 +22,9 @@ def open_root(config: Config) -> Root:
         from nodeclient.roots.tpm2 import Tpm2Root
 
         return Tpm2Root.load(folder, root)
-    raise _no_adapter(root.kind)
+    from nodeclient.roots.zymkey import ZymkeyRoot
+
+    return ZymkeyRoot.load(folder, root)
 
 
 def create_root(config: Config) -> Root:
@@ -36,8 +37,6 @@ def create_root(config: Config) -> Root:
         from nodeclient.roots.tpm2 import Tpm2Root
 
         return Tpm2Root.create(folder, root)
-    raise _no_adapter(root.kind)
+    from nodeclient.roots.zymkey import ZymkeyRoot
 
-
-def _no_adapter(kind: str) -> RootAbsent:
-    return RootAbsent(f"root: this version has no adapter for {kind}", "choose another root")
+    return ZymkeyRoot.create(folder, root)

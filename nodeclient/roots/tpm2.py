@@ -7,9 +7,9 @@ away is of use in this TPM alone. The storage key's Name is compared each time: 
 encrypted to it on their way over the bus, and an interposer could hand in a key of its own.
 
 A secret is encrypted by a data key of its own, which the TPM seals; the label is bound as
-associated data. So one data key that leaks opens one secret. With ``pcrs`` the TPM gives it back only while
-these registers read as they did; which ones stands in the sealed bytes, so that another choice in
-the configuration locks nobody out.
+associated data. So one data key that leaks opens one secret. With ``pcrs`` the TPM gives it back
+only while these registers read as they did; which ones stands in the sealed bytes, so that another
+choice in the configuration locks nobody out.
 
 What it does not do: TPMs have no perimeter, so `tampered` is never said. Whoever can talk to the
 TPM as this user and reads the node's folder can have it sign and unseal, as the node does.

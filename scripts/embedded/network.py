@@ -32,6 +32,7 @@ from nodeclient.machine.measure import measure_agent
 from nodeclient.machine.process import AgentProcess
 from scripts.embedded.chain import DEPLOYER, ROOT, AnvilChain
 from scripts.embedded.node import START_SECONDS, NodeProcess
+from scripts.embedded.roots import KINDS
 from scripts.embedded.site import HERE, LOOPBACK, Site
 
 ETHER = 10**18
@@ -56,7 +57,8 @@ class Network:
 
     ``people`` never run tasks: requesters, owners, receivers. ``workers`` stake and are drawn.
     ``machine``: further keys of every node's configuration of that name. ``places``: by a node's
-    name what is particular about it. ``host``: the address of the chain.
+    name what is particular about it. ``host``: the address of the chain. ``root``: what holds the
+    nodes' root keys, a kind of `scripts.embedded.roots`.
     """
 
     vouch: str = PI_ONLY
@@ -74,8 +76,11 @@ class Network:
         machine: Mapping[str, object] = MappingProxyType({"question_rate": 1.0}),
         places: Mapping[str, Place] = MappingProxyType({}),
         host: str = LOOPBACK,
+        root: str = "software",
     ) -> None:
         self.folder = folder
+        self._roots = KINDS[root](folder / "roots")
+        self.root_class = self._roots.root_class
         self.chain = AnvilChain(folder / "chain.json", block_seconds, self._kept_up, host)
         self._places = {name: places.get(name, Place()) for name in (*people, *workers)}
         self.people = {name: self._node(name) for name in people}
@@ -126,6 +131,7 @@ class Network:
         """Chain, contracts, folders, registrations; no daemon yet."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
+        self._roots.start(self.say)
         self.chain.start()
         self.say(f"chain at {self.chain.url}")
         asyncio.run(self._deploy())
@@ -164,6 +170,7 @@ class Network:
         for node in self.workers.values():
             cut_power(node)
         self.chain.stop()
+        self._roots.stop()
 
     def _kept_up(self, height: int) -> bool:
         """Whether every node that runs has seen a block, and sent what it had to send.
@@ -225,6 +232,7 @@ class Network:
                 **self._machine,
                 **self.machines.get(node.name, {}),
             },
+            self._roots.table(node.name),
         )
         self.chain.fund(node.account, 100 * ETHER)
         self.equip(node)

@@ -16,7 +16,7 @@ from typing import Any
 
 from tpm2_pytss import ESAPI
 from tpm2_pytss.constants import TPM2_ALG
-from tpm2_pytss.types import TPM2B_DIGEST, TPML_DIGEST_VALUES, TPMT_HA, TPMU_HA
+from tpm2_pytss.types import TPML_DIGEST_VALUES, TPMT_HA, TPMU_HA
 
 from nodeclient.config_root import Tpm2RootConfig
 from nodeclient.core.types import RootClass
