@@ -138,14 +138,14 @@ class Tpm2Root:
                 digest,
                 TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL),  # the key's own
                 TPMT_TK_HASHCHECK(tag=TPM2_ST.HASHCHECK, hierarchy=TPM2_RH.NULL),
-            ).signature.ecdsa
-            return bytes(made.signatureR).rjust(32, b"\0") + bytes(made.signatureS).rjust(32, b"\0")
+            )
+            # What hangs below is a view of `made`, which has to live as long.
+            pair = made.signature.ecdsa
+            return b"".join(
+                bytes(half).rjust(32, b"\0") for half in (pair.signatureR, pair.signatureS)
+            )
 
-        signature = self._device.turn(work, "signing")
-        s = int.from_bytes(signature[32:], "big")
-        signature = (
-            signature[:32] + min(s, p256.ORDER - s).to_bytes(32, "big") if s < p256.ORDER else b""
-        )
+        signature = lower(self._device.turn(work, "signing"))
         if not p256.verify(self._public, digest, signature):
             raise RootError(
                 "root: the TPM's signature does not verify", "replace the TPM: it computes wrongly"
@@ -294,6 +294,12 @@ class Tpm2Root:
             raise RootError(f"root: {KEY_FILE} was altered", "restore it from a backup") from None
         self._saved = turn.esys.context_save(parent), turn.esys.context_save(key)
         return parent, key
+
+
+def lower(signature: bytes) -> bytes:
+    """The same signature with s in the lower half; what is none stays as it is."""
+    r, s = signature[:32], int.from_bytes(signature[32:], "big")
+    return r + (p256.ORDER - s).to_bytes(32, "big") if 2 * s > p256.ORDER > s else signature
 
 
 def _device(config: Tpm2RootConfig, open_esys: Open | None) -> Device:

@@ -10,7 +10,8 @@ from tpm2_pytss.constants import (
     ESYS_TR,
     TPM2_CAP,
     TPM2_PT,
-    TPM2_PT_FIXED,
+    TPM2_PT_FIRMWARE,
+    TPM2_PT_VENDOR,
     TPM2_SE,
     TPMA_PERMANENT,
 )
@@ -41,11 +42,11 @@ class Chip:
 def describe(turn: Turn) -> Chip:
     """Ask for maker, model, firmware and lockout (Part 2, §6.13 and §8.6)."""
     fixed = _properties(turn, TPM2_PT.FIXED)
-    maker = _characters(fixed.get(TPM2_PT_FIXED.MANUFACTURER, 0))
+    maker = _characters(fixed.get(TPM2_PT.MANUFACTURER, 0))
     model = "".join(
-        _characters(fixed.get(TPM2_PT_FIXED.VENDOR_STRING_1 + number, 0)) for number in range(4)
+        _characters(fixed.get(TPM2_PT_VENDOR.STRING_1 + number, 0)) for number in range(4)
     )
-    version = fixed.get(TPM2_PT_FIXED.FIRMWARE_VERSION_1, 0)
+    version = fixed.get(TPM2_PT_FIRMWARE.VERSION_1, 0)
     permanent = _properties(turn, TPM2_PT.VAR).get(TPM2_PT.PERMANENT, 0)
     simulated = model.split()[:1] == [_SOFTWARE] or model.startswith(_SOFTWARE)
     text = f"TPM 2.0 {maker.strip()} {model.strip()} {version >> 16}.{version & 0xFFFF}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tpm2_pytss import ESAPI
-from tpm2_pytss.constants import TPM2_ALG
+from tpm2_pytss.constants import ESYS_TR, TPM2_ALG
 from tpm2_pytss.types import TPML_DIGEST_VALUES, TPMT_HA, TPMU_HA
 
 from nodeclient.config_root import Tpm2RootConfig
@@ -113,7 +113,7 @@ class Tpm2Bench:
             [TPMT_HA(hashAlg=TPM2_ALG.SHA256, digest=TPMU_HA(sha256=what.ljust(32)[:32]))]
         )
         with ESAPI(self.chip.tcti) as esys:
-            esys.pcr_extend(RESETTABLE, values)
+            esys.pcr_extend(ESYS_TR(RESETTABLE), values)
 
     def _power_up(self, name: str, number: int) -> ServedTpm:
         folder = self._folder / name
