@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nodeclient.core.types import RootClass
+from scripts.embedded.swtpm import ServedTpm
 from scripts.standin.control import StandIn, build_library
 
 
@@ -83,7 +84,43 @@ class ZymkeyRoots:
             self.devices.clear()
 
 
+class Tpm2Roots:
+    """A TPM in software (swtpm) per node, all of one maker."""
+
+    root_class = RootClass.TPM2
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._turn = threading.Lock()  # nodes are made side by side
+        self.devices: dict[str, ServedTpm] = {}
+
+    def start(self, say: Callable[[str], None]) -> None:
+        """The maker makes its certificates with its first TPM."""
+        self._folder.mkdir(parents=True, mode=0o700)
+        say(
+            "[bold red]SIMULATED[/bold red]: no TPM chip is here. Each node gets a swtpm, whose"
+            " keys lie in a folder of this host, with certificates of a maker made up here"
+        )
+
+    def table(self, name: str) -> Mapping[str, str]:
+        """A TPM of its own, with its power on."""
+        device = ServedTpm(self._folder / name, self._folder / "maker")
+        with self._turn:  # one maker, who numbers his certificates
+            device.make()
+            self.devices[name] = device
+        device.start()
+        return {"kind": "tpm2", "tcti": device.tcti}
+
+    def stop(self) -> None:
+        """Cut their power."""
+        with self._turn:
+            for device in self.devices.values():
+                device.stop()
+            self.devices.clear()
+
+
 KINDS: Mapping[str, Callable[[Path], RootDevices]] = {
     "software": SoftwareRoots,
+    "tpm2": Tpm2Roots,
     "zymkey": ZymkeyRoots,
 }
