@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from nodeclient.chain.admission import admit_bootstrap
+
 from agent.formats.evidence import PI_ONLY
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain import images
@@ -24,7 +26,7 @@ from nodeclient.chain.reputation import ReputationLedger
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
 from nodeclient.core.case import Role
-from nodeclient.core.types import Address
+from nodeclient.core.types import Address, RootClass
 from nodeclient.images.build import BuiltImage, build_runtime
 from nodeclient.images.engine import DEFAULT_SOCKET, ensure_engine
 from nodeclient.machine.local import SIMULATED
@@ -141,6 +143,8 @@ class Network:
         finally:
             # Interrupted, we wait for nobody: one may be booting a Machine, which `stop` ends.
             pool.shutdown(wait=False, cancel_futures=True)
+        if self.root_class is not RootClass.SOFTWARE:
+            asyncio.run(self._admit())
         self.say(f"{len(self.nodes)} nodes registered, {len(self.workers)} of them drawable")
 
     def run_nodes(self) -> None:
@@ -205,10 +209,7 @@ class Network:
         try:
             self.deployment = await deploy(rpc, DEPLOYER, self._preset, "anvil")
             deployments.save(self.deployment, self.deployment_file)
-            journal = SqliteJournal(":memory:")
-            sender = Sender(
-                rpc, self.deployment, journal, DEPLOYER, SendSettings(poll_seconds=0.05)
-            )
+            sender = self._deployer(rpc)
             now, commit = int(time.time()), bytes(20)
             kinds = dict.fromkeys(self.boot_images(), ImageKind.BOOT)
             for image, kind in {**kinds, self.image.image_id: ImageKind.RUNTIME}.items():
@@ -216,6 +217,22 @@ class Network:
                 await sender.execute(order)
         finally:
             await rpc.close()
+
+    async def _admit(self) -> None:
+        """The bootstrap admitter lets all in: nobody is there yet who could vote."""
+        rpc = Rpc(self.chain.url)
+        try:
+            sender = self._deployer(rpc)
+            for node in self.nodes.values():
+                who = Address(bytes.fromhex(node.account[2:]))
+                await sender.execute(admit_bootstrap(node.account, who, self._roots.maker))
+        finally:
+            await rpc.close()
+        self.say(f"the bootstrap admitter admitted {len(self.nodes)} {self.root_class.name} roots")
+
+    def _deployer(self, rpc: Rpc) -> Sender:
+        journal = SqliteJournal(":memory:")
+        return Sender(rpc, self.deployment, journal, DEPLOYER, SendSettings(poll_seconds=0.05))
 
     def _node(self, name: str) -> NodeProcess:
         return NodeProcess(name, self.folder / "nodes" / name, self._places[name].site)

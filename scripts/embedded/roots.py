@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from nodeclient.core.admission import MAKER_ZYMBIT
+
+from agent.formats.hashes import sha256
 from nodeclient.core.types import RootClass
 from scripts.embedded.swtpm import ServedTpm
 from scripts.standin.control import StandIn, build_library
@@ -17,6 +21,10 @@ class RootDevices(Protocol):
     """What a network plugs into its nodes. They last from ``start`` to ``stop``."""
 
     root_class: RootClass
+
+    @property
+    def maker(self) -> bytes:
+        """Whom the bootstrap admitter names as their maker, 32 bytes; none for software."""
 
     def start(self, say: Callable[[str], None]) -> None:
         """What all devices have in common; says what is simulated."""
@@ -32,6 +40,7 @@ class SoftwareRoots:
     """None: each key is a file."""
 
     root_class = RootClass.SOFTWARE
+    maker = b""
 
     def __init__(self, _: Path) -> None:
         """No folder is needed."""
@@ -51,6 +60,7 @@ class ZymkeyRoots:
     """A stand-in for a Zymkey per node."""
 
     root_class = RootClass.ZYMKEY
+    maker = MAKER_ZYMBIT
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -93,6 +103,12 @@ class Tpm2Roots:
         self._folder = folder
         self._turn = threading.Lock()  # nodes are made side by side
         self.devices: dict[str, ServedTpm] = {}
+
+    @property
+    def maker(self) -> bytes:
+        """SHA-256 of the root certificate's DER; there is one once a device is."""
+        root, _ = next(iter(self.devices.values())).certificates
+        return sha256(ssl.PEM_cert_to_DER_cert(root.read_text()))
 
     def start(self, say: Callable[[str], None]) -> None:
         """The maker makes its certificates with its first TPM."""
