@@ -1,9 +1,9 @@
 """Looks after the root of trust while the Node runs, and ends the Node when it is lost.
 
 A root that is unplugged, or whose perimeter was breached, can vouch for nothing: the Node leaves
-the draw (`NodeRegistry.pause`), so that no task is given to it, forgets its keys, and stops. What it
-was doing stays as it is in its database, where each step is whole or was not taken; tasks on chain
-end by their deadlines, and nobody's money stays behind.
+the draw (`NodeRegistry.pause`), so that no task is given to it, forgets its keys, and stops. What
+it was doing stays as it is in its database, where each step is whole or was not taken; tasks on
+chain end by their deadlines, and nobody's money stays behind.
 
 The order is that of what could still do harm: first the work stops, then all keys go that open
 capsules, prove tickets or speak for the Node, then the account's own key sends the one transaction
