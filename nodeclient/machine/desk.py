@@ -1,8 +1,8 @@
 """One Machine for many askers: takes it up from a root-sealed record, then calls it.
 
-The record finds a running Machine, so outside of memory it is only sealed. Taking a Machine up again is needed
-once after a restart of the daemon and costs nothing later; the lock keeps two askers from doing it
-at once.
+The record finds a running Machine, so outside of memory it is only sealed. Taking a Machine up
+again is needed once after a restart of the daemon and costs nothing later; the lock keeps two
+askers from doing it at once.
 """
 
 from __future__ import annotations
@@ -93,6 +93,14 @@ class MachineDesk:
                 pass  # it answers nobody, but has its power
             except MachineError:
                 return
+            await self._machine.power_off()
+
+    async def cut(self) -> None:
+        """Cut the Machine's power, whichever boot it is in: of a lost root no record opens."""
+        _, work = self._erasing or (b"", None)
+        if work is not None and not work.cancelling():
+            self._given_up = work.cancel()
+        async with self._lock:
             await self._machine.power_off()
 
     async def _record(self, resume: bytes) -> bytes:
