@@ -57,7 +57,8 @@ class NetbootSettings:
     long the channel's keys are used. scratch, docker: paths
     in the Machine. boot_server: the command that serves a boot. eraser: ID of the image that
     erases memory, in `images`, too; empty: none does. uncovered: bytes of RAM that it may leave out
-    where its own map lacks them.
+    where its own map lacks them. simulated: parts of the Pi that are not real; the power switch
+    names its own.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class NetbootSettings:
     boot_server: tuple[str, ...] = field(default_factory=default_command)
     eraser: bytes = b""
     uncovered: int = MOST_UNCOVERED
+    simulated: tuple[str, ...] = ()
 
 
 class NetbootMachine(LinkedMachine):
@@ -158,7 +160,7 @@ class NetbootMachine(LinkedMachine):
             raise MachineError("that boot is over", "boot it again")
         if self._link is None:
             try:
-                keys = self._slot.load(session)
+                keys = await asyncio.to_thread(self._slot.load, session)
                 # Before rules are made: where there are none, there were none for a while.
                 await self._watch.go_on()
                 await firewall.apply(self._settings.cable, Phase.RUNNING)
@@ -293,7 +295,7 @@ class NetbootMachine(LinkedMachine):
             machine=settings.image.hex()[:24],
             lease_seconds=settings.lease_seconds,
             work_bytes=settings.work_bytes,
-            simulated=self._power.simulated,
+            simulated=(*self._power.simulated, *settings.simulated),
         )
         folder = settings.images.absolute() / settings.image.hex()
         return BootOrder(settings.cable, folder, settings.image, parameters.encode())
