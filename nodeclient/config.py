@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, IPvAnyNetwork, Tag, ValidationError
 
+from nodeclient.config_health import HealthConfig
 from nodeclient.config_part import Part, kind_or
 from nodeclient.config_root import AnyRootConfig, SoftwareRootConfig
 from nodeclient.core.case import Role
@@ -176,6 +177,7 @@ class Config(Part):
     root: AnyRootConfig = SoftwareRootConfig()
     store: StoreConfig = StoreConfig()
     machine: AnyMachineConfig = LocalMachineConfig()
+    health: HealthConfig = HealthConfig()
 
     def path(self, path: Path) -> Path:
         """A path of this configuration, absolute."""

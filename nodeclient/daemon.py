@@ -56,6 +56,8 @@ from nodeclient.duties.vouching import Voucher
 from nodeclient.enrolment import ENDORSEMENT
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
+from nodeclient.health.tally import Tally
+from nodeclient.health.wiring import run_health
 from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.incidents import IncidentLog, Incidents
@@ -125,10 +127,12 @@ async def node(
         peers = await stack.enter_async_context(PeerClient(identity))
         book = PeerBook(directory, chain)
         runner_box: list[Runner] = []
+        tally = Tally(me.address)
         services = build_services(
-            config, folder, me, chain, rpc, store, directory, peers, runner_box
+            config, folder, me, chain, rpc, store, directory, peers, runner_box, tally
         )
-        runner = Runner(store, me, build_effects(services), book.on_event, on_commit)
+        watched = both(tally.committed, on_commit)
+        runner = Runner(store, me, build_effects(services), book.on_event, watched)
         # Until the first new block: a policy that ended while the Node was down stays ended.
         runner.head = (await chain.head()).number
         runner_box.append(runner)
@@ -139,7 +143,8 @@ async def node(
         host, _, port = config.node.endpoint.rpartition(":")
         await server.start((config.node.listen or host).strip("[]"), int(port))
         stack.push_async_callback(server.close)
-        control = Control(services, runner, config.folder / "control.sock")
+        health = await stack.enter_async_context(run_health(config, services, chain, tally))
+        control = Control(services, runner, health, config.folder / "control.sock")
         await control.start()
         stack.push_async_callback(control.stop)
         stack.push_async_callback(runner.stop)
@@ -180,6 +185,7 @@ def build_services(
     directory: Directory,
     peers: PeerClient,
     runner_box: list[Runner],
+    tally: Tally,
 ) -> Services:
     """The adapters that the configuration names. ``runner_box`` holds the runner once it exists."""
     keys = folder.load_keys()
@@ -228,6 +234,7 @@ def build_services(
         store,
         lambda event: runner_box[0].tell(event),
         lambda commitment, what, private: note(store, commitment, what, private),
+        tally.incident,
     )
     supply = Supply(get_block, put_block, find_image, connections, incidents.report, devices)
     machine = choose_machine(
@@ -277,6 +284,18 @@ def build_services(
         answer=lambda request, body: runner_box[0].answer(request, body),
     )
     return services
+
+
+def both(first: OnCommit, second: OnCommit | None) -> OnCommit:
+    """Tell one after the other."""
+    if second is None:
+        return first
+
+    def tell(before: Case | None, after: Case, event: ev.Event) -> None:
+        first(before, after, event)
+        second(before, after, event)
+
+    return tell
 
 
 def build_effects(services: Services) -> dict[type, Effect]:

@@ -18,7 +18,9 @@ from nodeclient.images.errors import ImageError
 from nodeclient.images.load import load_image
 from nodeclient.images.verify import verify_image
 
-app = typer.Typer(help="Build and verify runtime and boot images.", no_args_is_help=True)
+app = typer.Typer(
+    help="Build and verify runtime and boot images.", no_args_is_help=True, add_completion=False
+)
 BUILD = Path(".build")
 
 
