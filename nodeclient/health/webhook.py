@@ -42,7 +42,7 @@ MOST_TRIES = 12  # of a message that is not the newest verdict: some 20 minutes
 MOST_WAITING = 64  # messages; the oldest makes room
 
 
-@dataclass
+@dataclass(eq=False)
 class Message:
     """``words`` of a verdict; None: an incident."""
 
@@ -120,10 +120,10 @@ class Webhook:
         """Try the oldest message once; seconds to wait until the next try."""
         message = self._queue[0]
         fault = await self._post(session, message)
-        if not self._queue or self._queue[0] is not message:  # it made room meanwhile
-            return 0.0 if not fault else FIRST_PAUSE
+        waiting = message in self._queue  # it may have made room meanwhile
         if not fault:
-            self._queue.popleft()
+            if waiting:
+                self._queue.remove(message)
             self._delivered(message)
             return 0.0
         message.tries += 1
@@ -131,8 +131,8 @@ class Webhook:
         if not self._failing:  # once per outage: it may last for days
             log.warning("webhook: not delivered (%s), trying again", fault)
         self._failing = True
-        if message.tries >= MOST_TRIES:
-            self._queue.popleft()
+        if waiting and message.tries >= MOST_TRIES:
+            self._queue.remove(message)
             if self._is_newest(message):
                 self._queue.append(message)
             else:
@@ -168,8 +168,9 @@ class Webhook:
             return type(error).__name__  # not its text, which names the URL: that may be a secret
 
     def _make_room(self) -> None:
-        """Drop the oldest; a verdict follows, so even the newest one is not lost for good."""
-        self._queue.popleft()
+        """Drop the oldest that is not the newest verdict."""
+        oldest = next(message for message in self._queue if not self._is_newest(message))
+        self._queue.remove(oldest)
         self.dropped += 1
 
     def _is_newest(self, message: Message) -> bool:
