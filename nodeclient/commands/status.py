@@ -36,14 +36,15 @@ def status(
     answer = _ask(node)
     try:
         faults = [(str(f["text"]), str(f["next_step"])) for f in answer["faults"]]
-        if not quiet:
-            show(answer if as_json else rows(answer), as_json)
+        shown = rows(answer)
         is_healthy = answer["healthy"] is True
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DaemonUnreachable(
             f"the node's answer has no usable {error}",
             "start the daemon anew: it is another version",
         ) from error
+    if not quiet:
+        show(answer if as_json else shown, as_json)
     if faults or not is_healthy:
         text, step = faults[0] if faults else ("it does not say why", "see node.log")
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
