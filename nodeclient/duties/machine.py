@@ -11,6 +11,7 @@ import math
 
 from agent.formats import cbor
 from agent.formats.cbor import FormatError
+from agent.formats.erasure import ErasureProof
 from agent.formats.evidence import Evidence, fold_nonces
 from agent.formats.messages import Context, Prepare, Question, Release, State, Status
 from nodeclient.core import actions as do
@@ -18,6 +19,7 @@ from nodeclient.core import events as ev
 from nodeclient.core.case import Me
 from nodeclient.core.claims import memory
 from nodeclient.core.digests import header_digest
+from nodeclient.core.images import ImageKind
 from nodeclient.core.types import Address, Commitment, Phase, Statement, Task
 from nodeclient.core.watch import Heard, how_heard
 from nodeclient.duties.candidacy import NO_ERASER
@@ -48,6 +50,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             session = await machine.boot(count)
         except MachineError as error:
             return lost(action, error)
+        services.images.loads.add(session.image, ImageKind.BOOT)
         services.note(action.commitment, f"machine booted, phase {action.phase.name}")
         return ev.MachineBooted(
             commitment=action.commitment,
@@ -182,6 +185,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 quoted = before is not None and says_quoted(before)
                 proof = await machine.erase(action.resume, memory_then, quoted)
                 store.put_blob(proof_key(action.commitment), proof)
+                if proof:  # the eraser was booted, and is an approved image as any other
+                    services.images.loads.add(ErasureProof.decode(proof).image, ImageKind.BOOT)
             await machine.power_off(action.resume)
         except MachineError as error:
             return lost(action, error)
