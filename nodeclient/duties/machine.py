@@ -184,9 +184,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 memory_then = () if before is None else memory(before)
                 quoted = before is not None and says_quoted(before)
                 proof = await machine.erase(action.resume, memory_then, quoted)
+                note_eraser(proof)
                 store.put_blob(proof_key(action.commitment), proof)
-                if proof:  # the eraser was booted, and is an approved image as any other
-                    services.images.loads.add(ErasureProof.decode(proof).image, ImageKind.BOOT)
             await machine.power_off(action.resume)
         except MachineError as error:
             return lost(action, error)
@@ -195,6 +194,14 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             for member, nonce, root in store.answers(action.commitment)
         )
         return ev.MachineCleaned(commitment=action.commitment, transcript=transcript, during=during)
+
+    def note_eraser(proof: bytes) -> None:
+        """The eraser was booted, too, and is an approved image as any other."""
+        try:
+            image = ErasureProof.decode(proof).image
+        except FormatError:  # no eraser, or not its bytes: the Committee judges that
+            return
+        services.images.loads.add(image, ImageKind.BOOT)
 
     def evidence_before(root: bytes) -> Evidence | None:
         """What the Agent stated of the boot that ran the task: it decides what is erased."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import docker
 from docker.errors import APIError, DockerException, NotFound
@@ -22,6 +23,7 @@ PROJECT, SERVICE = "sealrun.project", "sealrun.service"  # labels
 GRACE_SECONDS = 3  # until SIGKILL: two blocks of the quickest chain in use (2 s) must be enough
 ENGINE_SECONDS = 30
 MAX_NAME = 40
+_NEVER: Any = {"Name": "no"}
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -65,7 +67,7 @@ class ServiceEngine:
             try:
                 found = client.containers.get(container)
                 # A restart policy would bring it back when the engine starts anew.
-                client.api.update_container(found.id, restart_policy={"Name": "no"})
+                found.update(restart_policy=_NEVER)
                 with contextlib.suppress(APIError):
                     found.stop(timeout=GRACE_SECONDS)
                 found.reload()
