@@ -40,6 +40,7 @@ from nodeclient.duties.services import Services
 from nodeclient.errors import BadInput, SealrunError
 from nodeclient.health.service import Health
 from nodeclient.health.views import as_json
+from nodeclient.images.errors import ImageError, ImageRefused
 from nodeclient.numbers import take_unspent
 from nodeclient.p2p.contact import Contact
 from nodeclient.p2p.errors import PeerError
@@ -75,6 +76,7 @@ class Control:
         app.router.add_get("/v1/health", answering(self._how))
         app.router.add_get("/v1/journal", answering(self._journal))
         app.router.add_post("/v1/tasks", answering(self._submit))
+        app.router.add_post("/v1/images", answering(self._bring))
         app.router.add_get("/v1/tasks/{task}", answering(self._task))
         app.router.add_get("/v1/tasks/{task}/results", answering(self._results))
         self._site = web.AppRunner(app, access_log=None)
@@ -251,6 +253,23 @@ class Control:
             raise BadInput("this node holds not exactly one runtime image", "name runtime_image")
         return "0x" + image.hex()
 
+    async def _bring(self, request: web.Request) -> object:
+        """Fetch, check and load an image by its CID. The client waits as long as it takes."""
+        body = await request.json()
+        cid = body.get("cid") if isinstance(body, dict) else None
+        if not isinstance(cid, str):
+            raise BadInput("the request names no cid", "give the CID of an image")
+        try:
+            brought = await self._services.images.verification.bring(cid)
+        except ImageError as error:
+            raise _told(error) from error
+        return {
+            "image": "0x" + brought.image.hex(),
+            "kind": brought.kind.name,
+            "path": str(brought.path),
+            "loaded": brought.loaded,
+        }
+
     async def _task(self, request: web.Request) -> object:
         return view(self._known(request))
 
@@ -269,6 +288,13 @@ class Control:
         if case is None:
             raise BadInput(f"task {text} is unknown here", "see the tasks: sealrun node status")
         return case
+
+
+def _told(error: ImageError) -> SealrunError:
+    """An image tool's one line, as message and next step; refusals are the asker's to mend."""
+    message, _, next_step = str(error).rpartition("; ")
+    kind = BadInput if isinstance(error, ImageRefused) else SealrunError
+    return kind(message or next_step, next_step)
 
 
 def listen_privately(path: Path) -> socket.socket:

@@ -37,6 +37,7 @@ from nodeclient.core.actions import Action, Reply, WatchMachine
 from nodeclient.core.case import Case, Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.roles.execution import HOLDING
+from nodeclient.core.roles.execution import State as ExecutorState
 from nodeclient.core.types import Address
 from nodeclient.duties import (
     broker,
@@ -58,6 +59,7 @@ from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
 from nodeclient.health.tally import Tally
 from nodeclient.health.wiring import run_health
+from nodeclient.imageduty import choose_images
 from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.incidents import IncidentLog, Incidents
@@ -74,6 +76,7 @@ from nodeclient.peers import PeerBook
 from nodeclient.policies import Policies
 from nodeclient.reference import Accepted, Reference
 from nodeclient.runner import Effect, Runner
+from nodeclient.running import boot_of
 from nodeclient.store import Store
 
 log = logging.getLogger(__name__)
@@ -131,13 +134,18 @@ async def node(
         services = build_services(
             config, folder, me, chain, rpc, store, directory, peers, runner_box, tally
         )
+
+        def on_node_event(event: ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised) -> None:
+            book.on_event(event)
+            services.images.on_event(event)
+
         watched = both(tally.committed, on_commit)
-        runner = Runner(store, me, build_effects(services), book.on_event, watched)
+        runner = Runner(store, me, build_effects(services), on_node_event, watched)
         # Until the first new block: a policy that ended while the Node was down stays ended.
         runner.head = (await chain.head()).number
         runner_box.append(runner)
         trust = TrustFolder(config.folder / "peers")
-        await book.load(rpc, deployed)
+        await book.load(rpc, deployed, services.images.book.on_event)
         inbox = Inbox(services, runner)
         server = PeerServer(inbox.handle, identity=identity, directory=directory, trust=trust)
         host, _, port = config.node.endpoint.rpartition(":")
@@ -150,6 +158,8 @@ async def node(
         stack.push_async_callback(runner.stop)
         warming = asyncio.create_task(services.reference.warm())
         stack.push_async_callback(cancel, warming)
+        duty = asyncio.create_task(services.images.run())
+        stack.push_async_callback(cancel, duty)
         runner.resume()
         settings = WatchSettings(poll_seconds=config.chain.poll_seconds)
         watcher = Watcher(rpc, deployed, settings, store.blocks())
@@ -241,6 +251,36 @@ def build_services(
         config, supply, folder.root, chain.is_approved, report=incidents.report
     )
     desk = MachineDesk(machine, folder.root, ban)
+    sender = Sender(rpc, deployed, store, keys.account)
+
+    async def ask(peer: Address, method: str, message: object) -> bytes:
+        return await services.ask(peer, method, message)
+
+    def on_machine() -> bool:
+        """Whether a Machine is on, for some Task."""
+        roles = (case.executor for case in store.open_cases())
+        return any(
+            role.resume and role.state in HOLDING and role.state is not ExecutorState.BOOTING
+            for role in roles
+            if role is not None
+        )
+
+    images = choose_images(
+        config,
+        me=me,
+        chain=chain,
+        root=folder.root,
+        registry=Address(deployed["NodeRegistry"].address),
+        store=store,
+        blocks=folder.store,
+        sender=sender,
+        ask=ask,
+        peers=lambda: tuple(Address(each) for each in directory.peers()),
+        head=lambda: runner_box[0].head,
+        boot=lambda: boot_of(store.newest_load, on_machine),
+        lines=lines,
+        note=lambda commitment, what, private: note(store, commitment, what, private),
+    )
     policies = Policies(
         config.folder,
         me.address,
@@ -261,7 +301,7 @@ def build_services(
         root=folder.root,
         keys=keys,
         chain=chain,
-        sender=Sender(rpc, deployed, store, keys.account),
+        sender=sender,
         peers=peers,
         directory=directory,
         machine=desk,
@@ -279,6 +319,7 @@ def build_services(
             config.path(config.machine.ek_roots),
         ),
         voucher=Voucher(config.folder / ENDORSEMENT, desk),
+        images=images,
         head=lambda: runner_box[0].head,
         note=lambda commitment, what, private="": note(store, commitment, what, private),
         answer=lambda request, body: runner_box[0].answer(request, body),

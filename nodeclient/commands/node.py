@@ -62,6 +62,16 @@ def run(
 
 
 @app.command()
+def guard(folder: Annotated[Path, NEW], as_json: Json = False) -> None:
+    """Stop containers of the node's services whose image the chain does not approve (any more)."""
+    config = load_config(folder)
+    from nodeclient.guarding import run_guard  # as above
+
+    asyncio.run(run_guard(config, say))
+    show({"node": str(folder), "stopped": True}, as_json)
+
+
+@app.command()
 def pardon(node: NodeFolder = Path("node"), as_json: Json = False) -> None:
     """Lift the ban of the node's machine, once you have looked at it."""
     config = load_config(node)

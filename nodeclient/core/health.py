@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nodeclient.core.images import ImageKind, ImageRecord, fault
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, NodeStatus, RootClass
 
@@ -133,29 +134,23 @@ class Picture:
     tasks: TaskPart | None
 
 
-KINDS = {Use.BOOT: 1, Use.ERASER: 1, Use.SERVICE: 2, Use.RUNTIME: 3}
+KINDS = {
+    Use.BOOT: ImageKind.BOOT,
+    Use.ERASER: ImageKind.BOOT,
+    Use.SERVICE: ImageKind.SERVICE,
+    Use.RUNTIME: ImageKind.RUNTIME,
+}
 """Which kind of ``ImageRegistry`` an image must be approved as, to be used so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """What ``ImageRegistry`` keeps of an image. Times in seconds since 1970."""
-
-    kind: int
-    not_before: int
-    not_after: int
-    effective_at: int
-    revoked: bool
-
-
-def standing_of(use: Use, approval: Approval | None, now: int) -> Standing:
-    """The registry's own rule at a block's time ``now``, and the kind, which it leaves to us."""
-    if approval is None:
+def standing_of(use: Use, record: ImageRecord | None, now: int) -> Standing:
+    """The rule is ``core.images.fault``, at a block's time ``now``; here is only said why."""
+    if not fault(record, KINDS[use], now):
+        return Standing.APPROVED
+    if record is None:
         return Standing.UNKNOWN
-    if approval.revoked:
+    if record.revoked:
         return Standing.REVOKED
-    if approval.kind != KINDS[use]:
+    if record.kind is not KINDS[use]:
         return Standing.OTHER_KIND
-    if now < max(approval.not_before, approval.effective_at):
-        return Standing.WAITING
-    return Standing.ENDED if now > approval.not_after else Standing.APPROVED
+    return Standing.WAITING if now <= record.not_after else Standing.ENDED

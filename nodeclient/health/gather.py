@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nodeclient.core.health import (
-    Approval,
     ChainPart,
     ImagePart,
     MachinePart,
@@ -23,6 +22,7 @@ from nodeclient.core.health import (
     Use,
     standing_of,
 )
+from nodeclient.core.images import ImageRecord
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, BlockRef, NodeRecord, RootClass
 from nodeclient.errors import SealrunError
@@ -40,7 +40,7 @@ class Chain(Protocol):
     async def unit(self) -> int:
         """The least Deposit of an ACTIVE Node, in wei."""
 
-    async def approval(self, image: bytes) -> Approval | None: ...
+    async def image(self, image: bytes) -> ImageRecord | None: ...
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class Gatherer:
         unasked = tuple(ImagePart(use, image) for use, image in named)
         try:
             async with asyncio.timeout(CHAIN_SECONDS):
-                head, registry, approvals = await asyncio.gather(
-                    self._from.chain.head(), self._registry(), self._approvals(named)
+                head, registry, records = await asyncio.gather(
+                    self._from.chain.head(), self._registry(), self._records(named)
                 )
         except (SealrunError, TimeoutError):
             return None, unasked
@@ -127,7 +127,7 @@ class Gatherer:
             ImagePart(
                 use, image, standing_of(use, found, head.timestamp), found.not_after if found else 0
             )
-            for (use, image), found in zip(named, approvals, strict=True)
+            for (use, image), found in zip(named, records, strict=True)
         )
         return ChainPart(head.number, head.timestamp, self._from.applied(), registry), images
 
@@ -140,5 +140,5 @@ class Gatherer:
             return None
         return RegistryPart(record.status, record.deposit, unit, reputation, record.engaged)
 
-    async def _approvals(self, named: tuple[tuple[Use, bytes], ...]) -> list[Approval | None]:
-        return await asyncio.gather(*(self._from.chain.approval(image) for _, image in named))
+    async def _records(self, named: tuple[tuple[Use, bytes], ...]) -> list[ImageRecord | None]:
+        return await asyncio.gather(*(self._from.chain.image(image) for _, image in named))

@@ -25,7 +25,6 @@ from nodeclient.files import read_private
 from nodeclient.folder import STORE_KEY
 from nodeclient.health.gather import Gatherer, Sources
 from nodeclient.health.holdings import held_images
-from nodeclient.health.onchain import HealthChain
 from nodeclient.health.service import Reading
 from nodeclient.health.state import applied_block, bounds_of, is_drawable, open_tasks
 from nodeclient.machine.ban import Ban
@@ -72,7 +71,7 @@ async def look(folder: Path) -> Reading:
                 root_class=root_class,
                 simulated=found.root.simulated if found.root else root_class == RootClass.SOFTWARE,
                 root=found.health,
-                chain=HealthChain(reader),
+                chain=reader,
                 images=lambda: held_images(config),
                 applied=lambda: applied_block(found.store) if found.store else None,
                 machine=lambda: MachinePart(_is_banned(config)),

@@ -9,14 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from nodeclient.chain.reader import Reader
 from nodeclient.config import Config
-from nodeclient.core.health import MachinePart
+from nodeclient.core.health import MachinePart, Use
 from nodeclient.core.types import Address, RootClass
 from nodeclient.duties.services import Services
 from nodeclient.health.endpoint import Endpoint, Page
 from nodeclient.health.exposition import Metric, expose
 from nodeclient.health.gather import Gatherer, Sources
-from nodeclient.health.holdings import held_images
-from nodeclient.health.onchain import HealthChain
+from nodeclient.health.holdings import Held, held_images
 from nodeclient.health.reach import ALIVE, Reach
 from nodeclient.health.service import Health, Reading
 from nodeclient.health.state import applied_block, bounds_of, is_drawable
@@ -46,11 +45,11 @@ async def run_health(
         root_class=RootClass(services.root.class_id),
         simulated=services.root.simulated,
         root=services.root.health,
-        chain=HealthChain(chain),
-        images=lambda: held_images(config),
+        chain=chain,
+        images=lambda: (*held_images(config), *running(services)),
         applied=lambda: applied_block(services.store),
         machine=lambda: MachinePart(services.ban.standing() is not None, tally.incidents()),
-        peers=reach.part,
+        peers=lambda: reach.part(len(services.images.watch.standing)),
         tasks=lambda: tally.tasks(services.store),
         started_at=int(time.time()),
     )
@@ -70,6 +69,12 @@ async def run_health(
         for worker in workers:
             stack.push_async_callback(_end, asyncio.create_task(worker))
         yield health
+
+
+def running(services: Services) -> Held:
+    """Images of the containers that the guard of the services saw last."""
+    images = {image for _, image in services.images.own.picture().services}
+    return tuple((Use.SERVICE, image) for image in sorted(images))
 
 
 def open_webhook(config: Config, account: Address) -> Webhook | None:

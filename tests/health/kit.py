@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nodeclient.core.health import (
-    Approval,
     ChainPart,
     ImagePart,
     MachinePart,
@@ -18,6 +17,7 @@ from nodeclient.core.health import (
     TaskPart,
     Use,
 )
+from nodeclient.core.images import ImageKind, ImageRecord
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import (
     ZERO_HASH,
@@ -83,13 +83,24 @@ RECORD = NodeRecord(
 )
 
 
+def image_record(
+    kind: ImageKind,
+    not_before: int = 0,
+    not_after: int = NOW + YEAR,
+    effective_at: int = 0,
+    revoked: bool = False,
+) -> ImageRecord:
+    """An entry of the image registry, approved unless said otherwise."""
+    return ImageRecord(kind, bytes(20), not_before, not_after, effective_at, revoked)
+
+
 @dataclass
 class FakeChain:
     """A chain that answers from its fields; ``before`` is awaited by every question."""
 
     record: NodeRecord | None = RECORD
-    approvals: dict[bytes, Approval] = field(
-        default_factory=lambda: {BOOT: Approval(1, 0, NOW + YEAR, 0, False)}
+    images: dict[bytes, ImageRecord] = field(
+        default_factory=lambda: {BOOT: image_record(ImageKind.BOOT)}
     )
     before: Any = None
     asked: int = 0
@@ -116,9 +127,9 @@ class FakeChain:
         await self._ask()
         return UNIT
 
-    async def approval(self, image: bytes) -> Approval | None:
+    async def image(self, image: bytes) -> ImageRecord | None:
         await self._ask()
-        return self.approvals.get(image)
+        return self.images.get(image)
 
 
 def sources(chain: FakeChain, **changes: Any) -> Sources:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from nodeclient.core.health import (
-    Approval,
     ImagePart,
     PeerPart,
     Picture,
@@ -17,10 +16,11 @@ from nodeclient.core.health import (
     Use,
     standing_of,
 )
+from nodeclient.core.images import ImageKind, ImageRecord
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import NodeStatus, RootClass
 from nodeclient.core.verdict import NEXT_OF, Bounds, Fault, Notice, healthy, judge
-from tests.health.kit import BOOT, CHAIN, NOW, PICTURE, UNIT, YEAR, registered
+from tests.health.kit import BOOT, CHAIN, NOW, PICTURE, UNIT, YEAR, image_record, registered
 
 USUAL = Bounds()
 
@@ -131,27 +131,27 @@ def test_status__every_one_that_is_not_active__has_a_next_step() -> None:
     assert set(NEXT_OF) == set(NodeStatus) - {NodeStatus.ACTIVE}
 
 
-KIND_BOOT, KIND_RUNTIME = 1, 3
+KIND_BOOT, KIND_RUNTIME = ImageKind.BOOT, ImageKind.RUNTIME
 
 
 @pytest.mark.parametrize(
-    ("approval", "standing"),
+    ("record", "standing"),
     [
         (None, Standing.UNKNOWN),
-        (Approval(KIND_BOOT, 0, NOW, 0, False), Standing.APPROVED),
-        (Approval(KIND_BOOT, NOW, NOW, NOW, False), Standing.APPROVED),
-        (Approval(KIND_BOOT, 0, NOW - 1, 0, False), Standing.ENDED),
-        (Approval(KIND_BOOT, NOW + 1, NOW + 9, 0, False), Standing.WAITING),
-        (Approval(KIND_BOOT, 0, NOW + 9, NOW + 1, False), Standing.WAITING),
-        (Approval(KIND_BOOT, 0, NOW, 0, True), Standing.REVOKED),
-        (Approval(KIND_RUNTIME, 0, NOW, 0, False), Standing.OTHER_KIND),
+        (image_record(KIND_BOOT, 0, NOW, 0, False), Standing.APPROVED),
+        (image_record(KIND_BOOT, NOW, NOW, NOW, False), Standing.APPROVED),
+        (image_record(KIND_BOOT, 0, NOW - 1, 0, False), Standing.ENDED),
+        (image_record(KIND_BOOT, NOW + 1, NOW + 9, 0, False), Standing.WAITING),
+        (image_record(KIND_BOOT, 0, NOW + 9, NOW + 1, False), Standing.WAITING),
+        (image_record(KIND_BOOT, 0, NOW, 0, True), Standing.REVOKED),
+        (image_record(KIND_RUNTIME, 0, NOW, 0, False), Standing.OTHER_KIND),
     ],
 )
-def test_standing__as_the_registry_decides(approval: Approval | None, standing: Standing) -> None:
-    assert standing_of(Use.BOOT, approval, NOW) is standing
+def test_standing__as_the_registry_decides(record: ImageRecord | None, standing: Standing) -> None:
+    assert standing_of(Use.BOOT, record, NOW) is standing
 
 
 def test_standing__runtime_image__approved_as_such() -> None:
-    approval = Approval(KIND_RUNTIME, 0, NOW, 0, False)
-    assert standing_of(Use.RUNTIME, approval, NOW) is Standing.APPROVED
-    assert standing_of(Use.SERVICE, approval, NOW) is Standing.OTHER_KIND
+    record = image_record(KIND_RUNTIME, 0, NOW, 0, False)
+    assert standing_of(Use.RUNTIME, record, NOW) is Standing.APPROVED
+    assert standing_of(Use.SERVICE, record, NOW) is Standing.OTHER_KIND
