@@ -238,12 +238,12 @@ def write_config(
 
     Raises `ConfigError` if a value is malformed, and OSError.
     """
+    rows = "".join(f"{key} = {_quoted(value)}\n" for key, value in root.items())
     text = (
         "# A sealrun node. Every key: docs/architecture.md, 'Configuration'.\n\n"
         f"[chain]\nrpc = {_quoted(rpc)}\ndeployment = {_quoted(str(deployment.resolve()))}\n\n"
-        f"[node]\nendpoint = {_quoted(endpoint)}\n"
-        f"roles = [{', '.join(_quoted(role.value) for role in sorted(roles))}]\n\n"
-        f"[root]\n{''.join(f'{key} = {_quoted(value)}{chr(10)}' for key, value in root.items())}"
+        f"[root]\n{rows}\n[node]\nendpoint = {_quoted(endpoint)}\n"
+        f"roles = [{', '.join(_quoted(role.value) for role in sorted(roles))}]\n"
     )
     path = folder / CONFIG
     path.write_text(text)

@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag
 from nodeclient.config_part import Part, kind_or
 
 Pcr = Annotated[int, Field(ge=0, le=23)]
+Channel = Annotated[int, Field(ge=0, le=1)]
 
 
 class RootConfig(Part):
@@ -45,9 +46,15 @@ class Tpm2RootConfig(RootConfig):
 
 
 class ZymkeyRootConfig(RootConfig):
-    """A Zymbit Zymkey, reached by Zymbit's library."""
+    """A Zymbit Zymkey. ``library``: Zymbit's, where its package puts it.
+
+    ``perimeter``: channels whose loop is wired. A breach of one of them ends this root's use. Both,
+    unless said otherwise: an empty list says that nobody notices when the case is opened.
+    """
 
     kind: Literal["zymkey"]
+    library: Path = Path("/usr/lib/libzk_app_utils.so")
+    perimeter: frozenset[Channel] = frozenset({0, 1})
 
 
 AnyRootConfig = Annotated[

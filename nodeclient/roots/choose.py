@@ -7,9 +7,8 @@ without that hardware does not have.
 from __future__ import annotations
 
 from nodeclient.config import Config
-from nodeclient.config_root import SoftwareRootConfig
+from nodeclient.config_root import SoftwareRootConfig, Tpm2RootConfig
 from nodeclient.ports import Root
-from nodeclient.roots.base import RootAbsent
 from nodeclient.roots.software import SoftwareRoot
 
 
@@ -19,7 +18,13 @@ def open_root(config: Config) -> Root:
     folder = config.path(root.folder)
     if isinstance(root, SoftwareRootConfig):
         return SoftwareRoot.load(folder, config.path(root.passphrase_file))
-    raise _no_adapter(root.kind)
+    if isinstance(root, Tpm2RootConfig):
+        from nodeclient.roots.tpm2 import Tpm2Root
+
+        return Tpm2Root.load(folder, root)
+    from nodeclient.roots.zymkey import ZymkeyRoot
+
+    return ZymkeyRoot.load(folder, root)
 
 
 def create_root(config: Config) -> Root:
@@ -28,8 +33,10 @@ def create_root(config: Config) -> Root:
     folder = config.path(root.folder)
     if isinstance(root, SoftwareRootConfig):
         return SoftwareRoot.create(folder, config.path(root.passphrase_file))
-    raise _no_adapter(root.kind)
+    if isinstance(root, Tpm2RootConfig):
+        from nodeclient.roots.tpm2 import Tpm2Root
 
+        return Tpm2Root.create(folder, root)
+    from nodeclient.roots.zymkey import ZymkeyRoot
 
-def _no_adapter(kind: str) -> RootAbsent:
-    return RootAbsent(f"root: this version has no adapter for {kind}", "choose another root")
+    return ZymkeyRoot.create(folder, root)

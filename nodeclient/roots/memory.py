@@ -5,7 +5,7 @@ platform refuses to lock (``ulimit -l``), the secret is kept all the same, and t
 
 What this cannot do: Python's ``bytes`` cannot be overwritten. Whoever needs a secret as ``bytes``
 takes a copy with ``reveal`` and keeps it as short as it can. The interpreter frees that copy
-without clearing it, and libraries make copies of their own: OpenSSL clears its own, Python's do not.
+without clearing it, and libraries make copies of their own; OpenSSL clears its own.
 """
 
 from __future__ import annotations

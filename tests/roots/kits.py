@@ -102,5 +102,21 @@ class SoftwareKit:
         yield SoftwareBench(folder)
 
 
+def _tpm2() -> Kit:
+    from tests.roots.tpm2_kit import Tpm2Kit
+
+    return Tpm2Kit()
+
+
+def _zymkey() -> Kit:
+    from tests.roots.zymkey_kit import ZymkeyKit
+
+    return ZymkeyKit()
+
+
 # The table: helper modules add their kits here. Called when the suite starts, not when it is read.
-KITS: dict[str, Callable[[], Kit]] = {"software": SoftwareKit}
+KITS: dict[str, Callable[[], Kit]] = {
+    "software": SoftwareKit,
+    "tpm2": _tpm2,
+    "zymkey": _zymkey,
+}
