@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +60,9 @@ def _ask(node: Path) -> Mapping[str, Any]:
 
 def _look(node: Path, stopped: DaemonSilent) -> dict[str, Any]:
     """The same without a daemon, which is the first fault then."""
-    from nodeclient.health.offline import look  # its imports cost a second: only where needed
+    import asyncio  # these imports cost a second: only where needed
+
+    from nodeclient.health.offline import look
     from nodeclient.health.views import as_json
 
     reading = asyncio.run(look(node))
