@@ -442,7 +442,10 @@ def test_zymkey__vouched_and_affirmed__active(network: Network) -> None:
 def test_zymkey__nobody_vouches__refused(network: Network) -> None:
     keys = pending(network, "zymkey", ZYMKEY)
     stranger = Account.from_key(b"\x07" * 32)
-    for vouched in (motions.vouch(network, keys, stranger), motions.vouch(network, keys, keys.account)):
+    for vouched in (
+        motions.vouch(network, keys, stranger),
+        motions.vouch(network, keys, keys.account),
+    ):
         reason = network.reason(keys.address, request_call(network, vouched=vouched), MOTION_FEE)
         assert reason == "admission: not vouched by an admitter"
     reason = network.reason(keys.address, request_call(network, vouched=NO_VOUCH), MOTION_FEE)
