@@ -11,6 +11,7 @@ import typer
 from nodeclient.commands.enrol import enrol
 from nodeclient.commands.output import Json, NodeFolder, say, show
 from nodeclient.config import load_config
+from nodeclient.config_root import RootKind
 from nodeclient.control_client import ControlClient
 from nodeclient.core.case import Role
 from nodeclient.folder import create_folder
@@ -32,15 +33,24 @@ def init(
     role: Annotated[
         list[Role] | None, typer.Option(help="What it does; repeat. Default: everything.")
     ] = None,
+    root: Annotated[RootKind, typer.Option(help="What holds its root key.")] = "software",
+    library: Annotated[
+        Path | None,
+        typer.Option(help="With --root zymkey: Zymbit's library, where not in /usr/lib."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a node's folder: configuration, root of trust, sealed keys, signed registration."""
+    table: dict[str, str] = {"kind": root}
+    if library is not None:
+        table["library"] = str(library.resolve())
     made = create_folder(
         folder,
         rpc=rpc,
         deployment_file=deployment,
         endpoint=endpoint,
         roles=frozenset(role or Role),
+        root=table,
     )
     show(made, as_json)
     if not as_json:

@@ -85,6 +85,14 @@ class MachineDesk:
                 return
             await self._machine.power_off()
 
+    async def cut(self) -> None:
+        """Cut the Machine's power, whichever boot it is in: of a lost root no record opens."""
+        _, work = self._erasing or (b"", None)
+        if work is not None and not work.cancelling():
+            self._given_up = work.cancel()
+        async with self._lock:
+            await self._machine.power_off()
+
     def _record(self, resume: bytes) -> bytes:
         try:
             return self._root.unseal(resume, LABEL)

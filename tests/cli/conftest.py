@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nodeclient import cli
-from nodeclient.chain.deployment import CONTRACTS
+from nodeclient.chain.deployment import CONTRACTS, FORMAT
 
 REGISTRY = "0x" + "11" * 19 + "01"
 
@@ -57,7 +57,7 @@ def deployment(tmp_path: Path) -> Path:
     path.write_text(
         json.dumps(
             {
-                "format": 2,
+                "format": FORMAT,
                 "network": "anvil",
                 "chain_id": 31337,
                 "deploy_block": 1,

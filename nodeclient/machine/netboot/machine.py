@@ -58,7 +58,8 @@ class NetbootSettings:
     long the channel's keys are used. scratch, docker: paths
     in the Machine. boot_server: the command that serves a boot. eraser: ID of the image that
     erases memory, in `images`, too; empty: none does. uncovered: bytes of RAM that it may leave out
-    where its own map lacks them.
+    where its own map lacks them. simulated: parts of the Pi that are not real; the power switch
+    names its own.
     """
 
     folder: Path
@@ -76,6 +77,7 @@ class NetbootSettings:
     boot_server: tuple[str, ...] = field(default_factory=default_command)
     eraser: bytes = b""
     uncovered: int = MOST_UNCOVERED
+    simulated: tuple[str, ...] = ()
 
 
 class NetbootMachine(LinkedMachine):
@@ -302,7 +304,7 @@ class NetbootMachine(LinkedMachine):
             machine=settings.image.hex()[:24],
             lease_seconds=settings.lease_seconds,
             work_bytes=settings.work_bytes,
-            simulated=self._power.simulated,
+            simulated=(*self._power.simulated, *settings.simulated),
         )
         folder = settings.images.absolute() / settings.image.hex()
         return BootOrder(settings.cable, folder, settings.image, parameters.encode())
