@@ -44,11 +44,15 @@ class ChainConfig(Part):
 
 
 class NodeConfig(Part):
-    """How peers reach this Node (host:port), where it listens if not there, and what it does."""
+    """How peers reach this Node (host:port), where it listens if not there, and what it does.
+
+    ``seek_admission``: a PENDING Node asks for its admission by itself; each request burns a fee.
+    """
 
     endpoint: Annotated[str, Field(pattern=r"^[^/\s]+:[0-9]{1,5}$")]
     listen: str | None = None
     roles: frozenset[Role] = frozenset(Role)
+    seek_admission: bool = False
 
 
 class StoreConfig(Part):

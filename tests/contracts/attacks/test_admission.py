@@ -1,4 +1,4 @@
-"""Admission: hardware that nobody checked, another's chip, votes about something else, bars evaded"""
+"""Admission: hardware nobody checked, another's chip, votes about something else, bars evaded"""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ UNCHECKED: Final = registry(
 ONE_HOLDER: Final = registry(
     "hardware-admitted-once",
     "admit` gives a hardware id to one node",
-    'assert self.hardware[hardware_id] == empty(address), "registry: hardware id already registered"',
+    "assert self.hardware[hardware_id] == empty(address), "
+    '"registry: hardware id already registered"',
 )
 OWN_ID: Final = registry(
     "exit-frees-its-own",
