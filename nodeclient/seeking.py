@@ -64,7 +64,9 @@ def build_seeker(config: Config, services: Services, admitter: Admitter) -> Seek
 
 
 def maker_of(root: Root, makers: Path) -> bytes:
-    """Digest of who made a root: of a TPM, that of the certificate above its EK's.
+    """Digest of who made a root: of a TPM, SHA-256 of the certificate that vouches for its EK.
+
+    That is the maker's root where the TPM brings the issuers between, else the issuer itself.
 
     Raises MakerUnknown, MakersUnreadable, RootError, FormatError.
     """

@@ -60,6 +60,8 @@ class AdmissionLedger(Contract):
 
     async def members(self, round: int) -> tuple[Address, ...] | None:
         """The Committee of a round by seat; None until it is drawn."""
+        if await self.committee(round) is None:
+            return None  # endpoints refuse to look for logs in blocks that are not there yet
         found = await self._logs("RoundDrawn", round, [round.to_bytes(32, "big")])
         return tuple(Address(one) for one in found[-1]["members"]) if found else None
 

@@ -1,6 +1,6 @@
 """Does a candidate's endorsement show the hardware that it registered? Pure.
 
-What is judged here are the documents: certificates, keys, ids. That the chip is there *now* is shown
+What is judged here are the documents: certificates, keys, ids. That the chip is there *now* shows
 by what it answers (`attestation.activation` for a TPM, a signed challenge for a Zymkey), which only
 its committee members can ask. A Zymkey has no maker's chain: its documents prove nothing by
 themselves, which is why the ledger wants an admitter's signature before a committee is drawn.
@@ -42,7 +42,7 @@ def check_tpm(
 ) -> tuple[EkKey, AttestationKey]:
     """EK and root key of a TPM2 root, ready for credential activation.
 
-    `makers`: DER of the root certificates that this Node believes. The one that the motion names must
+    `makers`: DER of the root certificates that this Node believes. The one the motion names must
     be among them, and the chain must end there: by it the class is barred. Raises HardwareFault,
     FormatError, TpmError.
     """
@@ -88,7 +88,7 @@ def check_class(record: NodeRecord) -> RootClass:
 
 
 def challenge_digest(chain_id: int, ledger: Address, motion: int, nonce: bytes) -> bytes:
-    """What a candidate's root key signs for a member: its own domain, so that it is nothing else."""
+    """What a candidate's root key signs for a member: in a domain of its own."""
     return sha256(words(CHALLENGE_DOMAIN, chain_id, ledger, motion, nonce))
 
 

@@ -1,10 +1,10 @@
 """A committee member's judgement of a candidate's hardware, and a candidate's answers to it.
 
 The candidate asks each member for its vote; the member looks the motion up on the chain, asks the
-candidate back for its endorsement, judges it against the makers that *it* believes, and lets the chip
-answer: a TPM opens a secret that was sealed to its endorsement key and its root key together, a
-Zymkey signs a fresh number. What a member cannot check it does not affirm, and nobody takes another's
-word for it. A vote is a signature over what the chain says, so giving it twice changes nothing.
+candidate back for its endorsement, judges it against the makers that *it* believes, and lets the
+chip answer: a TPM opens a secret that was sealed to its endorsement key and its root key together,
+a Zymkey signs a fresh number. What a member cannot check it does not affirm, and nobody takes
+another's word for it. A vote is a signature over what the chain says: twice is as once.
 """
 
 from __future__ import annotations
