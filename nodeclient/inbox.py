@@ -32,6 +32,7 @@ from nodeclient.core.roles.executor import Executor
 from nodeclient.core.roles.executor import State as ExecutorState
 from nodeclient.core.types import Address, Commitment, Phase, TaskState, Vote
 from nodeclient.core.votes import is_signed
+from nodeclient.duties.admitting import Admitter
 from nodeclient.duties.appraising import read_summary
 from nodeclient.duties.machine import as_evidence, context, evidence_key
 from nodeclient.duties.services import Services
@@ -47,8 +48,12 @@ MAX_OWNERS = 17  # sixteen inputs and the function
 # Refusals that stand in the journal elsewhere, or that belong to the course of things: these are
 # asked again until the answer is yes.
 UNNOTED = frozenset(
-    {"consent", "nonce", "appraise", "result", "block", "question", "activate", "running"}
+    {
+        *("consent", "nonce", "appraise", "result", "block", "question", "activate", "running"),
+        "motion_vote",
+    }
 )
+BEFORE_ADMISSION = frozenset({"motion_vote", "alive"})  # all that a PENDING Node can ask
 SIGNINGS = 4  # statements that are signed at once; each peer has one of them
 ACTIVATIONS = 16  # of each asker for one Task: one is needed, the others are tries
 
@@ -56,8 +61,11 @@ ACTIVATIONS = 16  # of each asker for one Task: one is needed, the others are tr
 class Inbox:
     """``handle`` is the transport's handler."""
 
-    def __init__(self, services: Services, runner: Runner) -> None:
+    def __init__(
+        self, services: Services, runner: Runner, admitter: Admitter | None = None
+    ) -> None:
         self._services = services
+        self._admitter = admitter
         self._runner = runner
         self._quota = Quota()
         self._activations = Quota()
@@ -77,6 +85,10 @@ class Inbox:
             "notice": self._notice,
             "result": self._result,
             "block": self._block,
+            "motion_vote": self._motion_vote,
+            "root_endorsement": self._root_endorsement,
+            "root_activate": self._root_activate,
+            "root_challenge": self._root_challenge,
             "alive": self._alive,
             "running": self._running,
         }
@@ -91,6 +103,8 @@ class Inbox:
             serve = self._methods.get(method)
             if serve is None:
                 raise PeerRefused(f"no method {method[:32]!r}", "update the node")
+            if method not in BEFORE_ADMISSION and self._services.directory.is_pending(sender):
+                raise PeerRefused("not admitted yet", "ask for admission first")
             return await serve(Address(sender), body)
         except (FormatError, SealrunError, OpenError, ValueError) as error:
             refusal = refusal_of(error)
@@ -335,6 +349,27 @@ class Inbox:
             raise PeerRefused("no machine runs this task here", "ask while it runs")
         with self._activations.hold(case.commitment, sender, False, ACTIVATIONS):
             return await self._services.voucher.activate(role.resume, request)
+
+    # --------------------------------------------------------------------------------- admission
+
+    async def _motion_vote(self, sender: Address, body: bytes) -> bytes:
+        """As a member: whether this Node affirms the asker's hardware."""
+        return await self._admission().vote(sender, msg.unpack(msg.MotionQuestion, body).motion)
+
+    async def _root_endorsement(self, sender: Address, body: bytes) -> bytes:
+        motion = msg.unpack(msg.MotionQuestion, body).motion
+        return await self._admission().endorsement(sender, motion)
+
+    async def _root_activate(self, sender: Address, body: bytes) -> bytes:
+        return await self._admission().activate(sender, msg.unpack(msg.RootActivation, body))
+
+    async def _root_challenge(self, sender: Address, body: bytes) -> bytes:
+        return await self._admission().challenge(sender, msg.unpack(msg.RootChallenge, body))
+
+    def _admission(self) -> Admitter:
+        if self._admitter is None:
+            raise PeerRefused("this node judges nobody", "ask another")
+        return self._admitter
 
     async def _result(self, sender: Address, body: bytes) -> bytes:
         """As a member: how the run ended by the affirmed AFTER Evidence, to requester and
