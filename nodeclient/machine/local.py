@@ -122,7 +122,7 @@ class LocalMachine(LinkedMachine):
             await self.let_go()
             session = (record.hpke, record.signing)
             try:
-                keys = self._slot.load(session)
+                keys = await asyncio.to_thread(self._slot.load, session)
             except MachineError:  # nobody can reach this Machine any more: it must not run on
                 await self.power_off()
                 raise

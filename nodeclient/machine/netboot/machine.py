@@ -169,7 +169,7 @@ class NetbootMachine(LinkedMachine):
             raise MachineError("that boot is over", "boot it again")
         if self._link is None:
             try:
-                keys = self._slot.load(session)
+                keys = await asyncio.to_thread(self._slot.load, session)
                 # Before rules are made: where there are none, there were none for a while.
                 await self._watch.go_on()
                 await firewall.apply(self._settings.cable, Phase.RUNNING)
