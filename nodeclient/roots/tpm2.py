@@ -248,7 +248,7 @@ class Tpm2Root:
         ek = self._endorse().ek
         return self._device.turn(
             lambda turn: activate(turn, self._held.key(turn), ek, challenge),
-            "credential activation",
+            "activatingcredential activation",
         )
 
     def close(self) -> None:
