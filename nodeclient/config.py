@@ -234,13 +234,13 @@ def write_config(
     deployment: Path,
     endpoint: str,
     roles: frozenset[Role],
-    root: Mapping[str, str] = MappingProxyType({}),
+    root: Mapping[str, str | list[int]] = MappingProxyType({}),
 ) -> Config:
     """Write a new ``config.toml`` with what a Node cannot know by itself; the rest has defaults.
 
     Raises `ConfigError` if a value is malformed, and OSError.
     """
-    rows = "".join(f"{key} = {_quoted(value)}\n" for key, value in root.items())
+    rows = "".join(f"{key} = {_value(value)}\n" for key, value in root.items())
     text = (
         "# A sealrun node. Every key: docs/architecture.md, 'Configuration'.\n\n"
         f"[chain]\nrpc = {_quoted(rpc)}\ndeployment = {_quoted(str(deployment.resolve()))}\n\n"
@@ -261,6 +261,10 @@ def first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     return f"{where}: {fault['msg']}" if where else fault["msg"]
+
+
+def _value(value: str | list[int]) -> str:
+    return _quoted(value) if isinstance(value, str) else str([int(each) for each in value])
 
 
 def _quoted(text: str) -> str:
