@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, IPvAnyNetwork, Tag, ValidationError
 
+from nodeclient.config_health import HealthConfig
 from nodeclient.config_part import Part, kind_or
 from nodeclient.config_root import AnyRootConfig, SoftwareRootConfig
 from nodeclient.core.case import Role
@@ -44,11 +45,15 @@ class ChainConfig(Part):
 
 
 class NodeConfig(Part):
-    """How peers reach this Node (host:port), where it listens if not there, and what it does."""
+    """How peers reach this Node (host:port), where it listens if not there, and what it does.
+
+    ``ask_running_seconds``: between two peers that are asked what they run.
+    """
 
     endpoint: Annotated[str, Field(pattern=r"^[^/\s]+:[0-9]{1,5}$")]
     listen: str | None = None
     roles: frozenset[Role] = frozenset(Role)
+    ask_running_seconds: Annotated[float, Field(ge=1, le=86400)] = 300.0
 
 
 class StoreConfig(Part):
@@ -57,6 +62,18 @@ class StoreConfig(Part):
     blocks: Path = Path("blocks")
     keys: Path = Path("capsules")
     results: Path = Path("results")
+
+
+class ServicesConfig(Part):
+    """Containers of this Pi. ``guard``: who stops those whose image is not approved: this
+    ``daemon``, a process ``apart`` (``sealrun node guard``, where the daemon is in a container
+    itself), or ``none`` where there are no containers. ``project``: the value of their label
+    ``sealrun.project``; ``engine``: the socket of their Docker engine.
+    """
+
+    guard: Literal["none", "daemon", "apart"] = "none"
+    project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,39}$")] = "sealrun"
+    engine: Path = Path("/var/run/docker.sock")
 
 
 class MachineConfig(Part):
@@ -176,6 +193,8 @@ class Config(Part):
     root: AnyRootConfig = SoftwareRootConfig()
     store: StoreConfig = StoreConfig()
     machine: AnyMachineConfig = LocalMachineConfig()
+    health: HealthConfig = HealthConfig()
+    services: ServicesConfig = ServicesConfig()
 
     def path(self, path: Path) -> Path:
         """A path of this configuration, absolute."""

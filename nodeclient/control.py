@@ -38,6 +38,9 @@ from nodeclient.core.types import ZERO_ADDRESS, Address, Commitment, TaskId
 from nodeclient.duties.appraising import read_summary
 from nodeclient.duties.services import Services
 from nodeclient.errors import BadInput, SealrunError
+from nodeclient.health.service import Health
+from nodeclient.health.views import as_json
+from nodeclient.images.errors import ImageError, ImageRefused
 from nodeclient.numbers import take_unspent
 from nodeclient.p2p.contact import Contact
 from nodeclient.p2p.errors import PeerError
@@ -59,8 +62,9 @@ WHY = {  # causes of TaskFailed in words
 class Control:
     """Serves one node's operator. ``start`` listens, ``stop`` removes the socket."""
 
-    def __init__(self, services: Services, runner: Runner, path: Path) -> None:
+    def __init__(self, services: Services, runner: Runner, health: Health, path: Path) -> None:
         self._services = services
+        self._health = health
         self._runner = runner
         self._socket = path
         self._site: web.AppRunner | None = None
@@ -69,8 +73,10 @@ class Control:
         """Listen. A socket left by a killed daemon is replaced."""
         app = web.Application(client_max_size=MAX_REQUEST)
         app.router.add_get("/v1/status", answering(self._status))
+        app.router.add_get("/v1/health", answering(self._how))
         app.router.add_get("/v1/journal", answering(self._journal))
         app.router.add_post("/v1/tasks", answering(self._submit))
+        app.router.add_post("/v1/images", answering(self._bring))
         app.router.add_get("/v1/tasks/{task}", answering(self._task))
         app.router.add_get("/v1/tasks/{task}/results", answering(self._results))
         self._site = web.AppRunner(app, access_log=None)
@@ -108,6 +114,15 @@ class Control:
             "peers": len(self._services.directory.peers()),
             "machine": self._machine(),
             "tasks": [brief(case) for case in self._services.store.cases()],
+        }
+
+    async def _how(self, _request: web.Request) -> object:
+        """The picture and its verdict, and for the operator alone the Tasks and incidents."""
+        reading = await self._health.read()
+        return {
+            **as_json(reading.picture, reading.remarks),
+            "cases": [brief(case) for case in self._services.store.cases()],
+            "noticed": self._machine(),
         }
 
     def _machine(self) -> object:
@@ -238,6 +253,23 @@ class Control:
             raise BadInput("this node holds not exactly one runtime image", "name runtime_image")
         return "0x" + image.hex()
 
+    async def _bring(self, request: web.Request) -> object:
+        """Fetch, check and load an image by its CID. The client waits as long as it takes."""
+        body = await request.json()
+        cid = body.get("cid") if isinstance(body, dict) else None
+        if not isinstance(cid, str):
+            raise BadInput("the request names no cid", "give the CID of an image")
+        try:
+            brought = await self._services.images.verification.bring(cid)
+        except ImageError as error:
+            raise _told(error) from error
+        return {
+            "image": "0x" + brought.image.hex(),
+            "kind": brought.kind.name,
+            "path": str(brought.path),
+            "loaded": brought.loaded,
+        }
+
     async def _task(self, request: web.Request) -> object:
         return view(self._known(request))
 
@@ -256,6 +288,13 @@ class Control:
         if case is None:
             raise BadInput(f"task {text} is unknown here", "see the tasks: sealrun node status")
         return case
+
+
+def _told(error: ImageError) -> SealrunError:
+    """An image tool's one line, as message and next step; refusals are the asker's to mend."""
+    message, _, next_step = str(error).rpartition("; ")
+    kind = BadInput if isinstance(error, ImageRefused) else SealrunError
+    return kind(message or next_step, next_step)
 
 
 def listen_privately(path: Path) -> socket.socket:

@@ -37,6 +37,7 @@ from nodeclient.core.actions import Action, Reply, WatchMachine
 from nodeclient.core.case import Case, Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.roles.execution import HOLDING
+from nodeclient.core.roles.execution import State as ExecutorState
 from nodeclient.core.types import Address
 from nodeclient.duties import (
     broker,
@@ -56,6 +57,9 @@ from nodeclient.duties.vouching import Voucher
 from nodeclient.enrolment import ENDORSEMENT
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
+from nodeclient.health.tally import Tally
+from nodeclient.health.wiring import run_health
+from nodeclient.imageduty import choose_images
 from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.incidents import IncidentLog, Incidents
@@ -74,6 +78,7 @@ from nodeclient.policies import Policies
 from nodeclient.reference import Accepted, Reference
 from nodeclient.rootguard import Hands, RootGuard
 from nodeclient.runner import Effect, Runner
+from nodeclient.running import boot_of
 from nodeclient.store import Store
 
 log = logging.getLogger(__name__)
@@ -130,26 +135,36 @@ async def node(
         peers = await stack.enter_async_context(PeerClient(identity))
         book = PeerBook(directory, chain)
         runner_box: list[Runner] = []
+        tally = Tally(me.address)
         services = build_services(
-            config, folder, me, chain, rpc, store, directory, peers, runner_box
+            config, folder, me, chain, rpc, store, directory, peers, runner_box, tally
         )
-        runner = Runner(store, me, build_effects(services), book.on_event, on_commit)
+
+        def on_node_event(event: ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised) -> None:
+            book.on_event(event)
+            services.images.on_event(event)
+
+        watched = both(tally.committed, on_commit)
+        runner = Runner(store, me, build_effects(services), on_node_event, watched)
         # Until the first new block: a policy that ended while the Node was down stays ended.
         runner.head = (await chain.head()).number
         runner_box.append(runner)
         trust = TrustFolder(config.folder / "peers")
-        await book.load(rpc, deployed)
+        await book.load(rpc, deployed, services.images.book.on_event)
         inbox = Inbox(services, runner)
         server = PeerServer(inbox.handle, identity=identity, directory=directory, trust=trust)
         host, _, port = config.node.endpoint.rpartition(":")
         await server.start((config.node.listen or host).strip("[]"), int(port))
         stack.push_async_callback(server.close)
-        control = Control(services, runner, config.folder / "control.sock")
+        health = await stack.enter_async_context(run_health(config, services, chain, tally))
+        control = Control(services, runner, health, config.folder / "control.sock")
         await control.start()
         stack.push_async_callback(control.stop)
         stack.push_async_callback(runner.stop)
         warming = asyncio.create_task(services.reference.warm())
         stack.push_async_callback(cancel, warming)
+        duty = asyncio.create_task(services.images.run())
+        stack.push_async_callback(cancel, duty)
         runner.resume()
         settings = WatchSettings(poll_seconds=config.chain.poll_seconds)
         watcher = Watcher(rpc, deployed, settings, store.blocks())
@@ -219,6 +234,7 @@ def build_services(
     directory: Directory,
     peers: PeerClient,
     runner_box: list[Runner],
+    tally: Tally,
 ) -> Services:
     """The adapters that the configuration names. ``runner_box`` holds the runner once it exists."""
     keys = folder.load_keys()
@@ -267,12 +283,43 @@ def build_services(
         store,
         lambda event: runner_box[0].tell(event),
         lambda commitment, what, private: note(store, commitment, what, private),
+        tally.incident,
     )
     supply = Supply(get_block, put_block, find_image, connections, incidents.report, devices)
     machine = choose_machine(
         config, supply, folder.root, chain.is_approved, report=incidents.report
     )
     desk = MachineDesk(machine, folder.root, ban)
+    sender = Sender(rpc, deployed, store, keys.account)
+
+    async def ask(peer: Address, method: str, message: object) -> bytes:
+        return await services.ask(peer, method, message)
+
+    def on_machine() -> bool:
+        """Whether a Machine is on, for some Task."""
+        roles = (case.executor for case in store.open_cases())
+        return any(
+            role.resume and role.state in HOLDING and role.state is not ExecutorState.BOOTING
+            for role in roles
+            if role is not None
+        )
+
+    images = choose_images(
+        config,
+        me=me,
+        chain=chain,
+        root=folder.root,
+        registry=Address(deployed["NodeRegistry"].address),
+        store=store,
+        blocks=folder.store,
+        sender=sender,
+        ask=ask,
+        peers=lambda: tuple(Address(each) for each in directory.peers()),
+        head=lambda: runner_box[0].head,
+        boot=lambda: boot_of(store.newest_load, on_machine),
+        lines=lines,
+        note=lambda commitment, what, private: note(store, commitment, what, private),
+    )
     policies = Policies(
         config.folder,
         me.address,
@@ -293,7 +340,7 @@ def build_services(
         root=folder.root,
         keys=keys,
         chain=chain,
-        sender=Sender(rpc, deployed, store, keys.account),
+        sender=sender,
         peers=peers,
         directory=directory,
         machine=desk,
@@ -311,11 +358,24 @@ def build_services(
             config.path(config.machine.ek_roots),
         ),
         voucher=Voucher(config.folder / ENDORSEMENT, desk),
+        images=images,
         head=lambda: runner_box[0].head,
         note=lambda commitment, what, private="": note(store, commitment, what, private),
         answer=lambda request, body: runner_box[0].answer(request, body),
     )
     return services
+
+
+def both(first: OnCommit, second: OnCommit | None) -> OnCommit:
+    """Tell one after the other."""
+    if second is None:
+        return first
+
+    def tell(before: Case | None, after: Case, event: ev.Event) -> None:
+        first(before, after, event)
+        second(before, after, event)
+
+    return tell
 
 
 def build_effects(services: Services) -> dict[type, Effect]:

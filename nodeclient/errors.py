@@ -39,6 +39,10 @@ class DaemonUnreachable(SealrunError):
     """The node's daemon does not answer on its control socket."""
 
 
+class DaemonSilent(DaemonUnreachable):
+    """Nobody answers there: the daemon is stopped, or hangs."""
+
+
 class DaemonRefused(SealrunError):
     """The daemon answered no: with exit code 2 when it found fault with what it was given."""
 

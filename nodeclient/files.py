@@ -14,7 +14,7 @@ import os
 import secrets
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -36,10 +36,14 @@ class Writable(Protocol):
 
 
 @contextlib.contextmanager
-def new_file(target: Path, mode: int = 0o600) -> Iterator[Writable]:
+def new_file(
+    target: Path, mode: int = 0o600, check: Callable[[Path], None] = lambda _: None
+) -> Iterator[Writable]:
     """A stream whose content appears as `target`, durable, when the block ends without an error.
 
-    Raises FileRefused if `target` exists, before or after the content is written; OSError.
+    `check` may read the whole content, under a path of this moment only, before it appears; what it
+    raises keeps it from appearing. Raises FileRefused if `target` exists, before or after the
+    content is written; OSError.
     """
     if target.exists() or target.is_symlink():
         raise _exists(target)
@@ -50,6 +54,7 @@ def new_file(target: Path, mode: int = 0o600) -> Iterator[Writable]:
             os.fsync(stream.fileno())
             number = stream.fileno()
             source = str(name.absolute()) if name else f"/proc/self/fd/{number}"
+            check(Path(source))
             # link, unlike rename, never replaces: two that publish at once cannot both succeed.
             # A folder descriptor, though unused for an absolute path, makes Python call linkat,
             # the one of the two that follows /proc's link.

@@ -59,6 +59,12 @@ def open_folder(folder: Path) -> NodeFolder:
     )
 
 
+def open_store(folder: Path) -> FolderStore:
+    """Only the block store of a node's folder, for what needs no key. Raises ConfigError."""
+    config = load_config(folder)
+    return FolderStore(config.path(config.store.blocks))
+
+
 def create_folder(
     folder: Path,
     *,

@@ -38,6 +38,7 @@ from nodeclient.duties.services import Services
 from nodeclient.errors import MachineError, MachineRefused, SealrunError
 from nodeclient.p2p import messages as msg
 from nodeclient.p2p.errors import PeerBusy, PeerRefused
+from nodeclient.p2p.limits import OverLimit, Slots
 from nodeclient.quota import Quota
 from nodeclient.runner import RefusedByPeer, Runner
 
@@ -45,7 +46,10 @@ REPLY_SECONDS = 15.0  # the asker's own bound is longer, so it gets this side's 
 MAX_OWNERS = 17  # sixteen inputs and the function
 # Refusals that stand in the journal elsewhere, or that belong to the course of things: these are
 # asked again until the answer is yes.
-UNNOTED = frozenset({"consent", "nonce", "appraise", "result", "block", "question", "activate"})
+UNNOTED = frozenset(
+    {"consent", "nonce", "appraise", "result", "block", "question", "activate", "running"}
+)
+SIGNINGS = 4  # statements that are signed at once; each peer has one of them
 ACTIVATIONS = 16  # of each asker for one Task: one is needed, the others are tries
 
 
@@ -57,6 +61,7 @@ class Inbox:
         self._runner = runner
         self._quota = Quota()
         self._activations = Quota()
+        self._signing = Slots(SIGNINGS, 1)
         self._methods: dict[str, Callable[[Address, bytes], Awaitable[bytes]]] = {
             "consent": self._consent,
             "brief": self._brief,
@@ -72,7 +77,13 @@ class Inbox:
             "notice": self._notice,
             "result": self._result,
             "block": self._block,
+            "alive": self._alive,
+            "running": self._running,
         }
+
+    async def _alive(self, _sender: Address, _body: bytes) -> bytes:
+        """A sign of life, for who counts the peers that it can reach."""
+        return b""
 
     async def handle(self, sender: bytes, method: str, body: bytes) -> bytes:
         """Answer, or raise PeerRefused with one line for the peer."""
@@ -88,7 +99,7 @@ class Inbox:
                 who = f"refused {method[:32]} to 0x{sender.hex()}"
                 self._services.note(None, who, f": {refusal.message[:160]}")
             raise refusal from None
-        except TimeoutError:
+        except (TimeoutError, OverLimit):
             raise PeerBusy("busy", "ask again") from None
 
     # ------------------------------------------------------------------------ facts for the rules
@@ -351,6 +362,12 @@ class Inbox:
         if not self._services.blocks.has(request.cid):
             raise PeerRefused("no such block here", "ask another peer")
         return await asyncio.to_thread(self._services.blocks.get, request.cid)
+
+    async def _running(self, sender: Address, body: bytes) -> bytes:
+        """What this Node runs, to any peer. Signing takes the root a while, so each has few."""
+        request = msg.unpack(msg.RunningRequest, body)
+        with self._signing.hold(sender):
+            return msg.pack(await self._services.images.own.signed(request.nonce))
 
     # ------------------------------------------------------------------------------- plumbing
 

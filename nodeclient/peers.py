@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.rpc import Rpc
@@ -32,18 +33,28 @@ class PeerBook:
         self._records: dict[Address, bytes] = {}
         self._jobs: set[asyncio.Task[None]] = set()
 
-    async def load(self, rpc: Rpc, deployed: Deployment) -> None:
-        """Read the whole history once; later changes come through ``on_event``."""
+    async def load(
+        self,
+        rpc: Rpc,
+        deployed: Deployment,
+        also: Callable[[ev.ChainEvent], None] = lambda _: None,
+    ) -> None:
+        """Read the whole history once; later changes come through ``on_event``.
+
+        ``also`` is told every event of that history: who else needs it shall not ask again.
+        """
         watcher = Watcher(rpc, deployed)
         async for event in watcher.events(deployed.deploy_block - 1):
             if isinstance(event, ev.BlockSeen):
                 break
             if isinstance(event, ev.ContactPublished):
                 self._records[event.node] = event.contact
+            if isinstance(event, ev.ChainEvent):
+                also(event)
         for node in list(self._records):
             await self._refresh(node)
 
-    def on_event(self, event: ev.ChainEvent) -> None:
+    def on_event(self, event: ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised) -> None:
         """Take over a registry event."""
         if isinstance(event, ev.ContactPublished):
             self._records[event.node] = event.contact

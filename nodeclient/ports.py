@@ -11,6 +11,7 @@ from typing import Protocol
 
 from nodeclient.core.claims import Region
 from nodeclient.core.events import BlockSeen, ChainEvent, ChainReorganised
+from nodeclient.core.images import ImageRecord
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import (
     Address,
@@ -85,6 +86,9 @@ class ChainReader(Protocol):
     async def total_weight(self) -> int: ...
     async def reputation(self, address: Address) -> int: ...
     async def is_approved(self, image: bytes) -> bool: ...
+    async def image(self, image: bytes) -> ImageRecord | None:
+        """The registry's entry of an image; None when nobody ever approved it."""
+
     async def record(self, task: TaskId, phase: Phase) -> Record | None: ...
     async def is_spent(self, requester: Address, number: int) -> bool:
         """Whether an account has posted a Task under a number."""

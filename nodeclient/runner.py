@@ -47,7 +47,7 @@ class Runner:
         store: Store,
         me: Me,
         effects: Mapping[type[Action], Effect],
-        on_node_event: Callable[[ev.ChainEvent], None],
+        on_node_event: Callable[[ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised], None],
         on_commit: Callable[[Case | None, Case, ev.Event], None] | None = None,
     ) -> None:
         self.me = me
@@ -79,9 +79,11 @@ class Runner:
                 for case in self._store.open_cases():
                     self._advance(case, event)
                 self._store.reach(event.block)
+                self._on_node_event(event)
             case ev.ChainReorganised():
                 log.warning("the chain reorganised down to block %d", event.to_block)
                 self._store.rewind(event.to_block)
+                self._on_node_event(event)
             case ev.TaskEvent():
                 place = (event.block.number, event.log_index)
                 if place > (self._store.cursor() or (-1, -1)):

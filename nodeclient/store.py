@@ -22,6 +22,7 @@ from typing import Any
 from nodeclient.core import actions
 from nodeclient.core.actions import Action, Reply
 from nodeclient.core.case import Case
+from nodeclient.core.images import ImageKind
 from nodeclient.core.task import wakes
 from nodeclient.core.types import BlockRef, Commitment, TaskId
 from nodeclient.cover import Cover
@@ -59,6 +60,9 @@ CREATE TABLE IF NOT EXISTS proofs (
     node BLOB NOT NULL, attestation_key BLOB NOT NULL, endorsement BLOB NOT NULL, at REAL NOT NULL,
     PRIMARY KEY (node, attestation_key));
 CREATE TABLE IF NOT EXISTS tpms (attestation_key BLOB PRIMARY KEY, facts BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS loads (
+    image BLOB PRIMARY KEY, kind INTEGER NOT NULL, reported INTEGER NOT NULL DEFAULT 0,
+    newest INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS boots (id INTEGER PRIMARY KEY AUTOINCREMENT);
 CREATE TABLE IF NOT EXISTS journal (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, commitment BLOB, what BLOB NOT NULL);
@@ -110,6 +114,10 @@ class Store:
         """The newest Cases."""
         rows = self._all("SELECT body FROM cases ORDER BY rowid DESC LIMIT ?", limit)
         return [self._case(body) for (body,) in rows]
+
+    def known(self) -> int:
+        """How many Cases there are."""
+        return int(self._one("SELECT count(*) FROM cases")[0])
 
     def _case(self, covered: bytes) -> Case:
         found: Case = thaw(Case, self._cover.take(CASES, covered))
@@ -348,6 +356,37 @@ class Store:
         with self._lock:
             self._db.execute("INSERT INTO boots DEFAULT VALUES")
             return int(self._db.execute("SELECT max(id) FROM boots").fetchone()[0])
+
+    def add_load(self, image: bytes, kind: ImageKind) -> None:
+        """This Node booted or started an image; remembered before it is reported on chain."""
+        self._run(
+            "INSERT INTO loads (image, kind, newest)"
+            " VALUES (?, ?, (SELECT coalesce(max(newest), 0) + 1 FROM loads))"
+            " ON CONFLICT (image) DO UPDATE SET"
+            " newest = (SELECT max(newest) + 1 FROM loads)",
+            image,
+            int(kind),
+        )
+
+    def has_load(self, image: bytes) -> bool:
+        """Whether ``add_load`` kept this image."""
+        return self._one("SELECT 1 FROM loads WHERE image = ?", image) is not None
+
+    def unreported(self) -> list[bytes]:
+        """Images whose load the chain was not told yet, oldest first."""
+        rows = self._all("SELECT image FROM loads WHERE reported = 0 ORDER BY newest")
+        return [image for (image,) in rows]
+
+    def load_reported(self, image: bytes) -> None:
+        """The chain was told."""
+        self._run("UPDATE loads SET reported = 1 WHERE image = ?", image)
+
+    def newest_load(self, kind: ImageKind) -> bytes | None:
+        """The image of this kind that was loaded last."""
+        row = self._one(
+            "SELECT image FROM loads WHERE kind = ? ORDER BY newest DESC LIMIT 1", int(kind)
+        )
+        return row[0] if row else None
 
     def note(self, at: float, commitment: Commitment | None, what: str) -> None:
         """Write a line of the operator's journal. Never a secret, never a name from a Capsule."""

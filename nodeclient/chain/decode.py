@@ -62,6 +62,10 @@ _TABLE: dict[tuple[str, str], Callable[[Where, Fields], ev.ChainEvent]] = {
     ("NodeRegistry", "StatusChanged"): lambda at, f: ev.StatusChanged(
         **at, node=f["node"], status=NodeStatus(f["status"])
     ),
+    ("ImageRegistry", "ImageRevoked"): lambda at, f: ev.ImageRevoked(**at, image=f["image"]),
+    ("ImageRegistry", "ImageLoaded"): lambda at, f: ev.ImageLoaded(
+        **at, node=f["node"], image=f["image"]
+    ),
 }
 
 

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum
-
 from nodeclient.chain.view import Contract
+from nodeclient.core.images import ImageKind, ImageRecord
 from nodeclient.ports import Order
 
-
-class ImageKind(IntEnum):
-    """What an image hash is of."""
-
-    BOOT = 1
-    SERVICE = 2
-    RUNTIME = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """What the registry says of an image. Times in seconds since 1970."""
-
-    kind: ImageKind
-    source_commit: bytes
-    not_before: int
-    not_after: int
-    effective_at: int
-    revoked: bool
+__all__ = ["ImageKind", "ImageRecord", "ImageRegistry", "approve", "report_load", "revoke"]
 
 
 class ImageRegistry(Contract):

@@ -11,6 +11,7 @@ from nodeclient.chain.market import TaskMarket
 from nodeclient.chain.registry import NodeRegistry
 from nodeclient.chain.reputation import ReputationLedger
 from nodeclient.chain.rpc import Rpc, blob, quantity
+from nodeclient.core.images import ImageRecord
 from nodeclient.core.types import (
     Address,
     BlockRef,
@@ -74,6 +75,10 @@ class Reader:
         """The Ticket of an ECVRF output as the market computes it."""
         return await self.market.ticket_of(beta, address, posted_at)
 
+    async def unit(self) -> int:
+        """The smallest Deposit of an ACTIVE Node, in wei."""
+        return await self.registry.unit()
+
     async def total_weight(self) -> int:
         """Weight of all ACTIVE Nodes."""
         return await self.registry.total_weight()
@@ -85,6 +90,10 @@ class Reader:
     async def is_approved(self, image: bytes) -> bool:
         """Whether an image may run now."""
         return await self.images.is_approved(image)
+
+    async def image(self, image: bytes) -> ImageRecord | None:
+        """The registry's entry of an image; None when nobody ever approved it."""
+        return await self.images.image(image)
 
     async def record(self, task: TaskId, phase: Phase) -> Record | None:
         """The record of a phase; None as long as there is none."""

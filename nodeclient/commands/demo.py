@@ -15,8 +15,10 @@ from nodeclient.errors import CheckoutMissing
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCRIPT = PROJECT / "scripts" / "demo.py"
+app = typer.Typer(add_completion=False)
 
 
+@app.command()
 def demo(
     function: Annotated[
         Path | None,

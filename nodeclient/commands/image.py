@@ -8,18 +8,24 @@ from typing import Annotated
 
 import typer
 
-from nodeclient.commands.output import Json, say, show, working
+from nodeclient.commands.output import Json, NodeFolder, say, show, working
+from nodeclient.control_client import ControlClient
 from nodeclient.errors import BadInput
+from nodeclient.folder import open_store
 from nodeclient.images.boot.keep import build_boot, check_files
 from nodeclient.images.build import build_runtime
 from nodeclient.images.engine import ensure_engine
 from nodeclient.images.eraser.build import build_eraser
 from nodeclient.images.errors import ImageError
 from nodeclient.images.load import load_image
+from nodeclient.images.parts import publish as publish_image
 from nodeclient.images.verify import verify_image
 
-app = typer.Typer(help="Build and verify runtime and boot images.", no_args_is_help=True)
+app = typer.Typer(
+    help="Build and verify runtime and boot images.", no_args_is_help=True, add_completion=False
+)
 BUILD = Path(".build")
+FETCH_SECONDS = 3600.0  # 40 MB take seconds, 8 GiB over a slow line an hour
 
 
 class Kind(StrEnum):
@@ -53,6 +59,30 @@ def build(
         load_image(built.path)
     result = {"image": f"0x{built.image_id.hex()}", "path": str(built.path), "loaded": load}
     show(result, as_json)
+
+
+@app.command()
+def publish(
+    path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An image tar.")],
+    node: NodeFolder = Path("node"),
+    as_json: Json = False,
+) -> None:
+    """Put a verified image into the node's block store; its peers can fetch it by the CID."""
+    store = open_store(node)
+    with working("checking and storing the image"), store.batch() as put:
+        cid, image_id = publish_image(path, put)
+    show({"cid": cid, "image": f"0x{image_id.hex()}"}, as_json)
+
+
+@app.command()
+def fetch(
+    cid: Annotated[str, typer.Argument(help="CID that its publisher got.")],
+    node: NodeFolder = Path("node"),
+    as_json: Json = False,
+) -> None:
+    """Have the node's daemon fetch an image by CID, check it against the chain, and load it."""
+    with working("fetching and checking the image"):
+        show(ControlClient(node, FETCH_SECONDS).post("/v1/images", {"cid": cid}), as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""``sealrun node``: make a node, enrol its machine, run it, ask it how it is."""
+"""``sealrun node``: make a node, enrol its machine, run it. How it is: ``commands.status``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from nodeclient.commands.enrol import enrol
 from nodeclient.commands.output import Json, NodeFolder, say, show
 from nodeclient.config import load_config
 from nodeclient.config_root import RootKind
-from nodeclient.control_client import ControlClient
 from nodeclient.core.case import Role
 from nodeclient.folder import create_folder
 from nodeclient.machine.ban import Ban
 
-app = typer.Typer(help="Make, enrol, run and question a node.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, enrol, run and question a node.", no_args_is_help=True, add_completion=False
+)
 app.command()(enrol)
 NEW = typer.Argument(help="Folder of the node.", file_okay=False)
 
@@ -71,9 +72,13 @@ def run(
 
 
 @app.command()
-def status(node: NodeFolder = Path("node"), as_json: Json = False) -> None:
-    """Show account, deposit, reputation, roles and the tasks at hand."""
-    show(ControlClient(node).get("/v1/status"), as_json)
+def guard(folder: Annotated[Path, NEW], as_json: Json = False) -> None:
+    """Stop containers of the node's services whose image the chain does not approve (any more)."""
+    config = load_config(folder)
+    from nodeclient.guarding import run_guard  # as above
+
+    asyncio.run(run_guard(config, say))
+    show({"node": str(folder), "stopped": True}, as_json)
 
 
 @app.command()

@@ -64,6 +64,11 @@ class Appraiser:
         """(reasons against, what later steps need of the Evidence)."""
         if action.findings:
             return action.findings, b""  # sticky: nothing that comes later launders a finding
+        unfit = self._services.images.watch.against(action.task.executor)
+        if unfit and action.phase is Phase.BEFORE:
+            # Only before: what has begun is judged by its Evidence, or an image that is revoked
+            # while a task runs would cost its Executor a run that was sound.
+            return (f"running: the executor's Pi runs {unfit}",), b""
         if not await self._header_signed(action.task, action.phase, action.statement):
             return ("header: not signed by the executor's root key",), b""
         try:

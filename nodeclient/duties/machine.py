@@ -11,6 +11,7 @@ import math
 
 from agent.formats import cbor
 from agent.formats.cbor import FormatError
+from agent.formats.erasure import ErasureProof
 from agent.formats.evidence import Evidence, fold_nonces
 from agent.formats.messages import Context, Prepare, Question, Release, State, Status
 from nodeclient.core import actions as do
@@ -18,6 +19,7 @@ from nodeclient.core import events as ev
 from nodeclient.core.case import Me
 from nodeclient.core.claims import memory
 from nodeclient.core.digests import header_digest
+from nodeclient.core.images import ImageKind
 from nodeclient.core.types import Address, Commitment, Phase, Statement, Task
 from nodeclient.core.watch import Heard, how_heard
 from nodeclient.duties.candidacy import NO_ERASER
@@ -48,6 +50,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             session = await machine.boot(count)
         except MachineError as error:
             return lost(action, error)
+        services.images.loads.add(session.image, ImageKind.BOOT)
         services.note(action.commitment, f"machine booted, phase {action.phase.name}")
         return ev.MachineBooted(
             commitment=action.commitment,
@@ -181,6 +184,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
                 memory_then = () if before is None else memory(before)
                 quoted = before is not None and says_quoted(before)
                 proof = await machine.erase(action.resume, memory_then, quoted)
+                note_eraser(proof)
                 store.put_blob(proof_key(action.commitment), proof)
             await machine.power_off(action.resume)
         except MachineError as error:
@@ -190,6 +194,14 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             for member, nonce, root in store.answers(action.commitment)
         )
         return ev.MachineCleaned(commitment=action.commitment, transcript=transcript, during=during)
+
+    def note_eraser(proof: bytes) -> None:
+        """The eraser was booted, too, and is an approved image as any other."""
+        try:
+            image = ErasureProof.decode(proof).image
+        except FormatError:  # no eraser, or not its bytes: the Committee judges that
+            return
+        services.images.loads.add(image, ImageKind.BOOT)
 
     def evidence_before(root: bytes) -> Evidence | None:
         """What the Agent stated of the boot that ran the task: it decides what is erased."""

@@ -19,6 +19,7 @@ from nodeclient.core.types import Address
 from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.vouching import Voucher
 from nodeclient.holdings import faults
+from nodeclient.imageduty import ImageDuty
 from nodeclient.incidents import IncidentLog
 from nodeclient.keys import NodeKeys
 from nodeclient.machine.ban import Ban
@@ -86,6 +87,7 @@ class Services:
     reference: Reference
     endorser: Endorser
     voucher: Voucher
+    images: ImageDuty
     head: Callable[[], int]
     note: Note
     answer: Callable[[int, object], None]

@@ -7,3 +7,7 @@ class ImageError(Exception):
 
 class EngineError(ImageError):
     """No Docker engine answers, and none could be started."""
+
+
+class ImageRefused(ImageError):
+    """The chain does not approve an image, or not for this use, or not now."""

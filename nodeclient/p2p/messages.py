@@ -17,6 +17,7 @@ from agent.formats.cbor import FormatError
 from agent.formats.endorsement import MAX_BLOB, MAX_SECRET
 from agent.formats.evidence import MAX_EVIDENCE
 from agent.formats.taskspec import MAX_TASKSPEC
+from nodeclient.core.running import MAX_RUNNING
 from nodeclient.core.types import Address, Phase, Statement, TaskId, Verdict, Vote
 
 MAX_MESSAGE = 4 << 20  # bytes, Evidence inside
@@ -190,6 +191,21 @@ class BlockRequest:
     """One block by CID."""
 
     cid: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRequest:
+    """To any peer: what do you run? Answered with ``RunningAnswer`` over this nonce."""
+
+    nonce: Bytes32
+
+
+@dataclass(frozen=True, slots=True)
+class RunningAnswer:
+    """``core.running.RunningSet``, encoded, and the root key's signature r‖s over it."""
+
+    statement: Annotated[bytes, Field(max_length=MAX_RUNNING)]
+    signature: Annotated[bytes, Field(min_length=64, max_length=64)]
 
 
 def statement_fields(statement: Statement) -> StatementFields:

@@ -55,6 +55,8 @@ MESSAGES: tuple[object, ...] = (
     messages.ResultQuestion(b"\1" * 32),
     messages.ResultAnswer(b"outcome", b"\1" * 64),
     messages.BlockRequest("bafkrei"),
+    messages.RunningRequest(b"\1" * 32),
+    messages.RunningAnswer(b"statement", b"\2" * 64),
 )
 NODE = make_node(1)
 OTHERS = make_node(2)
@@ -126,7 +128,7 @@ _TYPES = {
     "leader": "address", "ticket": "uint256", "beta": "bytes32", "executor": "address",
     "members": "address[]", "accepted": "bool", "root_x": "uint256", "root_y": "uint256",
     "evidence_root": "bytes32", "voters": "uint256", "cause": "uint256", "node": "address",
-    "id": "uint256", "contact": "bytes", "status": "uint8",
+    "id": "uint256", "contact": "bytes", "status": "uint8", "image": "bytes32",
 }  # fmt: skip
 _FIELDS = {
     "TaskPosted": ("task", "requester", "commitment", "executor_fee", "member_fee",
@@ -137,6 +139,7 @@ _FIELDS = {
     "TaskSettled": ("task", "evidence_root", "voters"), "TaskFailed": ("task", "cause"),
     "TaskExpired": ("task",), "NodeRegistered": ("node", "id"),
     "ContactPublished": ("node", "contact"), "StatusChanged": ("node", "status"),
+    "ImageRevoked": ("image",), "ImageLoaded": ("node", "image"),
 }  # fmt: skip
 
 
@@ -146,7 +149,7 @@ def deployment_json() -> dict[str, Any]:
     for number, name in enumerate(deployment.CONTRACTS, 1):
         events = [
             {"type": "event", "name": event, "anonymous": False,
-             "inputs": [{"name": f, "type": _TYPES[f], "indexed": f in ("task", "node")}
+             "inputs": [{"name": f, "type": _TYPES[f], "indexed": f in ("task", "node", "image")}
                         for f in _FIELDS[event]]}
             for contract, event in _TABLE if contract == name
         ]  # fmt: skip

@@ -7,6 +7,7 @@ from functools import cache
 from tests.fuzz import (
     cable_targets,
     erasure_targets,
+    image_targets,
     machine_targets,
     peer_targets,
     tpm_targets,
@@ -50,6 +51,7 @@ def targets() -> dict[str, Target]:
     found = [
         *cable_targets.all_targets(),
         *erasure_targets.all_targets(),
+        *image_targets.all_targets(),
         *machine_targets.all_targets(),
         *peer_targets.all_targets(),
         *tpm_targets.all_targets(),

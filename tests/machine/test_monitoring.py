@@ -111,7 +111,7 @@ class Watched:
             **dict.fromkeys(
                 (
                     *("root", "keys", "sender", "peers", "directory", "blocks", "vault"),
-                    *("policies", "head", "answer"),
+                    *("policies", "images", "head", "answer"),
                 ),
                 cast(Any, None),
             ),

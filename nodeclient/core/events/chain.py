@@ -129,3 +129,18 @@ class StatusChanged(ChainEvent):
 
     node: Address
     status: NodeStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRevoked(ChainEvent):
+    """An image may not be used any more."""
+
+    image: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLoaded(ChainEvent):
+    """A Node states that it booted or started an image."""
+
+    node: Address
+    image: bytes

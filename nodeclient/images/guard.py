@@ -1,0 +1,118 @@
+"""Services whose image the chain does not approve are stopped, within two blocks.
+
+Four things can make an image that runs unfit, and each has its own way in: it was revoked (the
+chain's event), its time is over (the clock of the newest block), the chain went back on what it had
+said (a reorganisation: all is asked anew), or it was started past this Node (every block the engine
+is asked what runs). After a restart nothing is remembered, so everything is asked for.
+
+A chain that does not answer stops nothing that was sound: else a broken line to one RPC endpoint
+would take the Node down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from nodeclient.core import events as ev
+from nodeclient.core.images import ImageKind, ImageRecord, fault
+from nodeclient.errors import ChainUnavailable
+from nodeclient.images.errors import EngineError
+from nodeclient.images.picture import Picture
+from nodeclient.images.services import RunningService
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 1.0  # after the engine or the chain did not answer
+Seen = ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised
+
+
+class Engine(Protocol):
+    """What runs, and how to end it; see ``images.services``. Both may raise EngineError."""
+
+    def running(self) -> tuple[RunningService, ...]: ...
+    def stop(self, container: str) -> None: ...
+
+
+class Guard:
+    """`look` asks the chain for an image's entry (may raise ChainUnavailable). `stopped` is told of
+    each service that was stopped and why, `swept` of every picture.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        look: Callable[[bytes], Awaitable[ImageRecord | None]],
+        stopped: Callable[[RunningService, str], None],
+        swept: Callable[[Picture], None] = lambda _: None,
+    ) -> None:
+        self._engine, self._look = engine, look
+        self._stopped, self._swept = stopped, swept
+        self._records: dict[bytes, ImageRecord | None] = {}
+        self._revoked: set[bytes] = set()
+        self._block, self._now = 0, 0
+        self._due = asyncio.Event()
+        self._troubled = False
+
+    def on_event(self, event: Seen) -> None:
+        """One item of the chain's watcher."""
+        match event:
+            case ev.ImageRevoked():
+                # Kept beside the entries: an endpoint that lags would still deny it if asked.
+                self._revoked.add(event.image)
+            case ev.ChainReorganised():
+                self._records.clear()
+                self._revoked.clear()
+            case ev.BlockSeen():
+                self._block, self._now = event.block.number, event.block.timestamp
+                # Whoever was not approved may be now; the others only become less so.
+                self._records = {k: v for k, v in self._records.items() if v is not None}
+            case _:
+                return
+        if self._block:
+            self._due.set()
+
+    async def run(self) -> None:
+        """Sweep whenever something happened. Ends only by cancellation."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            try:
+                await self.sweep()
+                self._troubled = False
+            except (ChainUnavailable, EngineError) as error:
+                if not self._troubled:  # once per outage
+                    log.warning("services are not watched: %s", error)
+                self._troubled = True
+                await asyncio.sleep(RETRY_SECONDS)
+                self._due.set()
+
+    async def sweep(self) -> Picture:
+        """Hold all that runs against the chain once. Raises ChainUnavailable, EngineError, after
+        everything was tried."""
+        block, now = self._block, self._now
+        sound: list[tuple[str, bytes]] = []
+        failed: ChainUnavailable | EngineError | None = None
+        for service in await asyncio.to_thread(self._engine.running):
+            try:
+                reason = await self._fault(service.image, now)
+                if reason:
+                    await asyncio.to_thread(self._engine.stop, service.container)
+                    self._stopped(service, reason)
+                else:
+                    sound.append((service.name, service.image))
+            except (ChainUnavailable, EngineError) as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        picture = Picture(block, tuple(sound))
+        self._swept(picture)
+        return picture
+
+    async def _fault(self, image: bytes, now: int) -> str:
+        if image in self._revoked:
+            return "it was revoked"
+        if image not in self._records:
+            self._records[image] = await self._look(image)
+        return fault(self._records[image], ImageKind.SERVICE, now)

@@ -1,0 +1,222 @@
+"""What the Verification module is told by the Machine's duties, and what members make of peers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agent.formats.cid import cid_of
+from agent.formats.p256 import SigningKey
+from nodeclient.capsules.errors import BlockMissing
+from nodeclient.core import actions as do
+from nodeclient.core import events as ev
+from nodeclient.core.images import ImageKind
+from nodeclient.core.types import Address, BlockRef, Phase, Statement, Verdict
+from nodeclient.duties.appraising import Appraiser
+from nodeclient.duties.machine import effects, evidence_key
+from nodeclient.imageblocks import ImageBlocks
+from nodeclient.imageduty import ImageDuty, picture_of
+from nodeclient.images.picture import PICTURE, Picture, read_picture, write_picture
+from nodeclient.loads import LoadBook
+from nodeclient.p2p.errors import PeerDeclined, PeerSilent
+from nodeclient.ports import Session
+from nodeclient.store import Store
+from tests.core.erasure_kit import ERASER, honest_erasure
+from tests.core.evidence_kit import make_kit
+from tests.core.test_roles import me
+
+BOOT, WEB = b"\xb0" * 32, b"\xeb" * 32
+EVIDENCE = make_kit(Phase.BEFORE).evidence()
+
+
+@dataclass
+class Loads:
+    """Remembers what was noted."""
+
+    noted: list[tuple[bytes, ImageKind]] = field(default_factory=list)
+
+    def add(self, image: bytes, kind: ImageKind) -> None:
+        self.noted.append((image, kind))
+
+    def knows(self, image: bytes) -> bool:
+        return any(image == each for each, _ in self.noted)
+
+
+@dataclass
+class Desk:
+    """A Machine that boots, and can be erased."""
+
+    proof: bytes = b""
+
+    async def boot(self, _count: int) -> Session:
+        return Session(b"h", b"s", BOOT, b"r")
+
+    async def call(self, *_: object) -> bytes:
+        return b"transcript"
+
+    async def erase(self, *_: object) -> bytes:
+        return self.proof
+
+    async def power_off(self, *_: object) -> None:
+        pass
+
+
+def services_of(desk: Desk, loads: Loads) -> Any:
+    store = Store(Path(":memory:"), bytes(32))
+    store.put_blob(evidence_key(EVIDENCE.root), EVIDENCE.encode())
+    return SimpleNamespace(
+        me=me(Address(b"\x01" * 20)),
+        machine=desk,
+        store=store,
+        note=lambda *_: None,
+        images=SimpleNamespace(loads=loads),
+    )
+
+
+async def test_boot__its_image__noted_as_loaded() -> None:
+    loads = Loads()
+    order = do.BootMachine(commitment=b"\x0c" * 32, phase=Phase.BEFORE, attempt=0)
+    await effects(services_of(Desk(), loads))[do.BootMachine](order, lambda _: None)
+    assert loads.noted == [(BOOT, ImageKind.BOOT)]
+
+
+@pytest.mark.parametrize("erased", [True, False])
+async def test_clean__the_eraser_that_was_booted__noted_as_loaded(erased: bool) -> None:
+    loads = Loads()
+    proof = honest_erasure(SigningKey.generate(), 1).encode() if erased else b""
+    order = do.CleanMachine(commitment=b"\x0c" * 32, resume=b"r", before=EVIDENCE.root)
+    await effects(services_of(Desk(proof), loads))[do.CleanMachine](order, lambda _: None)
+    assert loads.noted == ([(ERASER.image, ImageKind.BOOT)] if erased else [])
+
+
+# ------------------------------------------------------------------------------ members' votes
+
+
+@pytest.mark.parametrize("phase", [Phase.BEFORE, Phase.AFTER])
+async def test_appraise__executor_runs_what_is_revoked__refused_before_and_only_then(
+    phase: Phase,
+) -> None:
+    reasons = await reasons_of(phase, "eb…, SERVICE, it was revoked")
+    assert ("running" in " ".join(reasons)) is (phase is Phase.BEFORE)
+
+
+async def test_appraise__nothing_known_of_the_executor__judged_by_its_evidence() -> None:
+    assert "running" not in " ".join(await reasons_of(Phase.BEFORE, ""))
+
+
+async def reasons_of(phase: Phase, against: str) -> tuple[str, ...]:
+    """Evidence whose header nobody signed is refused for that; what is said before it counts."""
+
+    async def no_node(_address: bytes) -> None:
+        return None
+
+    services: Any = SimpleNamespace(
+        me=me(Address(b"\x01" * 20)),
+        images=SimpleNamespace(watch=SimpleNamespace(against=lambda _node: against)),
+        chain=SimpleNamespace(node=no_node),
+        keys=SimpleNamespace(account=b"\x01" * 32),
+        note=lambda *_: None,
+        note_reason=lambda *_: None,
+    )
+    task: Any = SimpleNamespace(
+        id=1, commitment=b"\x0c" * 32, executor=Address(b"\x02" * 20), class_id=0, step_at=1
+    )
+    order: Any = SimpleNamespace(
+        commitment=b"\x0c" * 32,
+        task=task,
+        phase=phase,
+        findings=(),
+        statement=Statement(0, bytes(32), bytes(32), bytes(32), 1, 1),
+        evidence=b"",
+    )
+    outcome = await Appraiser(services).appraise(order, lambda _: None)
+    assert isinstance(outcome, ev.EvidenceAppraised)
+    assert outcome.vote.verdict is Verdict.CONTRAINDICATED
+    return outcome.reasons
+
+
+# ----------------------------------------------------------------------------------- pictures
+
+
+def test_picture__written_and_read__the_same(tmp_path: Path) -> None:
+    picture = Picture(7, (("web", WEB),))
+    write_picture(tmp_path / PICTURE, picture)
+    assert read_picture(tmp_path / PICTURE) == picture
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"block": "x", "services": [["a", 1]]}'])
+def test_picture__absent_or_damaged__nothing_is_said_to_run(tmp_path: Path, text: str) -> None:
+    assert read_picture(tmp_path / PICTURE) == Picture()
+    (tmp_path / PICTURE).write_text(text)
+    assert read_picture(tmp_path / PICTURE) == Picture()
+
+
+@pytest.mark.parametrize("guard", ["none", "daemon", "apart"])
+def test_picture__of_an_earlier_configuration__not_read_where_nothing_watches(
+    tmp_path: Path, guard: str
+) -> None:
+    write_picture(tmp_path / PICTURE, Picture(7, (("web", WEB),)))
+    config: Any = SimpleNamespace(guard=guard)
+    assert bool(picture_of(config, tmp_path)().services) is (guard != "none")
+
+
+def test_block_seen__service_that_the_guard_let_run__noted_once_as_loaded() -> None:
+    loads, own = Loads(), SimpleNamespace(picture=lambda: Picture(7, (("web", WEB),)))
+    parts: Any = {"verification": None, "watch": None, "guard": None}
+    duty = ImageDuty(loads=loads, book=LoadBook(), own=own, **parts)  # type: ignore[arg-type]
+    for number in (1, 2):
+        duty.on_event(ev.BlockSeen(BlockRef(number, bytes(32), 0)))
+    assert loads.noted == [(WEB, ImageKind.SERVICE)]
+
+
+# ------------------------------------------------------------------------------------- blocks
+
+
+@dataclass
+class Peers:
+    """Who has which block, and who was asked."""
+
+    blocks: dict[Address, bytes | Exception]
+    asked: list[Address] = field(default_factory=list)
+
+    async def ask(self, peer: Address, method: str, _message: object) -> bytes:
+        assert method == "block"
+        self.asked.append(peer)
+        found = self.blocks[peer]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+class Empty:
+    """A store without blocks."""
+
+    def get(self, cid: str) -> bytes:
+        raise BlockMissing(f"{cid} is not here", "fetch it")
+
+
+A, B, C, OWN = (Address(bytes([n]) * 20) for n in range(1, 5))
+
+
+def blocks_of(peers: Peers) -> ImageBlocks:
+    return ImageBlocks(Empty(), peers.ask, lambda: (*peers.blocks, OWN), OWN)  # type: ignore[arg-type]
+
+
+async def test_blocks__first_peers_have_not_or_lie__the_one_that_has_is_asked_first_next() -> None:
+    block = b"a block"
+    peers = Peers({A: PeerSilent("gone", "later"), B: b"a lie", C: block})
+    blocks = blocks_of(peers)
+    assert await blocks.get(cid_of(block)) == block
+    assert await blocks.get(cid_of(block)) == block
+    assert peers.asked == [A, B, C, C]
+
+
+async def test_blocks__nobody_has_it__says_so_and_never_asks_itself() -> None:
+    peers = Peers({A: PeerDeclined("no such block", "ask another")})
+    with pytest.raises(BlockMissing, match="no peer has"):
+        await blocks_of(peers).get(cid_of(b"x"))
+    assert peers.asked == [A]
