@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +18,16 @@ from nodeclient.chain.images import ImageKind
 from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
+from nodeclient.images.services import PROJECT, SERVICE
 from nodeclient.machine.measure import measure_agent
 from scripts.embedded.chain import DEPLOYER, ROOT
 from scripts.embedded.job import order
 from scripts.embedded.network import Network
+from scripts.embedded.node import NodeProcess
 from tests.e2e import quick
 from tests.e2e.books import Books
 from tests.e2e.conftest import Driver
+from tests.e2e.stage import restart
 from tests.images.small import small_image
 
 FUNCTION = ROOT / "examples" / "common-names" / "function"
@@ -94,3 +98,45 @@ def test_task__executor_booted_its_image__the_chain_says_so(
             break
         time.sleep(0.2)
     assert [each["image"] for each in found] == [measure_agent()], "once, whatever it booted"
+
+
+@pytest.fixture
+def guarded(driver: Driver) -> Iterator[tuple[NodeProcess, str]]:
+    """A node whose daemon watches over the containers of a project; as before afterwards."""
+    node, project = driver.requester, "e2e-" + secrets.token_hex(4)
+    config = node.folder / "config.toml"
+    before = config.read_text()
+    config.write_text(f'{before}\n[services]\nguard = "daemon"\nproject = "{project}"\n')
+    restart([node])
+    yield node, project
+    config.write_text(before)
+    restart([node])
+
+
+def test_container__of_an_image_that_is_for_functions_only__stopped_by_the_daemon(
+    driver: Driver, guarded: tuple[NodeProcess, str]
+) -> None:
+    """Approved it is, but not as a service."""
+    node, project = guarded
+    engine = docker.from_env()
+    container = engine.containers.run(
+        "sha256:" + driver.network.image.image_id.hex(),
+        ["python3", "-c", "import time; time.sleep(3600)"],
+        detach=True,
+        network_mode="none",
+        labels={PROJECT: project, SERVICE: "web"},
+        restart_policy={"Name": "always"},
+    )
+    try:
+        end = time.monotonic() + 120
+        while container.status != "exited":
+            assert time.monotonic() < end, node.log()[-2000:]
+            time.sleep(0.1)
+            container.reload()
+        said = [line["what"] for line in node.get("/v1/journal")["journal"]]
+        assert any("service web stopped" in line and "not as SERVICE" in line for line in said)
+        incidents = (node.folder / "machine" / "incidents.jsonl").read_text()
+        assert "service web stopped" in incidents
+    finally:
+        container.remove(force=True)
+        engine.close()
