@@ -1,6 +1,6 @@
 """``python -m nodeclient.healthcheck FOLDER``: does the daemon of this node answer?
 
-The engine asks every half minute, so it imports next to nothing: the command line would cost a Pi
+The engine asks every quarter of a minute, so it imports next to nothing: the command line would cost a Pi
 seconds of processor time for each answer.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from nodeclient.control_client import ControlClient
 from nodeclient.errors import SealrunError
 
-SECONDS = 20.0
+SECONDS = 10.0
 
 
 def main(words: list[str]) -> int:

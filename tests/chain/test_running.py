@@ -33,7 +33,7 @@ from nodeclient.images.picture import PICTURE, Picture, read_picture
 from nodeclient.images.services import PROJECT, SERVICE, RunningService, ServiceEngine
 from nodeclient.inbox import Inbox
 from nodeclient.loads import LoadBook, Loads
-from nodeclient.p2p.messages import pack
+from nodeclient.p2p.messages import RunningAnswer, pack
 from nodeclient.runner import Runner
 from nodeclient.running import OwnSet, RunningWatch
 from nodeclient.store import Store
@@ -439,6 +439,27 @@ async def test_peer__statement_signed_by_another_root__a_finding(
 ) -> None:
     other = await member(pair.world, tmp_path / "other")
     pair.stand.images.own = replace(pair.stand.images.own, root=other.root)
+    await pair.ask()
+    pair.world.node.mine(GRACE_BLOCKS)
+    [finding] = await pair.ask()
+    assert "not its own" in str(finding)
+
+
+@pytest.mark.parametrize("lie", ["nonce", "node"])
+async def test_peer__repeats_an_old_statement_or_shows_anothers__a_finding(
+    pair: Pair, lie: str
+) -> None:
+    honest: OwnSet = pair.stand.images.own
+
+    class Lying:
+        """Signs as asked, but not what it is asked for."""
+
+        async def signed(self, nonce: bytes) -> RunningAnswer:
+            if lie == "nonce":
+                return await honest.signed(b"\x0d" * 32)
+            return await replace(honest, address=Address(b"\x0e" * 20)).signed(nonce)
+
+    pair.stand.images.own = Lying()
     await pair.ask()
     pair.world.node.mine(GRACE_BLOCKS)
     [finding] = await pair.ask()
