@@ -22,8 +22,17 @@
         once and leaves the place in the draw; `sync` takes it away later. Otherwise a slash could
         be used to move the draw, and a task in its window could hold up another's refund.
 
-        A hardware id has one live registration; it is free again after the exit, and never again
-        after the node was barred.
+        ADMISSION. Only somebody who asks the hardware can tell a TPM or a Zymkey from a key in a
+        file. So such a node is PENDING, outside the draw, until `AdmissionLedger` says `admit`; and
+        only then is its hardware id taken: a claim to somebody else's chip holds up nobody. A
+        SOFTWARE root's id is its key's, which its signature proves.
+
+        A hardware id has one admitted registration; it is free again after the exit, and never
+        again after the node was barred.
+
+        BARRED BY VOTE. `bar` and `bar_maker` take a node's powers at once, and its place in the
+        draw as a slash does: at once, or by `sync` after the draws that could be known already. They
+        take no wei: what is deposited can be withdrawn after the unbonding time.
 """
 from .interfaces import INodeRegistry
 from .interfaces import IReputationLedger
@@ -43,7 +52,10 @@ EXITED: constant(uint256) = 5
 BARRED: constant(uint256) = 6
 
 SOFTWARE: constant(uint256) = 1
+ZYMKEY: constant(uint256) = 2
 TPM2: constant(uint256) = 3
+# Makers that a record's 7 bits can tell apart; 0 is none.
+MAX_MAKERS: constant(uint256) = 127
 
 TOP_TIER: constant(uint256) = 9
 # What a reporter gets of a slashed amount; the rest is burned. Below the 10 % that the design
@@ -57,16 +69,21 @@ CONTACT_DOMAIN: constant(bytes32) = keccak256("sealrun/contact/v1")
 # In front of X and Y, what the hardware id of a SOFTWARE root is the hash of.
 SOFTWARE_ID: constant(Bytes[24]) = b"sealrun/software-root/v1"
 
-# The hot part of a node, one slot: status 4, root_class 4, tier 4, vrf_prefix 4, place 20, id 40,
-# fixed_at 40, exit_at 40, deposit 100 bits, from the lowest bit on. `place` is where it stands in
-# the draw; a slash while the draw stands still lowers the tier alone, until `sync`.
+# The hot part of a node, one slot: status 4, root_class 4, tier 4, vrf_prefix 3, joins 1, place 20,
+# id 32, maker 7, by_vote 1, fixed_at 40, exit_at 40, deposit 100 bits, from the lowest bit on.
+# `place` is where it stands in the draw; a slash while the draw stands still lowers the tier alone,
+# until `sync`. `joins`: a PENDING node wants into the draw once it is admitted. `maker` is a number
+# from `makers`, `by_vote` says that a vote barred this node's hardware.
 struct Record:
     status: uint256
     root_class: uint256
     tier: uint256
     vrf_prefix: uint256
+    joins: uint256
     place: uint256
     id: uint256
+    maker: uint256
+    by_vote: uint256
     fixed_at: uint256
     exit_at: uint256
     deposit: uint256
@@ -95,12 +112,22 @@ MARKET: immutable(address)
 ATTESTATION: immutable(address)
 # The `ReputationLedger`.
 REPUTATION: immutable(address)
+# The `AdmissionLedger`.
+ADMISSION: immutable(address)
 
 records: HashMap[address, uint256]
 identities: HashMap[address, Identity]
 accounts: HashMap[uint256, address]
+# Who holds a hardware id; this contract itself where a vote barred an id that nobody held.
 hardware: HashMap[bytes32, address]
 last_id: uint256
+# The makers of admitted hardware; a maker's number is its position from 1.
+makers: DynArray[bytes32, MAX_MAKERS]
+maker_numbers: HashMap[bytes32, uint256]
+# One bit for each maker's number.
+barred_makers: uint256
+# While an admission round could be known and is not drawn: its last block 40, its first 40 bits.
+round_held: uint256
 
 
 @deploy
@@ -112,6 +139,7 @@ def __init__(
     reputation_: address,
     attestation_: address,
     market_: address,
+    admission_: address,
 ):
     """
     @notice Fixes parameters and neighbours for good; the market checks that all fit.
@@ -122,6 +150,7 @@ def __init__(
     @param reputation_ Where the `ReputationLedger` will be.
     @param attestation_ Where the `AttestationLedger` will be.
     @param market_ Where the `TaskMarket` will be.
+    @param admission_ Where the `AdmissionLedger` will be.
     """
     assert unit_ != 0 and unit_ < 2**90, "registry: unit out of range"
     assert unbonding_ < 2**32, "registry: unbonding out of range"
@@ -132,6 +161,7 @@ def __init__(
     REPUTATION = reputation_
     ATTESTATION = attestation_
     MARKET = market_
+    ADMISSION = admission_
 
 
 @external
@@ -145,14 +175,17 @@ def register(
     s: uint256,
 ) -> uint256:
     """
-    @notice Registers the caller as a node; the value is its Deposit.
+    @notice Registers the caller as a node; the value is its Deposit. A TPM2 or ZYMKEY root makes
+            it PENDING, until `AdmissionLedger` has its hardware checked.
     @dev (r, s) proves possession of the root key: a signature over sha256(abi.encode(
          keccak256("sealrun/registration/v1"), chain id, this contract, caller, the seven words of
          `registration`, keccak256(contact))). The hardware id of a SOFTWARE root is
-         keccak256("sealrun/software-root/v1" | root_x | root_y).
+         keccak256("sealrun/software-root/v1" | root_x | root_y), that of a ZYMKEY
+         keccak256(root_x | root_y), that of a TPM2 the hash of its EK: its committee checks it.
     @param registration Keys, root class and hardware id.
     @param contact Root-signed contact record, published in an event.
-    @param join True: into the draw, needs one unit. False: PAUSED, a peer that is never drawn.
+    @param join True: into the draw (for PENDING: once it is admitted), needs one unit. False:
+           PAUSED, a peer that is never drawn.
     @param r P-256 signature, r.
     @param s P-256 signature, s, low.
     @return The node's id, from 1.
@@ -161,9 +194,7 @@ def register(
     assert former == 0 or former == EXITED, "registry: account already registered"
     root_class: uint256 = registration.root_class
     assert root_class >= SOFTWARE and root_class <= TPM2, "registry: unknown root class"
-    # Until hardware roots can be admitted, nothing distinguishes them from a software key.
-    assert root_class == SOFTWARE, "registry: root class needs admission"
-    assert ALLOW_SOFTWARE, "registry: software roots not allowed"
+    assert root_class != SOFTWARE or ALLOW_SOFTWARE, "registry: software roots not allowed"
     # Else Deposits could come in first, and anything that slashes them be created there afterwards.
     assert MARKET.is_contract, "registry: market not deployed yet"
     assert registration.hardware_id != empty(bytes32), "registry: hardware id is empty"
@@ -186,19 +217,20 @@ def register(
         signed, r, s, registration.root_x, registration.root_y
     ), "registry: not signed by the root key"
     # The id of a root without hardware is that of its key, which the signature proves: nobody can
-    # take another's id (that would cost nothing), and no key stands behind two nodes.
-    assert registration.hardware_id == keccak256(
-        concat(
-            SOFTWARE_ID,
-            convert(registration.root_x, bytes32),
-            convert(registration.root_y, bytes32),
+    # take another's id (that would cost nothing), and no key stands behind two nodes. So is that of
+    # a Zymkey, whose root key is its only one. A TPM's is its EK's, which its committee checks.
+    if root_class != TPM2:
+        key: Bytes[64] = concat(
+            convert(registration.root_x, bytes32), convert(registration.root_y, bytes32)
         )
-    ), "registry: hardware id is not the root key's"
+        own: bytes32 = keccak256(key)
+        if root_class == SOFTWARE:
+            own = keccak256(concat(SOFTWARE_ID, key))
+        assert registration.hardware_id == own, "registry: hardware id is not the root key's"
 
     id: uint256 = self.last_id + 1
     self.last_id = id
     self.accounts[id] = msg.sender
-    self.hardware[registration.hardware_id] = msg.sender
     self.identities[msg.sender] = Identity(
         root_x=registration.root_x,
         root_y=registration.root_y,
@@ -212,17 +244,20 @@ def register(
         root_class=root_class,
         tier=self._tier(msg.value),
         vrf_prefix=registration.vrf_prefix,
+        joins=1 if join else 0,
         place=0,
         id=id,
+        maker=0,
+        by_vote=0,
         fixed_at=block.number,
         exit_at=0,
         deposit=self._bounded(msg.value),
     )
     if join:
         assert msg.value >= UNIT, "registry: deposit below one unit"
-        record.status = ACTIVE
-    else:
-        record.status = PAUSED
+    if root_class == SOFTWARE:
+        self.hardware[registration.hardware_id] = msg.sender
+        record.status = ACTIVE if join else PAUSED
     self._place(msg.sender, record)
     extcall IReputationLedger(REPUTATION).open(msg.sender)
     log INodeRegistry.NodeRegistered(
@@ -345,7 +380,9 @@ def withdraw_deposit():
     record.tier = 0
     if record.status == EXITING:
         record.status = EXITED
-        self.hardware[self.identities[msg.sender].hardware_id] = empty(address)
+        # A node that was never admitted holds no id: another may.
+        if self.hardware[self.identities[msg.sender].hardware_id] == msg.sender:
+            self.hardware[self.identities[msg.sender].hardware_id] = empty(address)
         log INodeRegistry.StatusChanged(node=msg.sender, status=EXITED)
     else:
         assert amount != 0, "registry: nothing to withdraw"
@@ -359,11 +396,14 @@ def withdraw_deposit():
 def sync(node: address):
     """
     @notice Brings a node's place in the draw in line with its status and Deposit, for a node that
-            was slashed while the draw stood still. Anyone may call it.
+            was slashed, barred or admitted while the draw stood still; and makes a node BARRED
+            whose maker is. Anyone may call it.
     @param node The node.
     """
     record: Record = self._load(node)
     assert record.status != 0, "registry: unknown node"
+    if record.status != BARRED and record.status != EXITED and self._is_maker_barred(record.maker):
+        record = self._barred(node, record)
     self._place(node, record)
 
 
@@ -393,15 +433,8 @@ def slash(node: address, amount: uint256, beneficiary: address, cause: String[32
         record.tier = tier
         record.fixed_at = block.number
     if record.deposit < UNIT and record.status != BARRED:
-        # An exit that has begun keeps its date.
-        if record.status != EXITING:
-            record.exit_at = block.number + UNBONDING
-        record.status = BARRED
-        record.fixed_at = block.number
-        log INodeRegistry.StatusChanged(node=node, status=BARRED)
-    self._store(node, record)
-    if self._frozen_by() == 0:
-        self._replace(node, record)
+        record = self._barred(node, record)
+    self._put(node, record)
     log INodeRegistry.Slashed(node=node, amount=slashed, cause=cause)
     log INodeRegistry.DepositChanged(node=node, deposit=record.deposit, tier=tier)
     share: uint256 = slashed * REWARD_BPS // 10000
@@ -409,6 +442,78 @@ def slash(node: address, amount: uint256, beneficiary: address, cause: String[32
         extcall ITaskMarket(MARKET).reward(beneficiary, value=share)
         raw_call(empty(address), b"", value=slashed - share)
     return slashed
+
+
+@external
+def admit(node: address, id: uint256, maker: bytes32):
+    """
+    @notice Admission ledger only: a PENDING node's hardware has been checked. It gets its hardware
+            id, and the place in the draw that it asked for (if the draw stands still: by `sync`).
+    @param node The node.
+    @param id Its id: an account can exit and come back as another node.
+    @param maker Digest of who made its root; what `bar_maker` names.
+    """
+    assert msg.sender == ADMISSION, "registry: only the admission ledger"
+    record: Record = self._load(node)
+    assert record.status == PENDING and record.id == id, "registry: node not pending"
+    hardware_id: bytes32 = self.identities[node].hardware_id
+    assert self.hardware[hardware_id] == empty(address), "registry: hardware id already registered"
+    record.maker = self._maker(maker)
+    assert not self._is_maker_barred(record.maker), "registry: maker is barred"
+    self.hardware[hardware_id] = node
+    record.status = PAUSED
+    if record.joins == 1 and record.deposit >= UNIT:
+        record.status = ACTIVE
+    record.fixed_at = block.number
+    self._put(node, record)
+    log INodeRegistry.NodeAdmitted(node=node, maker=maker)
+    log INodeRegistry.StatusChanged(node=node, status=record.status)
+
+
+@external
+def bar(hardware_id: bytes32):
+    """
+    @notice Admission ledger only: bars a piece of hardware for good, with the node that holds it.
+    @param hardware_id Its id; nobody need hold it.
+    """
+    assert msg.sender == ADMISSION, "registry: only the admission ledger"
+    holder: address = self.hardware[hardware_id]
+    log INodeRegistry.HardwareBarred(hardware_id=hardware_id, holder=holder)
+    if holder == empty(address):
+        self.hardware[hardware_id] = self
+        return
+    record: Record = self._load(holder)
+    if record.status == 0:
+        # Barred before, without a holder.
+        return
+    record.by_vote = 1
+    if record.status != BARRED:
+        record = self._barred(holder, record)
+    self._put(holder, record)
+
+
+@external
+def bar_maker(maker: bytes32):
+    """
+    @notice Admission ledger only: bars all hardware of a maker for good. No such node claims or
+            votes from now on; each leaves the draw by `sync`.
+    @param maker Its digest; none of its hardware need be admitted.
+    """
+    assert msg.sender == ADMISSION, "registry: only the admission ledger"
+    self.barred_makers |= 1 << self._maker(maker)
+    log INodeRegistry.MakerBarred(maker=maker)
+
+
+@external
+def hold(first: uint256, last: uint256):
+    """
+    @notice Admission ledger only: the draw stands still from one block to another, for a round
+            whose entropy could be known.
+    @param first The first such block.
+    @param last The last; 0 once the round is drawn.
+    """
+    assert msg.sender == ADMISSION, "registry: only the admission ledger"
+    self.round_held = (first << 40) | last
 
 
 @external
@@ -463,6 +568,16 @@ def attestation() -> address:
 
 @external
 @view
+def admission() -> address:
+    """
+    @notice The `AdmissionLedger`, which has hardware checked before it takes part.
+    @return Its address.
+    """
+    return ADMISSION
+
+
+@external
+@view
 def verifier() -> address:
     """
     @notice The `P256Verifier`, which checks signatures where the chain has no precompile.
@@ -508,7 +623,7 @@ def terms(node: address, posted_at: uint256) -> INodeRegistry.Terms:
     self._check_claim(packed, posted_at)
     return INodeRegistry.Terms(
         vrf_x=self.identities[node].vrf_x,
-        vrf_prefix=(packed >> 12) & 15,
+        vrf_prefix=(packed >> 12) & 7,
         weight=1 << ((packed >> 8) & 15),
     )
 
@@ -536,6 +651,62 @@ def frozen_by() -> uint256:
     @return Its id, or 0.
     """
     return self._frozen_by()
+
+
+@external
+@view
+def is_held() -> bool:
+    """
+    @notice Whether an admission round must be drawn before the draw may change.
+    @return True from before its entropy exists until it is drawn, or its window is over.
+    """
+    return self._is_held()
+
+
+@external
+@view
+def barred_by_vote(account: address) -> bool:
+    """
+    @notice Whether a vote barred a node: its hardware, or all of its maker's. Not: a slash.
+    @param account The node's account.
+    @return True from that vote on.
+    """
+    packed: uint256 = self.records[account]
+    return (packed >> 75) & 1 == 1 or self._is_maker_barred((packed >> 68) & 127)
+
+
+@external
+@view
+def is_maker_barred(maker: bytes32) -> bool:
+    """
+    @notice Whether a vote barred all hardware of a maker.
+    @param maker Its digest.
+    @return True from that vote on.
+    """
+    return self._is_maker_barred(self.maker_numbers[maker])
+
+
+@external
+@view
+def maker_of(account: address) -> bytes32:
+    """
+    @notice Who made a node's root, as its admission said.
+    @param account The node's account.
+    @return The maker's digest; zero for a SOFTWARE root and before admission.
+    """
+    number: uint256 = self._load(account).maker
+    return empty(bytes32) if number == 0 else self.makers[number - 1]
+
+
+@external
+@view
+def holder(hardware_id: bytes32) -> address:
+    """
+    @notice Which node holds a hardware id.
+    @param hardware_id The id.
+    @return Its account; zero if nobody does, the registry if it is barred and nobody did.
+    """
+    return self.hardware[hardware_id]
 
 
 @external
@@ -671,6 +842,10 @@ def _check_claim(packed: uint256, posted_at: uint256):
     assert packed & 15 == ACTIVE, "registry: node not active"
     # Fixed before the posting: no key and no Deposit can be chosen for a known alpha.
     assert (packed >> 76) & (2**40 - 1) < posted_at, "registry: node changed after the posting"
+    maker: uint256 = (packed >> 68) & 127
+    # Only a node that has a maker pays for the look.
+    if maker != 0:
+        assert not self._is_maker_barred(maker), "registry: node is barred"
 
 
 @internal
@@ -687,10 +862,55 @@ def _frozen_by() -> uint256:
 
 @internal
 @view
+def _is_held() -> bool:
+    held: uint256 = self.round_held
+    return block.number >= held >> 40 and block.number <= held & (2**40 - 1)
+
+
+@internal
+@view
+def _is_maker_barred(number: uint256) -> bool:
+    # Nobody has the number 0: its bit is never set.
+    return (self.barred_makers >> number) & 1 == 1
+
+
+@internal
+def _maker(digest: bytes32) -> uint256:
+    """
+    @dev The number of a maker; a new one's is noted.
+    """
+    assert digest != empty(bytes32), "registry: maker is empty"
+    number: uint256 = self.maker_numbers[digest]
+    if number == 0:
+        assert len(self.makers) < MAX_MAKERS, "registry: too many makers"
+        self.makers.append(digest)
+        number = len(self.makers)
+        self.maker_numbers[digest] = number
+    return number
+
+
+@internal
+def _barred(node: address, record: Record) -> Record:
+    """
+    @dev The record of a node that is barred from now on; the caller stores it.
+    """
+    changed: Record = record
+    # An exit that has begun keeps its date.
+    if changed.status != EXITING:
+        changed.exit_at = block.number + UNBONDING
+    changed.status = BARRED
+    changed.fixed_at = block.number
+    log INodeRegistry.StatusChanged(node=node, status=BARRED)
+    return changed
+
+
+@internal
+@view
 def _check_movable():
     """
     @dev Reverts while the draw stands still.
     """
+    assert not self._is_held(), "registry: draw the admission round first"
     task: uint256 = self._frozen_by()
     if task != 0:
         raw_revert(
@@ -720,9 +940,20 @@ def _place(node: address, record: Record):
 
 
 @internal
+def _put(node: address, record: Record):
+    """
+    @dev Stores a record that others change: its place follows if the draw can move, else `sync`
+         brings it. Never reverts for the state of the draw.
+    """
+    self._store(node, record)
+    if self._frozen_by() == 0 and not self._is_held():
+        self._replace(node, record)
+
+
+@internal
 def _replace(node: address, record: Record):
     """
-    @dev `_place` for a slash: where it would revert because the lower tier is full, the node
+    @dev `_place` for `_put`: where it would revert because the lower tier is full, the node
          leaves the draw until a `sync` finds room.
     """
     stays: bool = record.place != 0 and class_grid.tier_of(record.place) == record.tier
@@ -764,6 +995,8 @@ def _live(node: address) -> Record:
     record: Record = self._load(node)
     assert record.status != 0 and record.status != EXITED, "registry: unknown node"
     assert record.status != BARRED, "registry: node is barred"
+    if record.maker != 0:
+        assert not self._is_maker_barred(record.maker), "registry: node is barred"
     return record
 
 
@@ -810,9 +1043,12 @@ def _load(node: address) -> Record:
         status=packed & 15,
         root_class=(packed >> 4) & 15,
         tier=(packed >> 8) & 15,
-        vrf_prefix=(packed >> 12) & 15,
+        vrf_prefix=(packed >> 12) & 7,
+        joins=(packed >> 15) & 1,
         place=(packed >> 16) & (2**20 - 1),
-        id=(packed >> 36) & (2**40 - 1),
+        id=(packed >> 36) & (2**32 - 1),
+        maker=(packed >> 68) & 127,
+        by_vote=(packed >> 75) & 1,
         fixed_at=(packed >> 76) & (2**40 - 1),
         exit_at=(packed >> 116) & (2**40 - 1),
         deposit=packed >> 156,
@@ -826,8 +1062,11 @@ def _store(node: address, record: Record):
         | (record.root_class << 4)
         | (record.tier << 8)
         | (record.vrf_prefix << 12)
+        | (record.joins << 15)
         | (record.place << 16)
         | (record.id << 36)
+        | (record.maker << 68)
+        | (record.by_vote << 75)
         | (record.fixed_at << 76)
         | (record.exit_at << 116)
         | (record.deposit << 156)

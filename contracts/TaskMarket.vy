@@ -39,9 +39,15 @@
         Wei leave by `withdraw` alone, to whom they are owed. Each state has a deadline after which
         anybody can call `expire`; nothing there depends on another party's code or on the draw.
 
+        BARRED HARDWARE. What a vote barred claims no task. A task that runs there, or that was
+        drawn to judges of whom too few are left, is ended by anybody (`fail_barred`): refund, nobody is
+        slashed or loses reputation. Votes are not compared with the bars inside `admit` and
+        `finish`: a look at each voter would cost every task a tenth more, for what seldom happens.
+
         WHO GAINS BY A FAILURE: nobody. The requester gets back what it paid in, members are not
         paid, of a slash 5 % go to who reported it and the rest is burned.
 """
+from .interfaces import IAdmissionLedger
 from .interfaces import IAttestationLedger
 from .interfaces import INodeRegistry
 from .interfaces import IReputationLedger
@@ -73,6 +79,8 @@ NO_ADMIT: constant(uint8) = 5
 REFUSED: constant(uint8) = 6
 NOT_FINISHED: constant(uint8) = 7
 NO_DRAW: constant(uint8) = 9
+# 10 is EXCUSED, a cause of the `ReputationLedger`.
+BARRED: constant(uint8) = 11
 
 BEFORE: constant(uint8) = 1
 DURING: constant(uint8) = 2
@@ -186,6 +194,15 @@ def __init__(
     assert (
         staticcall IReputationLedger(reputation).window() >= entropy_delay + claim_window
     ), "market: reputation window shorter than the race"
+    admission: address = staticcall INodeRegistry(registry).admission()
+    assert admission.is_contract, "market: not a contract"
+    same: IAdmissionLedger.Parameters = staticcall IAdmissionLedger(admission).parameters()
+    # With other distances its freezes would fall between those of the tasks, and join them.
+    assert (
+        staticcall IAdmissionLedger(admission).registry() == registry
+        and same.entropy_delay == entropy_delay
+        and same.lookahead == lookahead
+    ), "market: admission ledger of another market"
     REGISTRY = INodeRegistry(registry)
     REPUTATION = IReputationLedger(reputation)
     ATTESTATION = attestation_
@@ -496,6 +513,9 @@ def expire(task: ITaskMarket.Task):
         self._expire_posted(task)
         return
     assert block.number > self._deadline(task, state), "market: deadline not over"
+    if staticcall REGISTRY.barred_by_vote(task.executor):
+        self._fail_barred(task)
+        return
     cause: uint8 = NO_ACCEPT
     if state == ACCEPTED:
         cause = NO_ADMIT
@@ -508,6 +528,39 @@ def expire(task: ITaskMarket.Task):
     extcall REPUTATION.penalise(task.id, task.executor, cause)
     if state == ADMITTED:
         extcall REGISTRY.slash(task.executor, UNIT // 4, msg.sender, "NOT_FINISHED")
+
+
+@external
+@nonreentrant
+def fail_barred(task: ITaskMarket.Task, committee: DynArray[address, MAX_SIZE]):
+    """
+    @notice Anyone: ends a task whose leader or executor a vote has barred, or so many of its
+            members that others cannot judge it: before `admit` any one, after it all but fewer than
+            a quorum. The requester is refunded, nobody is slashed or loses reputation.
+    @dev Before `admit` nothing was released and a new posting costs little; after it an honest
+         executor is owed its run as long as unbarred members can attest it.
+    @param task The task in any state that is not final.
+    @param committee The members by seat; none while it is POSTED.
+    """
+    state: uint256 = self._open(task)
+    if not staticcall REGISTRY.barred_by_vote(task.executor):
+        assert state != POSTED, "market: nobody is barred"
+        assert keccak256(abi_encode(committee)) == task.committee, "market: not the committee"
+        able: uint256 = 0
+        for member: address in committee:
+            if not staticcall REGISTRY.barred_by_vote(member):
+                able += 1
+        needed: uint256 = task.committee_size
+        if state == ADMITTED:
+            needed = self._quorum(task)
+        assert able < needed, "market: enough are not barred"
+    if state == POSTED:
+        self._store(task, EXPIRED)
+        self._refund(task)
+        log ITaskMarket.TaskExpired(task=task.id)
+        extcall REPUTATION.release(task.executor)
+    else:
+        self._fail_barred(task)
 
 
 @external
@@ -818,6 +871,14 @@ def _attest(
 @internal
 def _refund(task: ITaskMarket.Task):
     self.refunds[task.requester] += task.executor_fee + task.committee_size * task.member_fee
+
+
+@internal
+def _fail_barred(task: ITaskMarket.Task):
+    self._store(task, FAILED)
+    self._refund(task)
+    log ITaskMarket.TaskFailed(task=task.id, cause=BARRED)
+    extcall REPUTATION.release(task.executor)
 
 
 @internal

@@ -16,43 +16,25 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from agent.formats.cbor import FormatError
-from nodeclient.capsules.errors import BlockMissing
-from nodeclient.chain.errors import DeploymentInvalid
-from nodeclient.commands import capsule, demo, image, lab, node, task
+from nodeclient.commands.lazy import COMMANDS, LazyCommands
 from nodeclient.errors import SealrunError
-from nodeclient.keys import KeysError
-from nodeclient.p2p.errors import ContactInvalid
-from nodeclient.roots.base import RootError
 
 app = typer.Typer(
     name="sealrun",
-    help="Run exactly your code on somebody else's machine, and prove it.",
+    cls=LazyCommands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-_GROUPS = {
-    "node": node.app,
-    "capsule": capsule.app,
-    "task": task.app,
-    "image": image.app,
-    "lab": lab.app,
-}
-for name, group in _GROUPS.items():
-    app.add_typer(group, name=name)
 
+
+@app.callback()
+def _sealrun() -> None:
+    """Run exactly your code on somebody else's machine, and prove it."""
+
+
+_GROUPS = tuple(name for name in COMMANDS if name != "demo")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-# Errors of the parts that say: what you gave me (a file, a CID, a folder) is not right.
-_BAD_INPUT = (
-    FormatError,
-    BlockMissing,
-    DeploymentInvalid,
-    ContactInvalid,
-    RootError,
-    KeysError,
-)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -86,7 +68,7 @@ def _usage_line(error: TyperException) -> str:
 
 def _explain(error: Exception) -> tuple[str, int]:
     """One line and an exit code for any exception."""
-    if isinstance(error, _BAD_INPUT):
+    if isinstance(error, _bad_input()):
         return _one_line(error), 2
     if isinstance(error, SealrunError):
         return _one_line(error), error.exit_code
@@ -96,6 +78,19 @@ def _explain(error: Exception) -> tuple[str, int]:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}; check the path, its permissions and the disk", 1
     return f"unforeseen {type(error).__name__}; report it with {_keep(error)}", 1
+
+
+def _bad_input() -> tuple[type[Exception], ...]:
+    """Errors of the parts that say: what you gave me (a file, a CID, a folder) is not right."""
+    # Imported here: a command that ends well needs none of these parts.
+    from agent.formats.cbor import FormatError
+    from nodeclient.capsules.errors import BlockMissing
+    from nodeclient.chain.errors import DeploymentInvalid
+    from nodeclient.keys import KeysError
+    from nodeclient.p2p.errors import ContactInvalid
+    from nodeclient.roots.base import RootError
+
+    return (FormatError, BlockMissing, DeploymentInvalid, ContactInvalid, RootError, KeysError)
 
 
 def _keep(error: Exception) -> str:

@@ -7,20 +7,16 @@ node's folder unless absolute. Secrets never stand here, only the paths of their
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    IPvAnyNetwork,
-    Tag,
-    ValidationError,
-)
+from pydantic import Discriminator, Field, IPvAnyNetwork, Tag, ValidationError
 
+from nodeclient.config_health import HealthConfig
+from nodeclient.config_part import Part, kind_or
+from nodeclient.config_root import AnyRootConfig, SoftwareRootConfig
 from nodeclient.core.case import Role
 from nodeclient.core.evidence_policy import MOST_UNCOVERED
 from nodeclient.core.incidents import Kind
@@ -35,21 +31,7 @@ Occurrence = Annotated[int, Field(ge=1, le=64)]
 Digest = Annotated[str, Field(pattern=DIGEST)]
 
 
-def _kind_or(default: str) -> Callable[[object], object]:
-    """What a table without ``kind`` is taken for."""
-
-    def kind(value: object) -> object:
-        found = value if isinstance(value, dict) else {}
-        return found.get("kind", default) if found is value else getattr(value, "kind", None)
-
-    return kind
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ChainConfig(_Part):
+class ChainConfig(Part):
     """Which chain: its RPC endpoint, and the file that says where the contracts stand.
 
     ``confirmations``: blocks over a BEFORE record until a content key may leave.
@@ -62,7 +44,7 @@ class ChainConfig(_Part):
     poll_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
 
 
-class NodeConfig(_Part):
+class NodeConfig(Part):
     """How peers reach this Node (host:port), where it listens if not there, and what it does.
 
     ``ask_running_seconds``: between two peers that are asked what they run.
@@ -74,15 +56,7 @@ class NodeConfig(_Part):
     ask_running_seconds: Annotated[float, Field(ge=1, le=86400)] = 300.0
 
 
-class RootConfig(_Part):
-    """What holds the root key. For ``software``: folder of the key, file of the passphrase."""
-
-    kind: Literal["software"] = "software"
-    folder: Path = Path("root")
-    passphrase_file: Path = Path("root/passphrase")
-
-
-class StoreConfig(_Part):
+class StoreConfig(Part):
     """Where Capsules' blocks, their sealed content keys and opened results lie."""
 
     blocks: Path = Path("blocks")
@@ -90,7 +64,7 @@ class StoreConfig(_Part):
     results: Path = Path("results")
 
 
-class ServicesConfig(_Part):
+class ServicesConfig(Part):
     """Containers of this Pi. ``guard``: who stops those whose image is not approved: this
     ``daemon``, a process ``apart`` (``sealrun node guard``, where the daemon is in a container
     itself), or ``none`` where there are no containers. ``project``: the value of their label
@@ -102,7 +76,7 @@ class ServicesConfig(_Part):
     engine: Path = Path("/var/run/docker.sock")
 
 
-class MachineConfig(_Part):
+class MachineConfig(Part):
     """What every Machine has. ``images``, ``boot_images``: folders of runtime and boot images.
 
     ``accept_vouch``: who may stand for *others'* Machines; a Pi that vouches for its own could make
@@ -137,7 +111,7 @@ class MachineConfig(_Part):
     rotate_seconds: Annotated[float, Field(ge=1, le=86400)] = 600.0
     proxy_networks: tuple[IPvAnyNetwork, ...] = ()
     proxy_mib: Annotated[int, Field(ge=0, le=1 << 20)] = 256
-    actions: dict[Kind, dict[Occurrence, tuple[Response, ...]]] = {}
+    actions: dict[Kind, dict[Occurrence, tuple[Response, ...]]] = Field(default_factory=dict)
     ek_roots: Path = Path("ek-roots")
 
 
@@ -153,7 +127,7 @@ class LocalMachineConfig(MachineConfig):
     kind: Literal["local"] = "local"
 
 
-class HookPowerConfig(_Part):
+class HookPowerConfig(Part):
     """A PC's power switch: commands (argument lists, no shell). Without ``on``: wake-on-LAN;
     without ``reset``: off and on. ``settle_seconds`` without power until its RAM has forgotten;
     ``hook_seconds``: how long a command may take.
@@ -167,7 +141,7 @@ class HookPowerConfig(_Part):
     hook_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
 
 
-class QemuPowerConfig(_Part):
+class QemuPowerConfig(Part):
     """The lab's PC: a virtual one on ``tap``, its TPM, disk and console in ``folder``."""
 
     kind: Literal["qemu"]
@@ -191,7 +165,7 @@ class NetbootMachineConfig(MachineConfig):
     boot_image: Digest
     power: Annotated[
         Annotated[HookPowerConfig, Tag("hooks")] | Annotated[QemuPowerConfig, Tag("qemu")],
-        Discriminator(_kind_or("hooks")),
+        Discriminator(kind_or("hooks")),
     ]
     eraser: Annotated[str, Field(pattern=OPTIONAL_DIGEST)] = ""
     boot_server: Command | None = None
@@ -206,19 +180,20 @@ def erases(machine: MachineConfig) -> bool:
 
 AnyMachineConfig = Annotated[
     Annotated[LocalMachineConfig, Tag("local")] | Annotated[NetbootMachineConfig, Tag("netboot")],
-    Discriminator(_kind_or("local")),
+    Discriminator(kind_or("local")),
 ]
 
 
-class Config(_Part):
+class Config(Part):
     """All of ``config.toml``, its paths absolute."""
 
     folder: Path
     chain: ChainConfig
     node: NodeConfig
-    root: RootConfig = RootConfig()
+    root: AnyRootConfig = SoftwareRootConfig()
     store: StoreConfig = StoreConfig()
     machine: AnyMachineConfig = LocalMachineConfig()
+    health: HealthConfig = HealthConfig()
     services: ServicesConfig = ServicesConfig()
 
     def path(self, path: Path) -> Path:
@@ -251,16 +226,23 @@ def load_config(folder: Path) -> Config:
 
 
 def write_config(
-    folder: Path, *, rpc: str, deployment: Path, endpoint: str, roles: frozenset[Role]
+    folder: Path,
+    *,
+    rpc: str,
+    deployment: Path,
+    endpoint: str,
+    roles: frozenset[Role],
+    root: Mapping[str, str] = MappingProxyType({}),
 ) -> Config:
     """Write a new ``config.toml`` with what a Node cannot know by itself; the rest has defaults.
 
     Raises `ConfigError` if a value is malformed, and OSError.
     """
+    rows = "".join(f"{key} = {_quoted(value)}\n" for key, value in root.items())
     text = (
         "# A sealrun node. Every key: docs/architecture.md, 'Configuration'.\n\n"
         f"[chain]\nrpc = {_quoted(rpc)}\ndeployment = {_quoted(str(deployment.resolve()))}\n\n"
-        f"[node]\nendpoint = {_quoted(endpoint)}\n"
+        f"[root]\n{rows}\n[node]\nendpoint = {_quoted(endpoint)}\n"
         f"roles = [{', '.join(_quoted(role.value) for role in sorted(roles))}]\n"
     )
     path = folder / CONFIG

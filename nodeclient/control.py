@@ -38,6 +38,8 @@ from nodeclient.core.types import ZERO_ADDRESS, Address, Commitment, TaskId
 from nodeclient.duties.appraising import read_summary
 from nodeclient.duties.services import Services
 from nodeclient.errors import BadInput, SealrunError
+from nodeclient.health.service import Health
+from nodeclient.health.views import as_json
 from nodeclient.images.errors import ImageError, ImageRefused
 from nodeclient.numbers import take_unspent
 from nodeclient.p2p.contact import Contact
@@ -60,8 +62,9 @@ WHY = {  # causes of TaskFailed in words
 class Control:
     """Serves one node's operator. ``start`` listens, ``stop`` removes the socket."""
 
-    def __init__(self, services: Services, runner: Runner, path: Path) -> None:
+    def __init__(self, services: Services, runner: Runner, health: Health, path: Path) -> None:
         self._services = services
+        self._health = health
         self._runner = runner
         self._socket = path
         self._site: web.AppRunner | None = None
@@ -70,6 +73,7 @@ class Control:
         """Listen. A socket left by a killed daemon is replaced."""
         app = web.Application(client_max_size=MAX_REQUEST)
         app.router.add_get("/v1/status", answering(self._status))
+        app.router.add_get("/v1/health", answering(self._how))
         app.router.add_get("/v1/journal", answering(self._journal))
         app.router.add_post("/v1/tasks", answering(self._submit))
         app.router.add_post("/v1/images", answering(self._bring))
@@ -110,6 +114,15 @@ class Control:
             "peers": len(self._services.directory.peers()),
             "machine": self._machine(),
             "tasks": [brief(case) for case in self._services.store.cases()],
+        }
+
+    async def _how(self, _request: web.Request) -> object:
+        """The picture and its verdict, and for the operator alone the Tasks and incidents."""
+        reading = await self._health.read()
+        return {
+            **as_json(reading.picture, reading.remarks),
+            "cases": [brief(case) for case in self._services.store.cases()],
+            "noticed": self._machine(),
         }
 
     def _machine(self) -> object:

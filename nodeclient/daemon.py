@@ -57,10 +57,13 @@ from nodeclient.duties.vouching import Voucher
 from nodeclient.enrolment import ENDORSEMENT
 from nodeclient.errors import ConfigError
 from nodeclient.folder import NodeFolder, open_folder
+from nodeclient.health.tally import Tally
+from nodeclient.health.wiring import run_health
 from nodeclient.imageduty import choose_images
 from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.incidents import IncidentLog, Incidents
+from nodeclient.keys import NodeKeys
 from nodeclient.machine.ban import Ban
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
@@ -73,6 +76,7 @@ from nodeclient.p2p.tls import TlsIdentity, TrustFolder
 from nodeclient.peers import PeerBook
 from nodeclient.policies import Policies
 from nodeclient.reference import Accepted, Reference
+from nodeclient.rootguard import Hands, RootGuard
 from nodeclient.runner import Effect, Runner
 from nodeclient.running import boot_of
 from nodeclient.store import Store
@@ -104,11 +108,14 @@ async def run_daemon(config: Config, on_commit: OnCommit | None = None) -> None:
 async def node(
     config: Config, on_commit: OnCommit | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """A running Node; the task it yields ends only if following the chain fails for good."""
+    """A running Node; the task it yields ends only if following the chain fails for good, or the
+    root of trust is lost."""
     folder = open_folder(config.folder)
     keys = folder.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(folder.root.close)
+        stack.callback(keys.wipe)
         rpc = Rpc(config.chain.rpc)
         stack.push_async_callback(rpc.close)
         await deployments.check_chain(deployed, rpc)
@@ -128,15 +135,17 @@ async def node(
         peers = await stack.enter_async_context(PeerClient(identity))
         book = PeerBook(directory, chain)
         runner_box: list[Runner] = []
+        tally = Tally(me.address)
         services = build_services(
-            config, folder, me, chain, rpc, store, directory, peers, runner_box
+            config, folder, me, chain, rpc, store, directory, peers, runner_box, tally
         )
 
         def on_node_event(event: ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised) -> None:
             book.on_event(event)
             services.images.on_event(event)
 
-        runner = Runner(store, me, build_effects(services), on_node_event, on_commit)
+        watched = both(tally.committed, on_commit)
+        runner = Runner(store, me, build_effects(services), on_node_event, watched)
         # Until the first new block: a policy that ended while the Node was down stays ended.
         runner.head = (await chain.head()).number
         runner_box.append(runner)
@@ -147,7 +156,8 @@ async def node(
         host, _, port = config.node.endpoint.rpartition(":")
         await server.start((config.node.listen or host).strip("[]"), int(port))
         stack.push_async_callback(server.close)
-        control = Control(services, runner, config.folder / "control.sock")
+        health = await stack.enter_async_context(run_health(config, services, chain, tally))
+        control = Control(services, runner, health, config.folder / "control.sock")
         await control.start()
         stack.push_async_callback(control.stop)
         stack.push_async_callback(runner.stop)
@@ -160,8 +170,42 @@ async def node(
         watcher = Watcher(rpc, deployed, settings, store.blocks())
         follow = asyncio.create_task(runner.follow(watcher, deployed.deploy_block))
         stack.push_async_callback(cancel, follow)
+        guard = root_guard(config, services, runner, keys)
+        lives = asyncio.create_task(first_of(follow, asyncio.create_task(guard.watch())))
+        stack.push_async_callback(cancel, lives)
         log.info("node 0x%s runs", keys.address.hex())
-        yield follow
+        yield lives
+
+
+def root_guard(config: Config, services: Services, runner: Runner, keys: NodeKeys) -> RootGuard:
+    """What ends this Node when its root is lost. ``keys``: another copy that has to be forgotten,
+    too."""
+
+    def forget() -> None:
+        keys.wipe()
+        services.keys.wipe()
+
+    return RootGuard(
+        services.root,
+        services.me.address,
+        services.chain,
+        services.sender,
+        Hands(runner.stop, services.machine.cut, forget, services.sender.forget),
+        services.report,
+        config.root.health_seconds,
+    )
+
+
+async def first_of(*workers: asyncio.Task[None]) -> None:
+    """Until one of them ends: what it raised. Cancelled, it cancels all."""
+    try:
+        done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+        for worker in done:
+            worker.result()
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 def appraisal_policy(config: Config) -> AppraisalPolicy:
@@ -190,6 +234,7 @@ def build_services(
     directory: Directory,
     peers: PeerClient,
     runner_box: list[Runner],
+    tally: Tally,
 ) -> Services:
     """The adapters that the configuration names. ``runner_box`` holds the runner once it exists."""
     keys = folder.load_keys()
@@ -238,6 +283,7 @@ def build_services(
         store,
         lambda event: runner_box[0].tell(event),
         lambda commitment, what, private: note(store, commitment, what, private),
+        tally.incident,
     )
     supply = Supply(get_block, put_block, find_image, connections, incidents.report, devices)
     machine = choose_machine(
@@ -318,6 +364,18 @@ def build_services(
         answer=lambda request, body: runner_box[0].answer(request, body),
     )
     return services
+
+
+def both(first: OnCommit, second: OnCommit | None) -> OnCommit:
+    """Tell one after the other."""
+    if second is None:
+        return first
+
+    def tell(before: Case | None, after: Case, event: ev.Event) -> None:
+        first(before, after, event)
+        second(before, after, event)
+
+    return tell
 
 
 def build_effects(services: Services) -> dict[type, Effect]:

@@ -39,6 +39,10 @@ class DaemonUnreachable(SealrunError):
     """The node's daemon does not answer on its control socket."""
 
 
+class DaemonSilent(DaemonUnreachable):
+    """Nobody answers there: the daemon is stopped, or hangs."""
+
+
 class DaemonRefused(SealrunError):
     """The daemon answered no: with exit code 2 when it found fault with what it was given."""
 
@@ -65,6 +69,10 @@ class Reverted(SealrunError):
     def __init__(self, reason: str, next_step: str = "read the reason") -> None:
         super().__init__(f"the contract refused: {reason}", next_step)
         self.reason = reason
+
+
+class RootLost(SealrunError):
+    """The root of trust went while the node ran: its daemon stopped, its keys are forgotten."""
 
 
 class MachineError(SealrunError):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from nodeclient.capsules.keys import FolderVault
 from nodeclient.capsules.stores.blockstore import FolderStore
 from nodeclient.chain import deployment
 from nodeclient.config import Config, load_config, write_config
 from nodeclient.core.case import Role
+from nodeclient.core.types import RootClass
 from nodeclient.errors import NodeFolderInvalid
 from nodeclient.files import read_private, write_new
 from nodeclient.keys import NodeKeys
+from nodeclient.ports import Root
 from nodeclient.registration import prepare_registration, write_registration
-from nodeclient.roots.software import SoftwareRoot
+from nodeclient.roots.choose import create_root, open_root
 
 STORE_KEY = "store.key"
 
@@ -25,7 +29,7 @@ class NodeFolder:
     """An opened node folder: configuration, root of trust, block store, vault of content keys."""
 
     config: Config
-    root: SoftwareRoot
+    root: Root
     store: FolderStore
     vault: FolderVault
 
@@ -47,12 +51,9 @@ class NodeFolder:
 def open_folder(folder: Path) -> NodeFolder:
     """Open an existing node's folder. Raises ConfigError, RootError."""
     config = load_config(folder)
-    root = SoftwareRoot.load(
-        config.path(config.root.folder), config.path(config.root.passphrase_file)
-    )
     return NodeFolder(
         config,
-        root,
+        open_root(config),
         FolderStore(config.path(config.store.blocks)),
         FolderVault(config.path(config.store.keys)),
     )
@@ -65,10 +66,17 @@ def open_store(folder: Path) -> FolderStore:
 
 
 def create_folder(
-    folder: Path, *, rpc: str, deployment_file: Path, endpoint: str, roles: frozenset[Role]
+    folder: Path,
+    *,
+    rpc: str,
+    deployment_file: Path,
+    endpoint: str,
+    roles: frozenset[Role],
+    root: Mapping[str, str] = MappingProxyType({"kind": "software"}),
 ) -> dict[str, object]:
     """Make a new node in ``folder``; return its account, root class and registration file.
 
+    ``root``: the table of that name in the configuration, its texts; the rest has defaults.
     All or nothing: after an error the folder is as it was. Raises NodeFolderInvalid where
     something lies already, ConfigError, DeploymentInvalid, RootError, KeysError, ContactInvalid.
     """
@@ -79,20 +87,21 @@ def create_folder(
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     try:
-        write_config(folder, rpc=rpc, deployment=deployment_file, endpoint=endpoint, roles=roles)
-        config = load_config(folder)
-        root = SoftwareRoot.create(
-            config.path(config.root.folder), config.path(config.root.passphrase_file)
+        write_config(
+            folder, rpc=rpc, deployment=deployment_file, endpoint=endpoint, roles=roles, root=root
         )
-        keys = NodeKeys.create(root, folder)
+        made = create_root(load_config(folder))
+        keys = NodeKeys.create(made, folder)
         registration = prepare_registration(
-            root,
+            made,
             keys,
             chain_id=deployed.chain_id,
             registry=deployed["NodeRegistry"].address,
             endpoint=endpoint,
         )
         path = write_registration(folder, registration)
+        described = describe(made)
+        made.close()
     except BaseException:
         for entry in folder.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -102,6 +111,12 @@ def create_folder(
     return {
         "node": str(folder),
         "account": registration["account"],
-        "root": "software (simulated)",
+        "root": described,
         "registration": str(path),
     }
+
+
+def describe(root: Root) -> str:
+    """A root's class for people, and whether it is a simulated one."""
+    name = RootClass(root.class_id).name.lower()
+    return f"{name} (simulated)" if root.simulated else name

@@ -77,8 +77,13 @@ class Inbox:
             "notice": self._notice,
             "result": self._result,
             "block": self._block,
+            "alive": self._alive,
             "running": self._running,
         }
+
+    async def _alive(self, _sender: Address, _body: bytes) -> bytes:
+        """A sign of life, for who counts the peers that it can reach."""
+        return b""
 
     async def handle(self, sender: bytes, method: str, body: bytes) -> bytes:
         """Answer, or raise PeerRefused with one line for the peer."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case
-from nodeclient.core.incidents import Incident
+from nodeclient.core.incidents import Incident, Kind
 from nodeclient.core.roles.execution import HOLDING
 from nodeclient.core.types import Commitment
 from nodeclient.machine.jsonlines import JsonLines
@@ -46,8 +46,8 @@ class IncidentLog:
 
 
 class Incidents:
-    """``tell`` puts an event to the rules, ``note`` tells the operator. Construct inside the event
-    loop.
+    """``tell`` puts an event to the rules, ``note`` tells the operator, ``count`` the numbers that
+    are kept. Construct inside the event loop.
     """
 
     def __init__(
@@ -56,8 +56,10 @@ class Incidents:
         store: Store,
         tell: Tell,
         note: Callable[[Commitment | None, str, str], None],
+        count: Callable[[Kind], None],
     ) -> None:
         self._lines, self._store, self._tell, self._note = lines, store, tell, note
+        self._count = count
         self._loop = asyncio.get_running_loop()
 
     def report(self, incident: Incident) -> None:
@@ -76,6 +78,7 @@ class Incidents:
         holding = self._holding()
         tasks = [case.commitment.hex() for case in holding]
         self._lines.add(kind=incident.kind.value, text=text, tasks=tasks)
+        self._count(incident.kind)
         self._note(
             holding[0].commitment if holding else None, f"incident: {incident.kind}", f": {text}"
         )

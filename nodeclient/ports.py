@@ -12,6 +12,7 @@ from typing import Protocol
 from nodeclient.core.claims import Region
 from nodeclient.core.events import BlockSeen, ChainEvent, ChainReorganised
 from nodeclient.core.images import ImageRecord
+from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import (
     Address,
     BlockRef,
@@ -109,6 +110,9 @@ class ChainSender(Protocol):
     async def execute(self, order: Order) -> Receipt:
         """Raises ``Reverted`` (with the contract's reason) or ``ChainUnavailable``."""
 
+    def forget(self) -> None:
+        """Overwrite the account's key: nothing is signed any more."""
+
 
 class BlockStore(Protocol):
     """Content-addressed blocks."""
@@ -147,19 +151,45 @@ class Machine(Protocol):
 
 
 class Root(Protocol):
-    """A hardware root of trust (or its software stand-in). The root key never leaves."""
+    """A hardware root of trust (or its software stand-in). The root key never leaves.
+
+    Every method may raise ``RootError``; it may be called from any thread, one call at a time is
+    served.
+    """
 
     @property
-    def class_id(self) -> int: ...
+    def class_id(self) -> int:
+        """``core.types.RootClass``."""
+
     @property
-    def simulated(self) -> bool: ...
+    def simulated(self) -> bool:
+        """True where no hardware that protects a key stands behind it."""
+
     def public_key(self) -> bytes:
         """P-256 point X‖Y, 64 bytes."""
 
-    def hardware_id(self) -> bytes: ...
-    def sign(self, digest: bytes) -> bytes:
-        """ECDSA over a 32-byte digest, r‖s, low s."""
+    def hardware_id(self) -> bytes:
+        """32 bytes that name the device, the same for every key in it."""
 
-    def random(self, size: int) -> bytes: ...
-    def seal(self, plain: bytes, label: str) -> bytes: ...
-    def unseal(self, sealed: bytes, label: str) -> bytes: ...
+    def sign(self, digest: bytes) -> bytes:
+        """ECDSA over a 32-byte digest, r‖s, low s; verified before it is given away."""
+
+    def random(self, size: int) -> bytes:
+        """``size`` bytes of the device's generator."""
+
+    def seal(self, plain: bytes, label: str) -> bytes:
+        """Bytes that only this root opens, and only under the same label."""
+
+    def unseal(self, sealed: bytes, label: str) -> bytes:
+        """What ``seal`` was given. Raises ``UnsealError`` for anything else."""
+
+    def health(self) -> RootHealth:
+        """Ask the device how it is, now. What a device says by an error stands in the answer;
+        ``RootError`` only for what says nothing about the device."""
+
+    def endorsement(self) -> bytes:
+        """Deterministic CBOR: what those look at who admit a Node. Public, proves nothing alone."""
+
+    def close(self) -> None:
+        """Forget what is in memory, let go of the device. Every later call raises ``RootError``.
+        Harmless twice."""

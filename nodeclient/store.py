@@ -115,6 +115,10 @@ class Store:
         rows = self._all("SELECT body FROM cases ORDER BY rowid DESC LIMIT ?", limit)
         return [self._case(body) for (body,) in rows]
 
+    def known(self) -> int:
+        """How many Cases there are."""
+        return int(self._one("SELECT count(*) FROM cases")[0])
+
     def _case(self, covered: bytes) -> Case:
         found: Case = thaw(Case, self._cover.take(CASES, covered))
         return found

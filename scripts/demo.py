@@ -21,6 +21,7 @@ from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job
 from scripts.embedded.network import Network
 from scripts.embedded.play import PEOPLE, play
+from scripts.embedded.roots import KINDS
 from scripts.embedded.story import Story
 
 FOLDER = ROOT / "var" / "demo"
@@ -38,7 +39,7 @@ def main() -> int:
     began = time.monotonic()
     try:
         with Network(
-            FOLDER, PEOPLE, WORKERS, say=story.say, block_seconds=BLOCK_SECONDS
+            FOLDER, PEOPLE, WORKERS, say=story.say, block_seconds=BLOCK_SECONDS, root=wanted.root
         ) as network:
             story.say(f"network up after {time.monotonic() - began:.1f} s")
             job = Job(wanted.function, tuple(wanted.input), tuple(wanted.argument))
@@ -60,6 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--function", type=Path, default=EXAMPLE / "function")
     parser.add_argument("--input", type=Path, action="append", default=[])
     parser.add_argument("--argument", action="append", default=[])
+    parser.add_argument("--root", choices=sorted(KINDS), default="software")
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
     if not wanted.input:

@@ -21,7 +21,7 @@ from nodeclient.chain.rpc import Rpc, blob
 from nodeclient.core.types import Address
 from nodeclient.files import replace_file
 
-FORMAT = 2
+FORMAT = 3
 MAX_FILE = 4 * 1024 * 1024
 CONTRACTS = (
     "P256Verifier",
@@ -29,6 +29,7 @@ CONTRACTS = (
     "ReputationLedger",
     "ImageRegistry",
     "AttestationLedger",
+    "AdmissionLedger",
     "TaskMarket",
 )
 

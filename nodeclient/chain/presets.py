@@ -24,7 +24,8 @@ class Preset:
     """Constructor parameters: amounts in wei, spans in blocks, `timelock` in seconds.
 
     `classes`: per class id (blocks to accept, to admit, to finish). `window`: blocks before a task
-    in which a gain of reputation does not count for its ticket yet.
+    in which a gain of reputation does not count for its ticket yet. `admission_…`: seats that
+    decide about an admission, the fee of a motion, blocks to draw and to vote.
     """
 
     unit: int
@@ -39,6 +40,10 @@ class Preset:
     lookahead: int
     posting_fee: int
     classes: tuple[tuple[int, int, int], ...]
+    admission_size: int
+    admission_fee: int
+    admission_draw_window: int
+    admission_vote_window: int
 
     def to_json(self) -> dict[str, Any]:
         """The `parameters` of a deployment file."""
@@ -62,6 +67,10 @@ PRESETS: Mapping[str, Preset] = {
         lookahead=1,
         posting_fee=10**12,
         classes=((60, 120, 240), (120, 240, 480), (30, 60, 90), (300, 600, 900)),
+        admission_size=7,
+        admission_fee=10**13,
+        admission_draw_window=400,
+        admission_vote_window=600,
     ),
     # 12 s blocks: about 6 min / 18 min / 1 h, then longer classes up to four days; unbonding one
     # week, longer than the longest of them. D = 64 blocks: nobody knows the randomness of two
@@ -79,8 +88,17 @@ PRESETS: Mapping[str, Preset] = {
         lookahead=32,
         posting_fee=5 * 10**14,
         classes=((30, 90, 300), (60, 300, 1_800), (150, 600, 7_200), (300, 1_200, 28_800)),
+        # A candidate is asked over the network and its TPM takes seconds: two hours are plenty. The
+        # fee is that of ten postings: eleven members look at each motion, unpaid.
+        admission_size=7,
+        admission_fee=5 * 10**15,
+        admission_draw_window=128,
+        admission_vote_window=600,
     ),
 }
+
+DEPLOYER = "deployer"
+"""Beside the contracts' names in what `planned` returns: who admits the first nodes."""
 
 Arguments = Callable[[Preset, Mapping[str, Any]], tuple[Any, ...]]
 
@@ -96,6 +114,7 @@ CREATIONS: tuple[tuple[str, Arguments], ...] = (
             at["ReputationLedger"],
             at["AttestationLedger"],
             at["TaskMarket"],
+            at["AdmissionLedger"],
         ),
     ),
     (
@@ -112,6 +131,19 @@ CREATIONS: tuple[tuple[str, Arguments], ...] = (
     (
         "AttestationLedger",
         lambda _, at: (at["NodeRegistry"], at["ReputationLedger"], at["TaskMarket"]),
+    ),
+    (
+        "AdmissionLedger",
+        lambda p, at: (
+            at["NodeRegistry"],
+            at[DEPLOYER],
+            p.entropy_delay,
+            p.lookahead,
+            p.admission_draw_window,
+            p.admission_vote_window,
+            p.admission_size,
+            p.admission_fee,
+        ),
     ),
     (
         "TaskMarket",
@@ -138,7 +170,7 @@ def planned(sender: bytes, nonce: int) -> dict[str, Address]:
     They hold each other's addresses as constants, so these must be known in advance; the market,
     created last, reverts unless all of them fit.
     """
-    return {
+    return {DEPLOYER: Address(sender)} | {
         name: Address(keccak(rlp.encode([sender, nonce + step]))[12:])
         for step, (name, _) in enumerate(CREATIONS)
     }

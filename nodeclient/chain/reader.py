@@ -75,6 +75,10 @@ class Reader:
         """The Ticket of an ECVRF output as the market computes it."""
         return await self.market.ticket_of(beta, address, posted_at)
 
+    async def unit(self) -> int:
+        """The smallest Deposit of an ACTIVE Node, in wei."""
+        return await self.registry.unit()
+
     async def total_weight(self) -> int:
         """Weight of all ACTIVE Nodes."""
         return await self.registry.total_weight()

@@ -21,7 +21,9 @@ from nodeclient.commands.permit import permit
 from nodeclient.errors import BadInput
 from nodeclient.folder import NodeFolder, open_folder
 
-app = typer.Typer(help="Seal, permit, inspect and open capsules.", no_args_is_help=True)
+app = typer.Typer(
+    help="Seal, permit, inspect and open capsules.", no_args_is_help=True, add_completion=False
+)
 app.command("permit")(permit)
 CID = typer.Argument(help="CID of the capsule: bafkrei….")
 NODE = Path("node")

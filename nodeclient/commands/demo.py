@@ -10,12 +10,15 @@ from typing import Annotated
 import typer
 
 from nodeclient.commands.output import Json
+from nodeclient.config_root import RootKind
 from nodeclient.errors import CheckoutMissing
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCRIPT = PROJECT / "scripts" / "demo.py"
+app = typer.Typer(add_completion=False)
 
 
+@app.command()
 def demo(
     function: Annotated[
         Path | None,
@@ -28,6 +31,9 @@ def demo(
     argument: Annotated[
         list[str] | None, typer.Option(help="An argument of the function; may be repeated.")
     ] = None,
+    root: Annotated[
+        RootKind, typer.Option(help="What holds the nodes' root keys; all are simulated.")
+    ] = "software",
     as_json: Json = False,
 ) -> None:
     """Run the main job here: chain, seven nodes, two sealed lists, one proven answer."""
@@ -36,7 +42,7 @@ def demo(
             "the demo needs the project's folder with its contracts and examples",
             "clone the repository and run: make demo",
         )
-    command = [sys.executable, str(SCRIPT)]
+    command = [sys.executable, str(SCRIPT), "--root", root]
     if function is not None:
         command += ["--function", str(function.resolve())]
     for path in inputs or []:

@@ -22,7 +22,9 @@ from nodeclient.images.parts import publish as publish_image
 from nodeclient.images.service.build import build_service
 from nodeclient.images.verify import verify_image
 
-app = typer.Typer(help="Build, verify, publish and fetch images.", no_args_is_help=True)
+app = typer.Typer(
+    help="Build, verify, publish and fetch images.", no_args_is_help=True, add_completion=False
+)
 BUILD = Path(".build")
 FETCH_SECONDS = 3600.0  # 40 MB take seconds, 8 GiB over a slow line an hour
 

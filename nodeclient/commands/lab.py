@@ -15,6 +15,7 @@ from nodeclient.errors import CheckoutMissing
 app = typer.Typer(
     help="Rehearse on this host with a PC (QEMU, TPM 2.0) that boots from its Pi.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 

@@ -1,4 +1,4 @@
-"""``sealrun node``: make a node, enrol its machine, run it, ask it how it is."""
+"""``sealrun node``: make a node, enrol its machine, run it. How it is: ``commands.status``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import typer
 from nodeclient.commands.enrol import enrol
 from nodeclient.commands.output import Json, NodeFolder, say, show
 from nodeclient.config import load_config
-from nodeclient.control_client import ControlClient
+from nodeclient.config_root import RootKind
 from nodeclient.core.case import Role
 from nodeclient.folder import create_folder
 from nodeclient.machine.ban import Ban
 
-app = typer.Typer(help="Make, enrol, run and question a node.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, enrol, run and question a node.", no_args_is_help=True, add_completion=False
+)
 app.command()(enrol)
 NEW = typer.Argument(help="Folder of the node.", file_okay=False)
 
@@ -32,15 +34,24 @@ def init(
     role: Annotated[
         list[Role] | None, typer.Option(help="What it does; repeat. Default: everything.")
     ] = None,
+    root: Annotated[RootKind, typer.Option(help="What holds its root key.")] = "software",
+    library: Annotated[
+        Path | None,
+        typer.Option(help="With --root zymkey: Zymbit's library, where not in /usr/lib."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a node's folder: configuration, root of trust, sealed keys, signed registration."""
+    table: dict[str, str] = {"kind": root}
+    if library is not None:
+        table["library"] = str(library.resolve())
     made = create_folder(
         folder,
         rpc=rpc,
         deployment_file=deployment,
         endpoint=endpoint,
         roles=frozenset(role or Role),
+        root=table,
     )
     show(made, as_json)
     if not as_json:
@@ -68,12 +79,6 @@ def guard(folder: Annotated[Path, NEW], as_json: Json = False) -> None:
 
     asyncio.run(run_guard(config, say))
     show({"node": str(folder), "stopped": True}, as_json)
-
-
-@app.command()
-def status(node: NodeFolder = Path("node"), as_json: Json = False) -> None:
-    """Show account, deposit, reputation, roles and the tasks at hand."""
-    show(ControlClient(node).get("/v1/status"), as_json)
 
 
 @app.command()

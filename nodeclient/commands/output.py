@@ -6,22 +6,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 NodeFolder = Annotated[Path, typer.Option("--node", help="Folder of the node.", file_okay=False)]
@@ -63,6 +56,8 @@ def say(text: str) -> None:
 
 def _progress(*columns: ProgressColumn) -> Progress:
     """Bars for a person at a terminal; logs and pipes get none."""
+    from rich.progress import Progress  # here and below: most commands show none
+
     console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
@@ -70,6 +65,8 @@ def _progress(*columns: ProgressColumn) -> Progress:
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """A spinner with the time gone by, while something of unknown length runs."""
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with _progress(*columns) as progress:
         progress.add_task(text, total=None)
@@ -79,6 +76,8 @@ def working(text: str) -> Iterator[None]:
 @contextmanager
 def counted(text: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A progress bar of ``total`` bytes (None: unknown); yields what moves it by some bytes."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

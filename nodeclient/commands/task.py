@@ -20,7 +20,11 @@ from nodeclient.errors import BadInput, TaskNotSettled
 from nodeclient.folder import open_folder
 from nodeclient.taskfile import Function, TaskFile, load_task_file
 
-app = typer.Typer(help="Quote and post tasks, follow them, fetch results.", no_args_is_help=True)
+app = typer.Typer(
+    help="Quote and post tasks, follow them, fetch results.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 app.command("quote")(quote)
 ID = typer.Argument(min=1, help="Number of the task.")
 NODE = Path("node")

@@ -17,10 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from agent.formats import cbor
 from agent.formats.hashes import keccak256
 from agent.formats.p256 import SigningKey
+from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import RootClass
 from nodeclient.files import FileRefused, read_private, write_new
+from nodeclient.memory import Secret
 from nodeclient.roots.base import RootError, UnsealError
 
 KEY_FILE = "root.pem"
@@ -36,8 +39,9 @@ class SoftwareRoot:
     simulated = True
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
-        self._key = SigningKey(key)
-        self._secret = key.private_numbers().private_value.to_bytes(32, "big")
+        self._key: SigningKey | None = SigningKey(key)
+        self._public = self._key.public
+        self._secret = Secret(key.private_numbers().private_value.to_bytes(32, "big"))
 
     @classmethod
     def create(cls, folder: Path, passphrase_file: Path) -> SoftwareRoot:
@@ -82,18 +86,22 @@ class SoftwareRoot:
 
     def public_key(self) -> bytes:
         """X‖Y, 64 bytes."""
-        return self._key.public
+        return self._public
 
     def hardware_id(self) -> bytes:
         """32 bytes, one per key: there is no hardware to name."""
-        return keccak256(b"sealrun/software-root/v1" + self._key.public)
+        return keccak256(b"sealrun/software-root/v1" + self._public)
 
     def sign(self, digest: bytes) -> bytes:
         """r‖s with low s over a 32-byte digest."""
+        if self._key is None:
+            raise _closed()
         return self._key.sign(digest)
 
     def random(self, size: int) -> bytes:
         """Bytes from the operating system's generator."""
+        if self._key is None:
+            raise _closed()
         return os.urandom(size)
 
     def seal(self, plain: bytes, label: str) -> bytes:
@@ -113,10 +121,29 @@ class SoftwareRoot:
                 f"root: sealed bytes for {label!r} do not open", "restore them from a backup"
             ) from error
 
+    def health(self) -> RootHealth:
+        """As long as it is open: nothing can be pulled out, and nothing watches over it."""
+        return RootHealth(self._key is not None, False, "software, simulated")
+
+    def endorsement(self) -> bytes:
+        """An empty map: nobody vouches for a file."""
+        return cbor.encode({})
+
+    def close(self) -> None:
+        """Forget the key. OpenSSL clears its own copy when the object goes."""
+        self._key = None
+        self._secret.wipe()
+
     def _cipher(self, salt: bytes, label: str) -> ChaCha20Poly1305:
+        if self._key is None:
+            raise _closed()
         info = _SEAL + label.encode()
-        key = HKDF(hashes.SHA256(), 32, salt, info).derive(self._secret)
+        key = HKDF(hashes.SHA256(), 32, salt, info).derive(self._secret.reveal())
         return ChaCha20Poly1305(key)
+
+
+def _closed() -> RootError:
+    return RootError("root: it was closed", "start the node again")
 
 
 def _passphrase(path: Path) -> bytes:

@@ -91,7 +91,7 @@ def policy(
         "smallest_committee": 3,
         "least_reputation": 0,
         "least_deposit": "0",
-        "root_classes": ["SOFTWARE"],
+        "root_classes": [network.root_class.name],
         "vouch": [network.vouch],
         "simulated": [*network.simulated],
     }

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from agent.formats.evidence import PI_ONLY
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain import images
+from nodeclient.chain.admission import admit_bootstrap
 from nodeclient.chain.deploy import deploy
 from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.images import ImageKind
@@ -24,7 +25,7 @@ from nodeclient.chain.reputation import ReputationLedger
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
 from nodeclient.core.case import Role
-from nodeclient.core.types import Address
+from nodeclient.core.types import Address, RootClass
 from nodeclient.images.build import BuiltImage, build_runtime
 from nodeclient.images.engine import DEFAULT_SOCKET, ensure_engine
 from nodeclient.machine.local import SIMULATED
@@ -32,6 +33,7 @@ from nodeclient.machine.measure import measure_agent
 from nodeclient.machine.process import AgentProcess
 from scripts.embedded.chain import DEPLOYER, ROOT, AnvilChain
 from scripts.embedded.node import START_SECONDS, NodeProcess
+from scripts.embedded.roots import KINDS
 from scripts.embedded.site import HERE, LOOPBACK, Site
 
 ETHER = 10**18
@@ -56,7 +58,8 @@ class Network:
 
     ``people`` never run tasks: requesters, owners, receivers. ``workers`` stake and are drawn.
     ``machine``: further keys of every node's configuration of that name. ``places``: by a node's
-    name what is particular about it. ``host``: the address of the chain.
+    name what is particular about it. ``host``: the address of the chain. ``root``: what holds the
+    nodes' root keys, a kind of `scripts.embedded.roots`.
     """
 
     vouch: str = PI_ONLY
@@ -74,8 +77,11 @@ class Network:
         machine: Mapping[str, object] = MappingProxyType({"question_rate": 1.0}),
         places: Mapping[str, Place] = MappingProxyType({}),
         host: str = LOOPBACK,
+        root: str = "software",
     ) -> None:
         self.folder = folder
+        self._roots = KINDS[root](folder / "roots")
+        self.root_class = self._roots.root_class
         self.chain = AnvilChain(folder / "chain.json", block_seconds, self._kept_up, host)
         self._places = {name: places.get(name, Place()) for name in (*people, *workers)}
         self.people = {name: self._node(name) for name in people}
@@ -126,6 +132,7 @@ class Network:
         """Chain, contracts, folders, registrations; no daemon yet."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
+        self._roots.start(self.say)
         self.chain.start()
         self.say(f"chain at {self.chain.url}")
         asyncio.run(self._deploy())
@@ -135,6 +142,8 @@ class Network:
         finally:
             # Interrupted, we wait for nobody: one may be booting a Machine, which `stop` ends.
             pool.shutdown(wait=False, cancel_futures=True)
+        if self.root_class is not RootClass.SOFTWARE:
+            asyncio.run(self._admit())
         self.say(f"{len(self.nodes)} nodes registered, {len(self.workers)} of them drawable")
 
     def run_nodes(self) -> None:
@@ -164,6 +173,7 @@ class Network:
         for node in self.workers.values():
             cut_power(node)
         self.chain.stop()
+        self._roots.stop()
 
     def _kept_up(self, height: int) -> bool:
         """Whether every node that runs has seen a block, and sent what it had to send.
@@ -198,10 +208,7 @@ class Network:
         try:
             self.deployment = await deploy(rpc, DEPLOYER, self._preset, "anvil")
             deployments.save(self.deployment, self.deployment_file)
-            journal = SqliteJournal(":memory:")
-            sender = Sender(
-                rpc, self.deployment, journal, DEPLOYER, SendSettings(poll_seconds=0.05)
-            )
+            sender = self._deployer(rpc)
             now, commit = int(time.time()), bytes(20)
             kinds = dict.fromkeys(self.boot_images(), ImageKind.BOOT)
             for image, kind in {**kinds, self.image.image_id: ImageKind.RUNTIME}.items():
@@ -209,6 +216,22 @@ class Network:
                 await sender.execute(order)
         finally:
             await rpc.close()
+
+    async def _admit(self) -> None:
+        """The bootstrap admitter lets all in: nobody is there yet who could vote."""
+        rpc = Rpc(self.chain.url)
+        try:
+            sender = self._deployer(rpc)
+            for node in self.nodes.values():
+                who = Address(bytes.fromhex(node.account[2:]))
+                await sender.execute(admit_bootstrap(node.account, who, self._roots.maker))
+        finally:
+            await rpc.close()
+        self.say(f"the bootstrap admitter admitted {len(self.nodes)} {self.root_class.name} roots")
+
+    def _deployer(self, rpc: Rpc) -> Sender:
+        journal = SqliteJournal(":memory:")
+        return Sender(rpc, self.deployment, journal, DEPLOYER, SendSettings(poll_seconds=0.05))
 
     def _node(self, name: str) -> NodeProcess:
         return NodeProcess(name, self.folder / "nodes" / name, self._places[name].site)
@@ -225,6 +248,7 @@ class Network:
                 **self._machine,
                 **self.machines.get(node.name, {}),
             },
+            self._roots.table(node.name),
         )
         self.chain.fund(node.account, 100 * ETHER)
         self.equip(node)

@@ -68,7 +68,12 @@ class NodeProcess:
     # ------------------------------------------------------------------------------- set-up
 
     def create(
-        self, rpc: str, deployment: Path, roles: Sequence[Role], machine: Mapping[str, object]
+        self,
+        rpc: str,
+        deployment: Path,
+        roles: Sequence[Role],
+        machine: Mapping[str, object],
+        root: Mapping[str, str],
     ) -> None:
         """Make the folder as ``sealrun node init`` does, with an endpoint of its site."""
         made = create_folder(
@@ -77,6 +82,7 @@ class NodeProcess:
             deployment_file=deployment,
             endpoint=self.site.endpoint(),
             roles=frozenset(roles),
+            root=root,
         )
         self.account = str(made["account"])
         lines = [f"{key} = {toml(value)}" for key, value in machine.items()]

@@ -19,6 +19,7 @@ PACKAGES = {
     "nsenter": "util-linux",
     "busybox": "busybox-static",  # its DHCP client is a second opinion in the tests
     "gcc": "gcc",  # the eraser's program for tests on this host; its image brings a compiler
+    "/usr/include/stdio.h": "libc6-dev",  # with it the Zymkey's stand-in is compiled
 }
 
 

@@ -10,12 +10,16 @@ from agent.formats import p256
 from agent.formats.hashes import keccak256
 from nodeclient.core.digests import registration_digest
 from nodeclient.core.registration import RegistrationKeys
-from nodeclient.core.types import Address
+from nodeclient.core.types import Address, RootClass
+from nodeclient.core.zymkey import parse_zymkey
 from nodeclient.daemon import only_one
 from nodeclient.folder import open_folder
 from nodeclient.machine.ban import Ban
 from nodeclient.p2p.contact import verify_record
+from nodeclient.roots.base import RootAbsent
+from scripts.standin.control import StandIn
 from tests.cli.conftest import REGISTRY, Sealrun
+from tests.roots.zymkey_kit import library
 
 
 def init(sealrun: Sealrun, folder: Path, deployment: Path, *more: str) -> tuple[int, str]:
@@ -94,6 +98,44 @@ def test_init__roles__stand_in_the_configuration(
     code, _ = init(sealrun, tmp_path / "new", deployment, "--role", "receiver", "--role", "broker")
     assert code == 0
     assert open_folder(tmp_path / "new").config.node.roles == {"receiver", "broker"}
+
+
+def test_init__root_zymkey__keys_are_sealed_by_the_device(
+    tmp_path: Path, deployment: Path, sealrun: Sealrun
+) -> None:
+    device, folder = StandIn(tmp_path / "device", library()), tmp_path / "new"
+    device.start()
+    try:
+        outcome = sealrun(
+            *("node", "init", folder, "--deployment", deployment, "--endpoint", "127.0.0.1:7002"),
+            *("--root", "zymkey", "--library", device.library, "--json"),
+        )
+        assert outcome.json["root"] == "zymkey (simulated)"
+        opened = open_folder(folder)
+        said = parse_zymkey(opened.root.endorsement())
+        registered = json.loads((folder / "registration.json").read_text())["registration"]
+        assert registered["root_class"] == RootClass.ZYMKEY
+        point = registered["root_x"].to_bytes(32, "big") + registered["root_y"].to_bytes(32, "big")
+        assert point == said.public_key == opened.root.public_key()
+        assert registered["hardware_id"] == f"0x{keccak256(said.public_key).hex()}"
+        assert opened.load_keys().account
+        opened.root.close()
+        device.fault(absent=True)
+        with pytest.raises(RootAbsent):
+            open_folder(folder)
+    finally:
+        device.stop()
+
+
+def test_init__root_zymkey_and_none_there__leaves_nothing(
+    tmp_path: Path, deployment: Path, sealrun: Sealrun
+) -> None:
+    missing = tmp_path / "libzk_app_utils.so"
+    more = ("--root", "zymkey", "--library", str(missing))
+    code, error = init(sealrun, tmp_path / "new", deployment, *more)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "install Zymbit's software" in error
+    assert not (tmp_path / "new").exists()
 
 
 def test_config__unknown_key__refused_by_name(node: Path, sealrun: Sealrun) -> None:

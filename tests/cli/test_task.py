@@ -1,20 +1,16 @@
-"""`sealrun task` and `node status` against a control server that answers as a daemon does."""
+"""`sealrun task` against a control server that answers as a daemon does."""
 
 import json
 import threading
-from collections.abc import Iterator
 from dataclasses import asdict
 from fractions import Fraction
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import ThreadingMixIn, UnixStreamServer
-from typing import Any
 
 import pytest
 
 from nodeclient.core.odds import TYPICAL, Assumptions
 from nodeclient.core.quote import in_words, quote
-from tests.cli.conftest import Sealrun
+from tests.cli.conftest import Daemon, Sealrun
 
 TASK = """
 deadlines = 1
@@ -39,43 +35,6 @@ cpus = 0.5
 """.format(cid="a" * 52, owner="ab" * 20, digest="cd" * 32)
 
 
-class Daemon(ThreadingMixIn, UnixStreamServer):
-    """Simulated control interface: answers by path, the last one of a list for ever."""
-
-    daemon_threads = True
-
-    def __init__(self, path: Path) -> None:
-        self.answers: dict[str, list[tuple[int, bytes]]] = {}
-        self.received: list[Any] = []
-        super().__init__(str(path), Handler)
-
-    def answer(self, path: str, *bodies: object, status: int = 200) -> None:
-        self.answers[path] = [(status, json.dumps(body).encode()) for body in bodies]
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Daemon
-
-    def do_GET(self) -> None:
-        queue = self.server.answers[self.path]
-        status, body = queue.pop(0) if len(queue) > 1 else queue[0]
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_POST(self) -> None:
-        size = int(self.headers["Content-Length"])
-        self.server.received.append(json.loads(self.rfile.read(size)))
-        self.do_GET()
-
-    def address_string(self) -> str:
-        return "socket"
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: the test's output is the command's alone."""
-
-
 @pytest.fixture(autouse=True)
 def network(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Nodes by tier as the registry would answer; tests may change the list."""
@@ -83,30 +42,6 @@ def network(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     for module in ("quote", "task"):
         monkeypatch.setattr(f"nodeclient.commands.{module}.tiers_now", lambda _: tuple(tiers))
     return tiers
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    server = Daemon(tmp_path / "control.sock")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def test_status__node_runs__shows_its_answer(
-    daemon: Daemon, tmp_path: Path, sealrun: Sealrun
-) -> None:
-    daemon.answer("/v1/status", {"account": "0xab", "tasks": [{"task": 1, "state": "DRAWN"}]})
-    assert sealrun("node", "status", "--node", tmp_path, "--json").json["account"] == "0xab"
-    assert "state DRAWN" in sealrun("node", "status", "--node", tmp_path).out
-
-
-def test_status__nobody_listens__says_how_to_start(tmp_path: Path, sealrun: Sealrun) -> None:
-    outcome = sealrun("node", "status", "--node", tmp_path)
-    assert outcome.code == 1
-    assert f"sealrun node run {tmp_path}" in outcome.err
 
 
 def test_submit__task_file__sends_exact_numbers(
@@ -278,7 +213,7 @@ def test_results__out__copies_what_this_node_received(
 def test_answer__no_json__is_one_line(
     body: bytes, daemon: Daemon, tmp_path: Path, sealrun: Sealrun
 ) -> None:
-    daemon.answers["/v1/status"] = [(200, body)]
+    daemon.answers["/v1/health"] = [(200, body)]
     outcome = sealrun("node", "status", "--node", tmp_path)
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
 
@@ -287,7 +222,7 @@ def test_answer__too_large__refused(
     daemon: Daemon, tmp_path: Path, sealrun: Sealrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nodeclient.control_client.MAX_ANSWER", 100)
-    daemon.answer("/v1/status", {"long": "x" * 200})
+    daemon.answer("/v1/health", {"long": "x" * 200})
     assert sealrun("node", "status", "--node", tmp_path).code == 1
 
 

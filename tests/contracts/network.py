@@ -1,4 +1,4 @@
-"""All five contracts on anvil with registered nodes, and the steps of a task.
+"""All six contracts on anvil with registered nodes, and the steps of a task.
 
 Everything is real: block headers, ECVRF proofs, P-256 and EIP-712 signatures. Steps return the new
 `Task`, folded from the receipt's events exactly as clients do it.
@@ -44,6 +44,9 @@ DRAW_WINDOW: Final = 20
 LOOKAHEAD: Final = 1
 POSTING_FEE: Final = 10**12
 CLASSES: Final = [[20, 40, 60], [10, 10, 10], [5, 5, 5], [50, 60, 70]]
+SIZE: Final = 5
+VOTE_WINDOW: Final = 30
+MOTION_FEE: Final = 10**13
 EXECUTOR_FEE: Final = 5 * 10**15
 MEMBER_FEE: Final = 10**15
 NOBODY: Final = "0x" + "00" * 20
@@ -88,13 +91,14 @@ class Refused(AssertionError):
 
 @dataclass(slots=True)
 class Network:
-    """The five contracts and the nodes that joined."""
+    """The six contracts and the nodes that joined."""
 
     chain: Chain
     registry: Contract
     reputation: Contract
     images: Contract
     attestation: Contract
+    admission: Contract
     market: Contract
     requester: str
     outsider: str
@@ -106,13 +110,15 @@ class Network:
 
     @classmethod
     def deploy(cls, chain: Chain, **changed: Any) -> Network:
-        """Deploy all five; `changed` replaces parameters of the market by name."""
-        at = chain.next_addresses(5)
-        verifier, ledger, records, target = at[0], at[2], at[3], at[4]
+        """Deploy all six; `changed` replaces parameters of the market by name."""
+        at = chain.next_addresses(6)
+        verifier, ledger, records, gate, target = at[0], at[2], at[3], at[4], at[5]
+        accounts: Sequence[str] = chain.w3.eth.accounts
         chain.deploy("contracts/P256Verifier.vy")
         registry = chain.deploy(
-            "contracts/NodeRegistry.vy", UNIT, UNBONDING, True, verifier, ledger, records, target
-        )
+            "contracts/NodeRegistry.vy", UNIT, UNBONDING, True,
+            verifier, ledger, records, target, gate,
+        )  # fmt: skip
         reputation = chain.deploy(
             "contracts/ReputationLedger.vy", HALF_LIFE, SPAN, registry.address, records, target
         )
@@ -127,6 +133,11 @@ class Network:
             "posting_fee": POSTING_FEE,
             "classes": CLASSES,
         } | changed
+        admission = chain.deploy(
+            "contracts/AdmissionLedger.vy", registry.address, accounts[0],
+            parameters["entropy_delay"], parameters["lookahead"],
+            DRAW_WINDOW, VOTE_WINDOW, SIZE, MOTION_FEE,
+        )  # fmt: skip
         market = chain.deploy(
             "contracts/TaskMarket.vy",
             registry.address,
@@ -135,11 +146,11 @@ class Network:
             *parameters.values(),
         )
         images = chain.deploy("contracts/ImageRegistry.vy", registry.address, 3600)
-        accounts: Sequence[str] = chain.w3.eth.accounts
         chain.rpc("anvil_autoImpersonateAccount", [True])
         return cls(
-            chain, registry, reputation, images, attestation, market, accounts[1], accounts[2]
-        )
+            chain, registry, reputation, images, attestation, admission, market,
+            accounts[1], accounts[2],
+        )  # fmt: skip
 
     # --- transactions -------------------------------------------------------------------------
 

@@ -26,13 +26,15 @@ from tests.contracts.network import (
     UNIT,
 )
 
-CREATED: Final = ("verifier", "registry", "reputation", "attestation", "market")
+CREATED: Final = ("verifier", "registry", "reputation", "attestation", "admission", "market")
 PARAMETERS: Final = {
     "unit": UNIT, "unbonding": UNBONDING,
     "half_life": HALF_LIFE, "window": SPAN,
     "entropy_delay": DELAY, "claim_window": CLAIM_WINDOW, "draw_window": DRAW_WINDOW,
     "lookahead": LOOKAHEAD, "posting_fee": POSTING_FEE, "classes": CLASSES,
 }  # fmt: skip
+# Of the admission ledger: blocks to draw and to vote, seats, wei.
+ADMISSION: Final = {"draw_window": 20, "vote_window": 30, "size": 5, "fee": 10**13}
 # The classes of the tests take 180 blocks at most.
 LONGEST: Final = 2 * DELAY + CLAIM_WINDOW + 2 * (LOOKAHEAD + 1) + DRAW_WINDOW + 180
 At = dict[str, str]
@@ -59,23 +61,34 @@ def planned() -> At:
 
 def deploy(told: dict[str, Callable[[At], At]], **changed: Any) -> Any:
     """All contracts; `told` changes what one of them is told about the others, `changed` replaces
-    parameters by name."""
+    parameters by name, `gate` those of the admission ledger."""
+    apart = changed.pop("gate", {})
     given = PARAMETERS | changed
     unit, unbonding, half_life, window, *race = given.values()
     at = planned()
     views = {name: told.get(name, lambda at: at)(at) for name in CREATED}
     load("P256Verifier")
     sees = views["registry"]
-    names = ("verifier", "reputation", "attestation", "market")
+    names = ("verifier", "reputation", "attestation", "market", "admission")
     load("NodeRegistry", unit, unbonding, True, *(sees[name] for name in names))
     sees = views["reputation"]
     names = ("registry", "attestation", "market")
     load("ReputationLedger", half_life, window, *(sees[name] for name in names))
     sees = views["attestation"]
     load("AttestationLedger", *(sees[name] for name in ("registry", "reputation", "market")))
+    gate = gate_of(given) | apart
+    load("AdmissionLedger", views["admission"]["registry"], boa.env.eoa, *gate.values())
     sees = views["market"]
     names = ("registry", "reputation", "attestation")
     return load("TaskMarket", *(sees[name] for name in names), *race)
+
+
+def gate_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of the admission ledger that fits; where the market's are none, the usual ones."""
+    asked = {name: given[name] for name in ("entropy_delay", "lookahead")}
+    sound = asked["entropy_delay"] > asked["lookahead"]
+    usual = {"entropy_delay": DELAY, "lookahead": LOOKAHEAD}
+    return (asked if sound else usual) | ADMISSION
 
 
 def test_deploy__all_fit__the_market_names_them() -> None:
@@ -86,6 +99,9 @@ def test_deploy__all_fit__the_market_names_them() -> None:
         assert market.registry() == at["registry"]
         assert market.reputation() == at["reputation"]
         assert market.attestation() == at["attestation"]
+        assert code_of(str(ROOT / "contracts" / "NodeRegistry.vy")).at(
+            at["registry"]
+        ).admission() == at["admission"]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -119,6 +135,58 @@ def test_deploy__attestation_ledger_of_another_deployment__no_market(about: str)
 def test_deploy__market_told_of_an_account_without_code__reverts(about: str) -> None:
     with boa.env.anchor(), boa.reverts("market: not a contract"):
         deploy({"market": lambda at: at | {about: at["stranger"]}})
+
+
+def test_deploy__registry_told_of_no_admission_ledger__no_market() -> None:
+    with boa.env.anchor(), boa.reverts("market: not a contract"):
+        deploy({"registry": lambda at: at | {"admission": at["stranger"]}})
+
+
+def test_deploy__admission_ledger_of_another_registry__no_market() -> None:
+    """Its votes would admit and bar elsewhere, and nobody here."""
+    with boa.env.anchor():
+        others = planned()
+        deploy({})
+        with boa.reverts("market: admission ledger of another market"):
+            deploy({"admission": lambda at: at | {"registry": others["registry"]}})
+
+
+@pytest.mark.parametrize("other", [{"entropy_delay": DELAY + 1}, {"lookahead": LOOKAHEAD - 1}])
+def test_deploy__admission_rounds_apart_from_the_draws__no_market(other: dict[str, int]) -> None:
+    """Its freezes would fall between those of the tasks."""
+    with boa.env.anchor(), boa.reverts("market: admission ledger of another market"):
+        deploy({}, gate=other)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"entropy_delay": 0, "lookahead": 0}, "admission: lookahead not below the delay"),
+        ({"lookahead": DELAY}, "admission: lookahead not below the delay"),
+        ({"draw_window": 0}, "admission: window out of range"),
+        ({"draw_window": 8000}, "admission: window out of range"),
+        ({"vote_window": 0}, "admission: window out of range"),
+        ({"vote_window": 2**32}, "admission: window out of range"),
+        ({"size": 2}, "admission: size out of range"),
+        ({"size": 12}, "admission: size out of range"),
+        ({"fee": 2**96}, "admission: fee too large"),
+    ],
+    ids=str,
+)
+def test_deploy__admission_parameter_out_of_range__reverts(
+    changed: dict[str, Any], reason: str
+) -> None:
+    given = {"entropy_delay": DELAY, "lookahead": LOOKAHEAD} | ADMISSION | changed
+    with boa.env.anchor():
+        at = planned()
+        deploy({})
+        with boa.reverts(reason):
+            load("AdmissionLedger", at["registry"], boa.env.eoa, *given.values())
+
+
+def test_deploy__admission_told_of_an_account_without_code__reverts() -> None:
+    with boa.env.anchor(), boa.reverts("admission: registry is not a contract"):
+        deploy({"admission": lambda at: at | {"registry": at["stranger"]}})
 
 
 @pytest.mark.parametrize("about", ["registry", "reputation"])

@@ -1,9 +1,10 @@
-"""What a TPM, its maker and the firmware say, as a Machine's owner hands it out."""
+"""What a TPM, its maker and the firmware say, as a Machine's owner hands it out; and a Zymkey."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -23,6 +24,7 @@ from nodeclient.core.tpm.public import (
     parse_attestation_key,
     parse_endorsement_key,
 )
+from nodeclient.core.zymkey import Binding, ZymkeyEndorsement, parse_zymkey
 from tests.core import tpm_builder as pcs
 from tests.fuzz.check import Target, only
 
@@ -73,6 +75,20 @@ def few(most: int, data: bytes, value: object) -> bool:
     return len(getattr(value, "events", value)) <= min(most, len(data))  # type: ignore[arg-type]
 
 
+def zymkey_targets() -> Iterator[Target]:
+    """What a Zymkey says about itself, as its Node passes it on."""
+    said = ZymkeyEndorsement("00c1", "Zymkey 4i", "01.02", bytes(range(64)), None, (0, 1))
+    bound = replace(said, binding=Binding(True, False), perimeter=())
+    yield Target(
+        "Zymkey's endorsement",
+        (said.encode(), bound.encode()),
+        parse_zymkey,
+        (FormatError,),
+        lambda data, value: isinstance(value, ZymkeyEndorsement) and value.encode() == data,
+        ("nodeclient.core.zymkey:parse_zymkey",),
+    )
+
+
 def all_targets() -> Iterator[Target]:
     """Every parser of this kind."""
     tpm = pcs.SoftTpm()
@@ -114,6 +130,7 @@ def all_targets() -> Iterator[Target]:
         ("nodeclient.core.tpm.attest:verify_attest",),
         codec="bytes",
     )
+    yield from zymkey_targets()
     yield Target(
         "event log",
         (

@@ -67,12 +67,17 @@ class IncidentNode:
         self.asked: list[tuple[Address, Any]] = []
         self.booted: list[do.BootMachine] = []
         self.notes: list[str] = []
+        self.kinds: list[Kind] = []
         self.unreached = 0  # reports that find nobody at first
         self.runner = Runner(
             self.store, replace(me(ME), responses=table), self.effects(), lambda _event: None
         )
         self.incidents = Incidents(
-            self.lines, self.store, self.runner.tell, lambda _c, what, _p: self.notes.append(what)
+            self.lines,
+            self.store,
+            self.runner.tell,
+            lambda _c, what, _p: self.notes.append(what),
+            self.kinds.append,
         )
 
     def effects(self) -> dict[type, Effect]:

@@ -296,7 +296,7 @@ async def test_status__ban_and_incidents__are_shown(make: Make, tmp_path: Path) 
     node.incidents.report(Incident(Kind.APPRAISAL, "pcr"))
     await node.until_handled()
     services: Any = SimpleNamespace(ban=node.ban, store=node.store)
-    shown: Any = Control(services, node.runner, tmp_path / "socket")._machine()
+    shown: Any = Control(services, node.runner, None, tmp_path / "socket")._machine()
     assert shown["candidate"] is False
     assert shown["banned"]["reason"] == "appraisal: pcr"
     (line,) = shown["incidents"]

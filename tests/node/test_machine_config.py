@@ -23,6 +23,7 @@ from nodeclient.machine.netboot import HookPower, NetbootMachine
 from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.supply import Supply
 from nodeclient.reference import Accepted
+from nodeclient.roots.software import SoftwareRoot
 from tests.machine.support import some_root
 
 BASE = """
@@ -104,6 +105,18 @@ def test_machine__netboot_with_qemu__the_lab(tmp_path: Path) -> None:
     assert isinstance(machine._power, Qemu)
     assert machine._power.console == tmp_path / "machine/pc/console.log"
     assert "tpm" in machine._power.simulated
+
+
+@pytest.mark.parametrize(("head", "tail"), [("", ""), (NETBOOT, HOOKS)])
+@pytest.mark.parametrize("simulated", [True, False])
+def test_machine__simulated_root__is_named_in_the_evidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, tail: str, simulated: bool
+) -> None:
+    """A stand-in for a Zymkey is registered as one: its class alone would not say it."""
+    monkeypatch.setattr(SoftwareRoot, "simulated", simulated)
+    machine = choose(load(tmp_path, head + tail))
+    assert isinstance(machine, LocalMachine | NetbootMachine)
+    assert ("root" in machine._settings.simulated) is simulated
 
 
 @pytest.mark.parametrize(

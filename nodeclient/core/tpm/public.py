@@ -24,6 +24,8 @@ _RESTRICTED, _DECRYPT, _SIGN = 1 << 16, 1 << 17, 1 << 18
 _BORN_INSIDE = _FIXED_TPM | _FIXED_PARENT | _SENSITIVE_DATA_ORIGIN  # and cannot leave
 # Restricted: it signs what the TPM itself states, and never data that looks like it.
 AK_ATTRIBUTES = _BORN_INSIDE | _USER_WITH_AUTH | _NO_DA | _RESTRICTED | _SIGN
+# Not restricted: it signs ready digests, which the TPM has not seen the content of.
+ROOT_ATTRIBUTES = _BORN_INSIDE | _USER_WITH_AUTH | _NO_DA | _SIGN
 EK_ATTRIBUTES = _BORN_INSIDE | _ADMIN_WITH_POLICY | _RESTRICTED | _DECRYPT
 # TPM2_PolicySecret(TPM_RH_ENDORSEMENT), PolicyA of the EK Credential Profile.
 _EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
@@ -47,10 +49,20 @@ class AttestationKey:
 def parse_attestation_key(public: bytes) -> AttestationKey:
     """Read a TPMT_PUBLIC. Raises TpmError unless it is a P-256 key that a TPM made, keeps, and
     signs only its own statements with."""
-    reader = _open(public, "attestation key")
+    return _signing_key(public, "attestation key", AK_ATTRIBUTES)
+
+
+def parse_root_key(public: bytes) -> AttestationKey:
+    """Read a TPMT_PUBLIC. Raises TpmError unless it is a P-256 key that a TPM made and keeps, for
+    ECDSA over digests: what a Node's root key of class TPM2 must be."""
+    return _signing_key(public, "root key", ROOT_ATTRIBUTES)
+
+
+def _signing_key(public: bytes, what: str, attributes: int) -> AttestationKey:
+    reader = _open(public, what)
     reader.expect(2, _ECC, "type")
     reader.expect(2, ALG_SHA256, "name algorithm")
-    reader.expect(4, AK_ATTRIBUTES, "attributes")
+    reader.expect(4, attributes, "attributes")
     reader.expect(2, 0, "size of the policy")
     reader.expect(2, _NULL, "symmetric algorithm")
     reader.expect(2, ALG_ECDSA, "scheme")

@@ -41,6 +41,7 @@ _HELD: Final = {
     "ReputationLedger": "reputation",
     "ImageRegistry": "images",
     "AttestationLedger": "attestation",
+    "AdmissionLedger": "admission",
     "TaskMarket": "market",
 }
 

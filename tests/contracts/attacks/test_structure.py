@@ -20,8 +20,9 @@ SLASH_WAITS: Final = Removal(
     "slash-moves-the-draw",
     "`NodeRegistry.slash` leaves the place in the draw while it stands still",
     "NodeRegistry.vy",
-    "    if self._frozen_by() == 0:\n        self._replace(node, record)",
-    "    self._vacate(record.place)\n    record.place = 0\n    self._store(node, record)",
+    "    if self._frozen_by() == 0 and not self._is_held():\n        self._replace(node, record)",
+    "    self._vacate(record.place)\n    outside: Record = record\n    outside.place = 0\n"
+    "    self._store(node, outside)",
 )
 LOOKAHEAD: Final = Removal(
     "freeze-without-lookahead",

@@ -25,13 +25,7 @@ ROOT_KEY: Final = Removal(
     "hardware-id-of-the-key",
     "`NodeRegistry.register` derives the hardware id of a SOFTWARE root from its key",
     "NodeRegistry.vy",
-    """    assert registration.hardware_id == keccak256(
-        concat(
-            SOFTWARE_ID,
-            convert(registration.root_x, bytes32),
-            convert(registration.root_y, bytes32),
-        )
-    ), "registry: hardware id is not the root key's"
+    """        assert registration.hardware_id == own, "registry: hardware id is not the root key's"
 """,
     "",
 )

@@ -1,0 +1,103 @@
+"""`AdmissionLedger`: which hardware takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nodeclient.chain.errors import AbiMismatch
+from nodeclient.chain.view import Contract
+from nodeclient.core.admission import AdmissionParameters, Motion, MotionKind, MotionState
+from nodeclient.core.types import ZERO_ADDRESS, ZERO_HASH, Address, Verdict
+from nodeclient.ports import Order
+
+Signature = tuple[int, int]
+"""(r, vs) as in EIP-2098."""
+NO_VOUCH: tuple[int, Signature] = (0, (0, 0))
+
+
+class AdmissionLedger(Contract):
+    """Views of `AdmissionLedger`. Spans in blocks, the fee in wei."""
+
+    NAME = "AdmissionLedger"
+
+    async def parameters(self) -> AdmissionParameters:
+        """The constructor's immutables."""
+        return AdmissionParameters(*(int(value) for value in await self.view("parameters")))
+
+    async def state(self, motion: int) -> MotionState | None:
+        """Where a motion stands; None: there is none of that id."""
+        found = int(await self.view("state", motion))
+        try:
+            return MotionState(found) if found else None
+        except ValueError as error:
+            raise AbiMismatch(
+                f"AdmissionLedger.state: {found} is no state", "check the deployment file"
+            ) from error
+
+    async def round(self) -> tuple[int, bool] | None:
+        """(block of the latest round, whether it is drawn); None: there was none."""
+        block, drawn = await self.view("round")
+        return (int(block), bool(drawn)) if block else None
+
+    async def committee(self, round: int) -> bytes | None:
+        """keccak256(abi.encode(address[])) of a round's members; None until it is drawn."""
+        found = bytes(await self.view("committee", round))
+        return None if found == ZERO_HASH else found
+
+    async def is_admitter(self, who: Address) -> bool:
+        """Whether an account can vouch for a Zymkey."""
+        return bool(await self.view("is_admitter", who))
+
+    async def bootstrap(self) -> Address | None:
+        """Who admits without a vote; None once that is given up."""
+        found = Address(await self.view("bootstrap"))
+        return None if found == ZERO_ADDRESS else found
+
+
+def request(
+    key: str,
+    fee: int,
+    maker: bytes,
+    evidence: bytes,
+    vouch: tuple[int, Signature] = NO_VOUCH,
+) -> Order:
+    """Ask for the sender's admission; `fee` wei are burned.
+
+    `evidence`: keccak256 of the endorsement. `vouch`: (last block, signature) of an admitter.
+    """
+    return Order(key, AdmissionLedger.NAME, "request", (maker, evidence, vouch), fee)
+
+
+def propose(key: str, fee: int, kind: MotionKind, subject: bytes, evidence: bytes) -> Order:
+    """Move to bar something, or about an admitter; `fee` wei are burned."""
+    return Order(key, AdmissionLedger.NAME, "propose", (kind, subject, evidence), fee)
+
+
+def draw(key: str, header: bytes) -> Order:
+    """Draw the round whose block has this RLP header."""
+    return Order(key, AdmissionLedger.NAME, "draw", (header,))
+
+
+def decide(
+    key: str,
+    motion: Motion,
+    committee: Sequence[Address],
+    verdict: Verdict,
+    valid_until: int,
+    votes: Sequence[tuple[int, Signature]],
+) -> Order:
+    """Bring the votes that decide a motion: (seat, signature), in ascending order of seats."""
+    voters = sum(1 << seat for seat, _ in votes)
+    ballot = (valid_until, voters, tuple(signature for _, signature in votes))
+    args = (motion, tuple(committee), verdict, ballot)
+    return Order(key, AdmissionLedger.NAME, "decide", args)
+
+
+def admit_bootstrap(key: str, node: Address, maker: bytes) -> Order:
+    """The bootstrap admitter's word, instead of a vote."""
+    return Order(key, AdmissionLedger.NAME, "admit_bootstrap", (node, maker))
+
+
+def renounce(key: str) -> Order:
+    """Give the bootstrap admitter's powers up for good."""
+    return Order(key, AdmissionLedger.NAME, "renounce", ())

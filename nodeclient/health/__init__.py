@@ -1,0 +1,1 @@
+"""How a Node is, for people and machines: gathered from adapters, shown in three ways."""

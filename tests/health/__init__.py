@@ -1,0 +1,1 @@
+"""How a node is: picture, verdict, views, endpoint, webhook."""

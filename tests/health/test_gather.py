@@ -1,0 +1,168 @@
+"""Gathering: only what does not answer is missing, and asking too often costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from nodeclient.core.health import ChainPart, Picture, Standing, Use
+from nodeclient.core.roothealth import RootHealth
+from nodeclient.core.types import NodeStatus
+from nodeclient.core.verdict import Bounds, Fault
+from nodeclient.errors import ChainUnavailable
+from nodeclient.health import gather, service
+from nodeclient.health.gather import Gatherer, RootProbe
+from nodeclient.health.service import Health, Reading
+from tests.health.kit import BOOT, NOW, PICTURE, RECORD, RUNTIME, SOUND, FakeChain, sources
+
+
+async def picture(chain: FakeChain, **changes: object) -> Picture:
+    return await Gatherer(sources(chain, **changes), lambda: float(NOW)).gather()
+
+
+async def test_gather__everything_answers__is_in_the_picture() -> None:
+    found = await picture(FakeChain())
+    assert found.chain is not None
+    assert found.chain.registry is not None
+    assert (found.chain.head, found.chain.applied) == (1_000, 1_000)
+    assert found.chain.registry.status is NodeStatus.ACTIVE
+    assert [(i.use, i.standing) for i in found.images] == [(Use.BOOT, Standing.APPROVED)]
+    assert found.root.health == SOUND
+    assert found.at == NOW
+
+
+async def test_gather__image_nobody_approved__is_unknown() -> None:
+    found = await picture(FakeChain(), images=lambda: ((Use.RUNTIME, RUNTIME), (Use.BOOT, BOOT)))
+    assert [i.standing for i in found.images] == [Standing.UNKNOWN, Standing.APPROVED]
+
+
+async def test_gather__account_never_registered__no_record() -> None:
+    found = await picture(FakeChain(record=None))
+    assert found.chain == ChainPart(1_000, NOW - 3, 1_000, None)
+
+
+async def test_gather__chain_refuses__only_its_parts_are_missing() -> None:
+    async def refuse() -> None:
+        raise ChainUnavailable("no answer", "check it")
+
+    found = await picture(FakeChain(before=refuse))
+    assert found.chain is None
+    assert [i.standing for i in found.images] == [None]
+    assert (found.root.health, found.peers) == (SOUND, PICTURE.peers)
+
+
+async def test_gather__chain_hangs__given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "CHAIN_SECONDS", 0.05)
+    found = await picture(FakeChain(before=asyncio.Event().wait))
+    assert found.chain is None
+    assert found.root.health == SOUND
+
+
+async def test_probe__root_raises__is_unusable_and_its_words_stay_inside() -> None:
+    def broken() -> RootHealth:
+        raise RuntimeError("the secret is 12345")
+
+    health = await RootProbe(broken).health()
+    assert (health.usable, health.tampered) == (False, False)
+    assert "12345" not in health.detail
+
+
+@dataclass
+class HungRoot:
+    """A device that does not answer before it is let go."""
+
+    go_on: threading.Event = field(default_factory=threading.Event)
+    asked: int = 0
+
+    def health(self) -> RootHealth:
+        self.asked += 1
+        self.go_on.wait(60)
+        return SOUND
+
+
+@pytest.fixture
+def hung() -> Iterator[HungRoot]:
+    root = HungRoot()
+    yield root
+    root.go_on.set()
+
+
+async def test_probe__root_hangs__unusable_and_asked_once_until_it_answers(hung: HungRoot) -> None:
+    probe = RootProbe(hung.health, 0.02)
+    for _ in range(5):
+        assert not (await probe.health()).usable
+    assert hung.asked == 1, "each question to a device that hangs would hold a thread"
+    hung.go_on.set()
+    while not (health := await probe.health()).usable:
+        pass
+    assert health == SOUND
+
+
+# ------------------------------------------------------------------------------------ the reading
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+async def test_read__many_at_once_and_soon_after__one_gathering(clock: Clock) -> None:
+    chain = FakeChain()
+    health = Health(Gatherer(sources(chain)), Bounds(), clock)
+    await asyncio.gather(*(health.read() for _ in range(20)))
+    once = chain.asked
+    clock.now = service.FRESH
+    await health.read()
+    assert chain.asked == once, "whoever scrapes must not load the chain's endpoint"
+    clock.now = service.FRESH + 0.1
+    await health.read()
+    assert chain.asked == 2 * once
+
+
+async def test_read__new_one_takes_long__the_last_one_is_served(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PATIENCE", 0.02)
+    chain, held = FakeChain(), asyncio.Event()
+    health = Health(Gatherer(sources(chain)), Bounds(), clock)
+    first = await health.read()
+    chain.before, chain.record = held.wait, replace(RECORD, status=NodeStatus.PAUSED)
+    clock.now = 100.0
+    assert await health.read() is first
+    held.set()
+    assert await asyncio.shield(health._gathering) is not first  # type: ignore[arg-type]
+    later = await health.read()
+    assert Fault.NOT_ACTIVE in {remark.code for remark in later.remarks}
+    await health.stop()
+
+
+async def test_watch__gathering_fails_once__goes_on(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service, "INTERVAL", 0.0)
+    broken = [True]
+
+    def images() -> tuple[tuple[Use, bytes], ...]:
+        if broken and broken.pop():
+            raise ZeroDivisionError("the secret is 12345")
+        return ()
+
+    health = Health(Gatherer(sources(FakeChain(), images=images)), Bounds(), clock)
+    told: asyncio.Queue[Reading] = asyncio.Queue()
+    watching = asyncio.create_task(health.watch(told.put_nowait))
+    reading = await asyncio.wait_for(told.get(), 30)
+    assert Fault.DAEMON_STOPPED not in {remark.code for remark in reading.remarks}
+    watching.cancel()
+    assert "12345" not in caplog.text
+    assert "cannot be gathered" in caplog.text
