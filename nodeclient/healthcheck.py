@@ -1,7 +1,7 @@
 """``python -m nodeclient.healthcheck FOLDER``: does the daemon of this node answer?
 
-The engine asks every quarter of a minute, so it imports next to nothing: the command line would cost a Pi
-seconds of processor time for each answer.
+The engine asks every quarter of a minute, so it imports next to nothing: the command line would
+cost a Pi seconds of processor time for each answer.
 """
 
 from __future__ import annotations
