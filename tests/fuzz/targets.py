@@ -16,7 +16,7 @@ from tests.fuzz.check import Target
 
 PACKAGES = (
     *("agent", "nodeclient.p2p", "nodeclient.chain", "nodeclient.core", "nodeclient.machine"),
-    *("nodeclient.duties", "nodeclient.images"),
+    *("nodeclient.duties", "nodeclient.images", "nodeclient.health"),
 )
 
 # Functions that are named like parsers and read nothing that a stranger wrote.
@@ -41,6 +41,9 @@ EXCLUDED = {
     "nodeclient.images.boot.reference:open_boot_files": "BootManifest.decode, then files by hash",
     "nodeclient.images.boot.reference:open_eraser": "BootManifest.decode, then a file by hash",
     "nodeclient.images.eraser.workshop:open_workshop": "packages whose versions the lock names",
+    "nodeclient.health.target:load_target": "files of the operator's, which nobody else may read",
+    "nodeclient.health.state:open_tasks": "the Node's own database",
+    "nodeclient.health.wiring:open_webhook": "load_target",
     "nodeclient.images.boot.wheels:unpack": "wheels whose hashes the lock names",
 }
 
