@@ -8,11 +8,11 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.build/bin:$(PATH)
 export DEBIAN_FRONTEND := noninteractive
 SETUP := scripts/setup.sh
 PYTEST ?= python -m pytest
-# Tests with emulated PCs, and tests with machines, containers or whole networks: two rows beside each
-# other, in each of them one at a time, as they wait more than they compute. Those of tests/e2e share
-# one network, which lives until the end: they come last.
-EMULATED := tests/images tests/lab
-ALONE := tests/agent tests/machine tests/scripts tests/e2e
+# Attacks on an emulated PC, and whatever else takes machines, containers or whole networks: two rows
+# beside each other, in each of them one at a time, as they wait more than they compute. Those of
+# tests/e2e share one network, which lives until the end: they come last.
+ATTACKS := tests/lab/test_attacks.py
+ALONE := tests/images tests/lab tests/agent tests/machine tests/scripts tests/e2e
 
 .PHONY: help setup demo lab lab-soak test test-fast test-long fuzz mutate check gas odds evasion bench fmt lock clean
 
@@ -31,15 +31,15 @@ lab: setup ## a PC that boots from its Pi, one task through it; takes everything
 
 test: setup ## all gates and all tests; what CI runs
 	@$(MAKE) --no-print-directory gates
-	@$(PYTEST) -n auto --dist loadfile $(addprefix --ignore=,tests/gates $(EMULATED) $(ALONE)) $(PYTEST_ARGS)
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target --keep-going test-emulated test-alone
+	@$(PYTEST) -n auto --dist loadfile $(addprefix --ignore=,tests/gates $(ALONE)) $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target --keep-going test-attacks test-alone
 
-.PHONY: test-emulated test-alone
-test-emulated:
-	@$(PYTEST) $(EMULATED) $(PYTEST_ARGS)
+.PHONY: test-attacks test-alone
+test-attacks:
+	@$(PYTEST) $(ATTACKS) $(PYTEST_ARGS)
 
 test-alone:
-	@$(PYTEST) $(ALONE) $(PYTEST_ARGS)
+	@$(PYTEST) $(ALONE) --ignore=$(ATTACKS) $(PYTEST_ARGS)
 
 test-fast: ## the tests that need neither chain nor Docker
 	@$(SETUP) python

@@ -63,6 +63,7 @@ from nodeclient.imageduty import choose_images
 from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.incidents import IncidentLog, Incidents
+from nodeclient.keys import NodeKeys
 from nodeclient.machine.ban import Ban
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
@@ -75,6 +76,7 @@ from nodeclient.p2p.tls import TlsIdentity, TrustFolder
 from nodeclient.peers import PeerBook
 from nodeclient.policies import Policies
 from nodeclient.reference import Accepted, Reference
+from nodeclient.rootguard import Hands, RootGuard
 from nodeclient.runner import Effect, Runner
 from nodeclient.running import boot_of
 from nodeclient.store import Store
@@ -106,11 +108,14 @@ async def run_daemon(config: Config, on_commit: OnCommit | None = None) -> None:
 async def node(
     config: Config, on_commit: OnCommit | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """A running Node; the task it yields ends only if following the chain fails for good."""
+    """A running Node; the task it yields ends only if following the chain fails for good, or the
+    root of trust is lost."""
     folder = open_folder(config.folder)
     keys = folder.load_keys()
     deployed = deployments.load(config.path(config.chain.deployment))
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(folder.root.close)
+        stack.callback(keys.wipe)
         rpc = Rpc(config.chain.rpc)
         stack.push_async_callback(rpc.close)
         await deployments.check_chain(deployed, rpc)
@@ -165,8 +170,42 @@ async def node(
         watcher = Watcher(rpc, deployed, settings, store.blocks())
         follow = asyncio.create_task(runner.follow(watcher, deployed.deploy_block))
         stack.push_async_callback(cancel, follow)
+        guard = root_guard(config, services, runner, keys)
+        lives = asyncio.create_task(first_of(follow, asyncio.create_task(guard.watch())))
+        stack.push_async_callback(cancel, lives)
         log.info("node 0x%s runs", keys.address.hex())
-        yield follow
+        yield lives
+
+
+def root_guard(config: Config, services: Services, runner: Runner, keys: NodeKeys) -> RootGuard:
+    """What ends this Node when its root is lost. ``keys``: another copy that has to be forgotten,
+    too."""
+
+    def forget() -> None:
+        keys.wipe()
+        services.keys.wipe()
+
+    return RootGuard(
+        services.root,
+        services.me.address,
+        services.chain,
+        services.sender,
+        Hands(runner.stop, services.machine.cut, forget, services.sender.forget),
+        services.report,
+        config.root.health_seconds,
+    )
+
+
+async def first_of(*workers: asyncio.Task[None]) -> None:
+    """Until one of them ends: what it raised. Cancelled, it cancels all."""
+    try:
+        done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+        for worker in done:
+            worker.result()
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 def appraisal_policy(config: Config) -> AppraisalPolicy:

@@ -71,6 +71,10 @@ class Reverted(SealrunError):
         self.reason = reason
 
 
+class RootLost(SealrunError):
+    """The root of trust went while the node ran: its daemon stopped, its keys are forgotten."""
+
+
 class MachineError(SealrunError):
     """The Machine or its session failed."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,12 +23,14 @@ from agent.formats.hashes import keccak256, sha256
 from agent.formats.shape import as_bytes, as_int, as_map
 from nodeclient.errors import SealrunError
 from nodeclient.files import FileRefused, read_private, write_new
+from nodeclient.memory import Secret
 from nodeclient.ports import Root
 from nodeclient.roots.base import RootError
 
 KEYS_FILE = "keys.sealed"
 _LABEL = "node-keys"
 _VERSION = 1
+_SECRET = ("account", "vrf", "hpke_private", "tls_key")
 _MAX = 64 * 1024  # bytes
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141  # of secp256k1
 # Peers pin the exact certificate through the chain, so its dates decide nothing; and a Pi boots
@@ -42,15 +43,65 @@ class KeysError(SealrunError):
     """The key bundle is missing, exists already or is not what it must be."""
 
 
-@dataclass(frozen=True, slots=True)
 class NodeKeys:
-    """Secret keys: two secp256k1 scalars, a raw X25519 key (32 bytes each), TLS key as PKCS#8."""
+    """Secret keys: two secp256k1 scalars, a raw X25519 key (32 bytes each), TLS key as PKCS#8.
 
-    account: bytes = field(repr=False)
-    vrf: bytes = field(repr=False)
-    hpke_private: bytes = field(repr=False)
-    tls_key: bytes = field(repr=False)
-    tls_certificate: bytes  # DER, self-signed; what peers pin
+    They live on locked pages (`nodeclient.memory`) until ``wipe``. Each property gives a copy for
+    one use: keep none. ``tls_certificate`` (DER, self-signed) is what peers pin.
+    """
+
+    def __init__(
+        self,
+        account: bytes,
+        vrf: bytes,
+        hpke_private: bytes,
+        tls_key: bytes,
+        tls_certificate: bytes,
+    ) -> None:
+        secrets = (account, vrf, hpke_private, tls_key)
+        self._secrets = {name: Secret(key) for name, key in zip(_SECRET, secrets, strict=True)}
+        self.tls_certificate = tls_certificate
+        self.address = _address(account)
+        """The Node's account, 20 bytes."""
+        self.vrf_public = PrivateKey(vrf).public_key.format(compressed=True)
+        """The VRF key's point, SEC 1 compressed, 33 bytes."""
+        self.hpke_public = hpke.public_of(hpke_private)
+        """Raw X25519 public key, 32 bytes."""
+
+    @property
+    def account(self) -> bytes:
+        """The account's key. Raises Wiped, as all four."""
+        return self._secrets["account"].reveal()
+
+    @property
+    def vrf(self) -> bytes:
+        """The VRF key."""
+        return self._secrets["vrf"].reveal()
+
+    @property
+    def hpke_private(self) -> bytes:
+        """The key to which peers and Machines seal."""
+        return self._secrets["hpke_private"].reveal()
+
+    @property
+    def tls_key(self) -> bytes:
+        """The key of ``tls_certificate``."""
+        return self._secrets["tls_key"].reveal()
+
+    def wipe(self) -> None:
+        """Overwrite all four. Harmless twice."""
+        for secret in self._secrets.values():
+            secret.wipe()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, NodeKeys):
+            return NotImplemented
+        return self._secrets == other._secrets and self.tls_certificate == other.tls_certificate
+
+    __hash__ = None  # type: ignore[assignment]  # a hash of secrets would speak of them
+
+    def __repr__(self) -> str:
+        return f"NodeKeys(0x{self.address.hex()})"
 
     @classmethod
     def generate(cls, root: Root) -> NodeKeys:
@@ -82,21 +133,6 @@ class NodeKeys:
         except FormatError as error:
             raise KeysError(f"keys: {error}", "restore the file from a backup") from error
 
-    @property
-    def address(self) -> bytes:
-        """The Node's account, 20 bytes."""
-        return _address(self.account)
-
-    @property
-    def vrf_public(self) -> bytes:
-        """The VRF key's point, SEC 1 compressed, 33 bytes."""
-        return PrivateKey(self.vrf).public_key.format(compressed=True)
-
-    @property
-    def hpke_public(self) -> bytes:
-        """Raw X25519 public key, 32 bytes."""
-        return hpke.public_of(self.hpke_private)
-
     def load_into(self, context: ssl.SSLContext) -> None:
         """Give key and certificate to a TLS context. The ssl module reads files only: these live
         in memory (memfd), so the key in clear never meets a disk."""
@@ -115,12 +151,13 @@ class NodeKeys:
             os.close(handle)
 
     def _encode(self) -> bytes:
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return cbor.encode({"version": _VERSION, **values})
+        secrets = {name: secret.reveal() for name, secret in self._secrets.items()}
+        bundle = {"version": _VERSION, **secrets, "tls_certificate": self.tls_certificate}
+        return cbor.encode(bundle)
 
     @classmethod
     def _decode(cls, data: bytes) -> NodeKeys:
-        names = [each.name for each in fields(cls)]
+        names = [*_SECRET, "tls_certificate"]
         bundle = as_map(cbor.decode(data, _MAX), ["version", *names], "key bundle")
         as_int(bundle["version"], _VERSION, _VERSION, "key bundle version")
         secret = {name: as_bytes(bundle[name], 32, name) for name in names[:3]}

@@ -110,6 +110,9 @@ class ChainSender(Protocol):
     async def execute(self, order: Order) -> Receipt:
         """Raises ``Reverted`` (with the contract's reason) or ``ChainUnavailable``."""
 
+    def forget(self) -> None:
+        """Overwrite the account's key: nothing is signed any more."""
+
 
 class BlockStore(Protocol):
     """Content-addressed blocks."""

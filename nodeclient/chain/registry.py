@@ -110,6 +110,16 @@ def top_up(key: str, amount: int) -> Order:
     return Order(key, NodeRegistry.NAME, "top_up", (), amount)
 
 
+def pause(key: str) -> Order:
+    """Leave the draw; a Task that runs has to be finished all the same."""
+    return Order(key, NodeRegistry.NAME, "pause", ())
+
+
+def resume(key: str) -> Order:
+    """Come back into the draw, for Tasks posted from now on."""
+    return Order(key, NodeRegistry.NAME, "resume", ())
+
+
 def leave(key: str) -> Order:
     """Start unbonding: the sender is no longer drawn."""
     return Order(key, NodeRegistry.NAME, "exit", ())

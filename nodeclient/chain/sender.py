@@ -34,6 +34,7 @@ from nodeclient.chain.errors import (
 from nodeclient.chain.fees import Fees, FeeSettings, bump, quote
 from nodeclient.chain.rpc import Rpc, blob, quantity
 from nodeclient.core.types import Address
+from nodeclient.memory import Secret
 from nodeclient.ports import Journal, Order, Receipt
 
 log = logging.getLogger(__name__)
@@ -65,11 +66,12 @@ class Sender:
         private_key: bytes,
         settings: SendSettings | None = None,
     ) -> None:
-        """`private_key` is the account's secp256k1 key, 32 bytes; it never leaves this object."""
+        """`private_key` is the account's secp256k1 key, 32 bytes; it lives on a locked page here,
+        and as a copy while a transaction is signed."""
         self._deployment = deployment
         self._journal = journal
-        self._keys = Keys.from_key(private_key)
-        self._chain = Account(rpc, str(self._keys.address))
+        self._secret = Secret(private_key)
+        self._chain = Account(rpc, str(Keys.from_key(private_key).address))
         self._settings = settings or SendSettings()
         # From choosing a nonce until it is sent: two workers must not choose the same.
         self._signing = asyncio.Lock()
@@ -78,6 +80,10 @@ class Sender:
     def address(self) -> Address:
         """The account that pays and that the contracts see."""
         return Address(bytes.fromhex(self._chain.address[2:]))
+
+    def forget(self) -> None:
+        """Overwrite the key: nothing is signed any more."""
+        self._secret.wipe()
 
     async def execute(self, order: Order) -> Receipt:
         """Carry out an order once and return its receipt.
@@ -139,7 +145,7 @@ class Sender:
             return made
 
     def _sign(self, call: Call, nonce: int, gas: int, fees: Fees) -> bytes:
-        signed = self._keys.sign_transaction(
+        signed = Keys.from_key(self._secret.reveal()).sign_transaction(
             {
                 "type": 2,
                 "chainId": self._deployment.chain_id,

@@ -1,4 +1,4 @@
-"""What a Pi notices of its own Machine while it runs: one word for the kind, one line for people.
+"""What a Pi notices of its own Machine, or of itself: one word for the kind, one line for people.
 
 An incident is no verdict: the Pi acts on it by its operator's table, and the Committee hears of it.
 """
@@ -17,6 +17,7 @@ class Kind(StrEnum):
     PROXY = "proxy"  # a connection that the task does not define
     HARDWARE = "hardware"  # a device came or went
     SILENCE = "silence"  # no answer in time
+    ROOT = "root"  # the Pi's own root of trust is gone, or was opened
     APPRAISAL = "appraisal"  # the Pi's own appraisal found a reason
 
 

@@ -58,8 +58,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
 
     async def sign_consent(action: do.SignConsent, emit: Emit) -> None:
         """The same consent may be signed again; its use was counted when the policy said yes."""
-        consent = build_consent(
-            me.parameters, action.commitment, me.address, action.cids, services.root.sign
+        consent = await asyncio.to_thread(
+            build_consent,
+            *(me.parameters, action.commitment, me.address, action.cids, services.root.sign),
         )
         services.answer(action.request, consent)
 
@@ -183,7 +184,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             info = release_info(
                 parameters.chain_id, parameters.market, action.task.id, cid, action.evidence_root
             )
-            content_key = load_key(services.root, services.vault, cid)
+            content_key = await asyncio.to_thread(load_key, services.root, services.vault, cid)
             keys.append((cid, hpke.seal(action.session_hpke, info, content_key)))
         return ev.KeysSealed(commitment=action.commitment, keys=tuple(keys))
 

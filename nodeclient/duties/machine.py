@@ -100,10 +100,10 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         return ev.EvidenceTaken(
             commitment=action.commitment,
             phase=action.phase,
-            statement=sign_statement(action, nonce, evidence.root),
+            statement=await sign_statement(action, nonce, evidence.root),
         )
 
-    def sign_statement(action: do.TakeEvidence, nonce: bytes, root: bytes) -> Statement:
+    async def sign_statement(action: do.TakeEvidence, nonce: bytes, root: bytes) -> Statement:
         unsigned = Statement(action.attempt, nonce, root, action.session_hash, 0, 0)
         digest = header_digest(
             me.parameters.chain_id,
@@ -114,7 +114,7 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
             action.phase,
             unsigned,
         )
-        signature = services.root.sign(digest)
+        signature = await asyncio.to_thread(services.root.sign, digest)
         r, s = (int.from_bytes(part, "big") for part in (signature[:32], signature[32:]))
         return Statement(action.attempt, nonce, root, action.session_hash, r, s)
 

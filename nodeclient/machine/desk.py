@@ -1,8 +1,8 @@
 """One Machine for many askers: takes it up from a root-sealed record, then calls it.
 
-The record finds a running Machine, so it is kept only sealed. Taking a Machine up again is needed
-once after a restart of the daemon and costs nothing later; the lock keeps two askers from doing it
-at once.
+The record finds a running Machine, so outside of memory it is only sealed. Taking a Machine up
+again is needed once after a restart of the daemon and costs nothing later; the lock keeps two
+askers from doing it at once.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class MachineDesk:
         self._lock = asyncio.Lock()
         self._erasing: tuple[bytes, asyncio.Task[bytes]] | None = None
         self._given_up = False
+        self._opened = (b"", b"")  # the latest record: sealed, and as it is
 
     async def boot(self, boot_count: int) -> Session:
         """A fresh boot; the Session's ``resume`` is sealed. A banned Machine is not booted."""
@@ -35,11 +36,20 @@ class MachineDesk:
             self._ban.check()
         async with self._lock:
             session = await self._machine.boot(boot_count)
-        return replace(session, resume=self._root.seal(session.resume, LABEL))
+        try:
+            sealed = await asyncio.to_thread(self._root.seal, session.resume, LABEL)
+        except BaseException as error:  # nobody could find this boot again: it must not run on
+            async with self._lock:
+                await self._machine.power_off()
+            if isinstance(error, SealrunError):
+                raise _of_root(error) from error
+            raise
+        self._opened = (sealed, session.resume)
+        return replace(session, resume=sealed)
 
     async def call(self, resume: bytes, method: str, body: object) -> object:
         """Call the Agent of one boot. Raises MachineError when that boot is over."""
-        record = self._record(resume)
+        record = await self._record(resume)
         async with self._lock:
             await self._machine.resume(record)
         return await self._machine.call(method, body)
@@ -50,7 +60,7 @@ class MachineDesk:
 
         The lock is held throughout: nobody boots or asks a Machine that is being erased.
         """
-        record = self._record(resume)
+        record = await self._record(resume)
         async with self._lock:
             work = asyncio.create_task(self._machine.erase(record, memory, quoted))
             self._erasing = (record, work)
@@ -70,7 +80,7 @@ class MachineDesk:
         An erasure of that boot is not waited for: its Task is over, or the Machine misbehaved.
         """
         try:
-            record = self._record(resume)
+            record = await self._record(resume)
         except MachineError:
             return
         erased, work = self._erasing or (b"", None)
@@ -85,8 +95,27 @@ class MachineDesk:
                 return
             await self._machine.power_off()
 
-    def _record(self, resume: bytes) -> bytes:
+    async def cut(self) -> None:
+        """Cut the Machine's power, whichever boot it is in: of a lost root no record opens."""
+        _, work = self._erasing or (b"", None)
+        if work is not None and not work.cancelling():
+            self._given_up = work.cancel()
+        async with self._lock:
+            await self._machine.power_off()
+
+    async def _record(self, resume: bytes) -> bytes:
+        """Opened once per boot: a root is slow, and may be gone when the power has to be cut. There
+        is no secret in it."""
+        sealed, record = self._opened
+        if sealed == resume:
+            return record
         try:
-            return self._root.unseal(resume, LABEL)
+            record = await asyncio.to_thread(self._root.unseal, resume, LABEL)
         except SealrunError as error:
-            raise MachineError("the machine's record is not this root's", "boot it") from error
+            raise _of_root(error) from error
+        self._opened = (resume, record)
+        return record
+
+
+def _of_root(error: SealrunError) -> MachineError:
+    return MachineError(f"the machine's record: {error.message}", error.next_step)

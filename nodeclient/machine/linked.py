@@ -5,39 +5,53 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Protocol
 
 from agent.formats.events import EVENT, Event
 from agent.formats.rpc import RpcClosed, RpcConnection, RpcError, RpcTimeout
+from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError, MachineRefused
 from nodeclient.machine.channel_keys import KeySlot, SessionKeys
-from nodeclient.machine.events import EventJournal
+from nodeclient.machine.events import EVENTS, EventJournal
 from nodeclient.machine.link import Link, LinkKeys
-from nodeclient.machine.proxy import TaskProxy
+from nodeclient.machine.proxy import ProxyRules, TaskProxy
 from nodeclient.machine.rotation import every, rotate_keys
 from nodeclient.machine.supply import Supply
 
 _TRIES = 3  # connections over which one call is repeated
 
 
-class LinkedMachine(ABC):
-    """Base of the adapters of ``ports.Machine``. Times in seconds.
+class LinkedSettings(Protocol):
+    """What the settings of every such Machine have. Times in seconds."""
 
-    `supply` answers the Agent's calls, but for what its kernel says of devices: `events` keeps it.
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def boot_seconds(self) -> float: ...
+    @property
+    def call_seconds(self) -> float: ...
+    @property
+    def rotate_seconds(self) -> float: ...
+    @property
+    def proxy(self) -> ProxyRules: ...
+
+
+class LinkedMachine(ABC):
+    """Base of the adapters of ``ports.Machine``.
+
+    `supply` answers the Agent's calls, but for what its kernel says of devices: a journal in the
+    Machine's folder keeps it. `slot` keeps the channel's keys; `report` hears of incidents.
     """
 
     def __init__(
-        self,
-        boot_seconds: float,
-        call_seconds: float,
-        rotate_seconds: float,
-        slot: KeySlot,
-        supply: Supply,
-        events: EventJournal,
-        proxy: TaskProxy,
+        self, settings: LinkedSettings, supply: Supply, slot: KeySlot, report: Report
     ) -> None:
-        self._supply, self._events = supply, events
-        self._boot_seconds, self._call_seconds = boot_seconds, call_seconds
-        self._rotate_seconds, self._slot, self._proxy = rotate_seconds, slot, proxy
+        self._boot_seconds, self._call_seconds = settings.boot_seconds, settings.call_seconds
+        self._rotate_seconds = settings.rotate_seconds
+        self._supply, self._slot = supply, slot
+        self._events = EventJournal(settings.folder / EVENTS, report)
+        self._proxy = TaskProxy.of(settings.proxy, supply, settings.folder, report)
         self._link: Link | None = None
         self._rotating: asyncio.Task[None] | None = None
 

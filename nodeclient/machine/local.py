@@ -19,12 +19,11 @@ from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineError
 from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.channel_keys import KeySlot
-from nodeclient.machine.events import EVENTS, EventJournal
 from nodeclient.machine.incidents import log_only
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.process import AgentProcess
-from nodeclient.machine.proxy import ProxyRules, TaskProxy
+from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.resume import ResumeRecord
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
@@ -67,15 +66,7 @@ class LocalMachine(LinkedMachine):
         *,
         report: Report = log_only,
     ) -> None:
-        super().__init__(
-            settings.boot_seconds,
-            settings.call_seconds,
-            settings.rotate_seconds,
-            slot,
-            supply,
-            EventJournal(settings.folder / EVENTS, report),
-            TaskProxy.of(settings.proxy, supply, settings.folder, report),
-        )
+        super().__init__(settings, supply, slot, report)
         self._settings = settings
         self._process = AgentProcess(settings.folder, settings.docker)
 
@@ -122,7 +113,7 @@ class LocalMachine(LinkedMachine):
             await self.let_go()
             session = (record.hpke, record.signing)
             try:
-                keys = self._slot.load(session)
+                keys = await asyncio.to_thread(self._slot.load, session)
             except MachineError:  # nobody can reach this Machine any more: it must not run on
                 await self.power_off()
                 raise

@@ -23,8 +23,8 @@ from agent.formats.p256 import SigningKey
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import RootClass
 from nodeclient.files import FileRefused, read_private, write_new
+from nodeclient.memory import Secret
 from nodeclient.roots.base import RootError, UnsealError
-from nodeclient.roots.memory import Secret
 
 KEY_FILE = "root.pem"
 MIN_PASSPHRASE = 16  # bytes; PKCS#8's key derivation is too quick to stretch a short one

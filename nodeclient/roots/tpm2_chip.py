@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from nodeclient.roots.tpm2_faults import is_about_content
 # and not two. It takes a real TPM some ten seconds to derive, once in a daemon's life.
 EK_KINDS = ("EK-RSA2048", "EK-ECC256")
 _CHAIN = range(0x01C00100, 0x01C00200)  # EK Credential Profile, §2.2.1.5: certificates of issuers
+_NV_FIRST, _NV_END, _AT_ONCE = 0x01000000, 0x02000000, 64
 _MAX_INDEX = MAX_CERTIFICATE * MAX_CERTIFICATES  # bytes of one NV index that are read
 _SOFTWARE = "SW"  # what libtpms, the engine of swtpm, writes where a chip has its model
 
@@ -59,32 +61,25 @@ def describe(turn: Turn) -> Chip:
 
 def endorse(turn: Turn, key: bytes) -> Endorsement:
     """The EK, its certificates and ``key`` (TPMT_PUBLIC of the root key)."""
-    read = NVReadEK(turn.esys)
-    leaf, template = b"", None
-    for kind in EK_KINDS:
-        found, template = create_ek_template(kind, lambda index: _read(turn, read, index))
-        if found:
-            leaf = bytes(found)
-            break
-    if not leaf:
-        _, template = create_ek_template(EK_KINDS[0], lambda index: _read(turn, read, index))
-    public = turn.esys.create_primary(None, template, ESYS_TR.ENDORSEMENT)
-    turn.keep(public[0])
-    present = _indices(turn)
-    chain = b"".join(_read(turn, read, index) for index in _CHAIN if index in present)
-    certificates = [*split_certificates(leaf)[:1], *split_certificates(chain)]
-    ek = bytes(public[1].publicArea.marshal())
+    shelf = Shelf(turn)
+    made = [create_ek_template(kind, shelf.read) for kind in EK_KINDS]
+    leaf, template = next((each for each in made if each[0]), made[0])
+    handle, public, *_ = turn.esys.create_primary(None, template, ESYS_TR.ENDORSEMENT)
+    turn.keep(handle)
+    chain = b"".join(shelf.read(index) for index in sorted(shelf.present) if index in _CHAIN)
+    certificates = [*split_certificates(leaf or b"")[:1], *split_certificates(chain)]
+    ek = bytes(public.publicArea.marshal())
     return Endorsement(tuple(certificates[:MAX_CERTIFICATES]), ek, key)
 
 
 def activate(turn: Turn, key: Any, ek: bytes, challenge: Challenge) -> bytes:
     """TPM2_ActivateCredential. Raises RootError: sealed for another EK or another key."""
-    read = NVReadEK(turn.esys)
+    shelf = Shelf(turn)
     for kind in EK_KINDS:
-        _, template = create_ek_template(kind, lambda index: _read(turn, read, index))
-        made = turn.esys.create_primary(None, template, ESYS_TR.ENDORSEMENT)
-        handle = turn.keep(made[0])
-        if bytes(made[1].publicArea.marshal()) == ek:
+        _, template = create_ek_template(kind, shelf.read)
+        handle, public, *_ = turn.esys.create_primary(None, template, ESYS_TR.ENDORSEMENT)
+        turn.keep(handle)
+        if bytes(public.publicArea.marshal()) == ek:
             break
         turn.flush(handle)
     session = turn.plain_session(TPM2_SE.POLICY)
@@ -116,26 +111,37 @@ def split_certificates(data: bytes) -> list[bytes]:
     return found
 
 
-def _read(turn: Turn, read: Any, index: int) -> bytes:
-    """An NV index that anybody may read. Raises RootError for one that is no certificate's."""
-    try:
-        handle = turn.esys.tr_from_tpmpublic(index)
-    except TSS2_Exception as error:
-        if is_about_content(error):
-            raise NoSuchIndex(index) from None
-        raise
-    size = turn.esys.nv_read_public(handle)[0].nvPublic.dataSize
-    if size > _MAX_INDEX:
-        raise RootError(
-            f"root: NV index {index:#x} has {size} bytes", "look at it: tpm2_nvreadpublic"
-        )
-    return bytes(read(index))
+class Shelf:
+    """The places of a TPM where its maker puts certificates and templates: its NV indices."""
 
+    def __init__(self, turn: Turn) -> None:
+        self._turn, self._reader = turn, NVReadEK(turn.esys)
+        self.present = frozenset(self._indices())
 
-def _indices(turn: Turn) -> frozenset[int]:
-    """NV indices of issuers' certificates that exist."""
-    _, found = turn.esys.get_capability(TPM2_CAP.HANDLES, _CHAIN.start, len(_CHAIN))
-    return frozenset(int(handle) for handle in found.data.handles) & frozenset(_CHAIN)
+    def read(self, index: int) -> bytes:
+        """One that anybody may read. Raises NoSuchIndex, and RootError for one that is no
+        certificate's."""
+        if index not in self.present:
+            raise NoSuchIndex(index)
+        esys = self._turn.esys
+        area, _ = esys.nv_read_public(esys.tr_from_tpmpublic(index))
+        size = area.nvPublic.dataSize
+        if size > _MAX_INDEX:
+            raise RootError(
+                f"root: NV index {index:#x} has {size} bytes", "look at it: tpm2_nvreadpublic"
+            )
+        return bytes(self._reader(index))
+
+    def _indices(self) -> Iterator[int]:
+        """Handles are told a part at a time, ascending (Part 3, §30.2)."""
+        first, more = _NV_FIRST, True
+        while more and first < _NV_END:
+            more, found = self._turn.esys.get_capability(TPM2_CAP.HANDLES, first, _AT_ONCE)
+            handles = [int(handle) for handle in found.data.handles]
+            yield from handles
+            if not handles:
+                return
+            first = handles[-1] + 1
 
 
 def _properties(turn: Turn, first: int) -> dict[int, int]:

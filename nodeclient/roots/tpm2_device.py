@@ -9,6 +9,7 @@ reset or plugged in again is met afresh. What was loaded is kept as the TPM's ow
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -27,6 +28,10 @@ from tpm2_pytss.constants import (
 from nodeclient.roots.patience import Patience
 from nodeclient.roots.tpm2_faults import BUSY, FULL, code_of, explain
 from nodeclient.roots.tpm2_objects import session_cipher
+
+# The library writes each refused command to stderr, where one line of ours is due; its level is
+# read from the environment alone, before its first line.
+os.environ.setdefault("TSS2_LOG", "all+none")
 
 _PAUSE = 0.02  # seconds between two tries of a command that the TPM put off
 _MOST_HANDLES = 64

@@ -32,8 +32,8 @@ from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import RootClass
 from nodeclient.core.zymkey import STAND_IN, Binding, ZymkeyEndorsement
 from nodeclient.files import FileRefused, read_private, write_new
+from nodeclient.memory import wipe
 from nodeclient.roots.base import RootError, RootTampered, UnsealError
-from nodeclient.roots.memory import wipe
 from nodeclient.roots.zymkey_link import ZymkeyLink
 
 PUBLIC_FILE = "zymkey.pub"  # X‖Y in hexadecimal: which device this Node was made with

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from nodeclient.chain.admission import admit_bootstrap
-
 from agent.formats.evidence import PI_ONLY
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain import images
+from nodeclient.chain.admission import admit_bootstrap
 from nodeclient.chain.deploy import deploy
 from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.images import ImageKind

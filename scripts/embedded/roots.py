@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from nodeclient.core.admission import MAKER_ZYMBIT
-
 from agent.formats.hashes import sha256
+from nodeclient.core.admission import MAKER_ZYMBIT
 from nodeclient.core.types import RootClass
 from scripts.embedded.swtpm import ServedTpm
 from scripts.standin.control import StandIn, build_library

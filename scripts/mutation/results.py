@@ -1,8 +1,9 @@
 """What has been tried, one line a mutant in docs/mutation-results.tsv, kept with the sources.
 
-A line counts as long as the mutated file is the same to the byte (its key is a hash of it), so a
-clone goes on where another stopped. Tests may be added: who kills a mutant is killed for good. Who
-takes one away or weakens it deletes the lines that name it.
+A line counts as long as the mutated function is the same to the byte (its key is a hash of it),
+so a clone goes on where another stopped. Tests may be added: who kills a mutant is killed for good.
+Who takes a test away or weakens it deletes the lines that name it; who changes what other functions
+rest on, theirs.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Mutant:
     end: int
     before: str
     after: str
-    key: str  # of the whole mutated file: results stay valid while the file is the same
+    key: str  # of the mutated function or declaration: a result stays valid while that is the same
 
     def apply(self, source: str) -> str:
         """The mutated source."""
@@ -150,11 +150,11 @@ def mutants_of(root: Path, file: str) -> list[Mutant]:
     source, tree = _Source(text), parse_to_ast(text)
     numbers: Counter[str] = Counter()
     found = []
-    for scope, node in _scoped(tree):
+    for scope, (first, last), node in _scoped(source, tree):
         for operator, start, end, after in _changes(source, node):
             name = f"{Path(file).stem}.{scope}:{operator}"
             numbers[name] += 1
-            whole = text[:start] + after + text[end:]
+            mutated = text[first:start] + after + text[end:last]
             found.append(
                 Mutant(
                     file=file,
@@ -165,7 +165,7 @@ def mutants_of(root: Path, file: str) -> list[Mutant]:
                     end=end,
                     before=text[start:end],
                     after=after,
-                    key=hashlib.sha256(f"{file}\0{whole}".encode()).hexdigest()[:20],
+                    key=hashlib.sha256(f"{file}\0{mutated}".encode()).hexdigest()[:20],
                 )
             )
     return found
@@ -177,14 +177,17 @@ def contract_files(root: Path) -> list[str]:
     return [str(one.relative_to(root)) for folder in folders for one in sorted(folder.glob("*.vy"))]
 
 
-def _scoped(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Nodes that hold code, by function; constants under the name `constants`."""
+def _scoped(source: _Source, tree: Any) -> Iterator[tuple[str, tuple[int, int], Any]]:
+    """Nodes that hold code, by function, each with the range of the text of that function, its
+    decorators included; constants under the name `constants`."""
     for top in tree.body:
+        lines = [one.lineno for one in (*getattr(top, "decorator_list", ()), top)]
+        extent = source.starts[min(lines) - 1], source.at(top.end_lineno, top.end_col_offset)
         if isinstance(top, ast.FunctionDef):
             for statement in top.body:
-                yield from ((top.name, node) for node in _inside(statement))
+                yield from ((top.name, extent, node) for node in _inside(statement))
         elif isinstance(top, ast.VariableDecl) and top.value is not None:
-            yield from (("constants", node) for node in _inside(top.value))
+            yield from (("constants", extent, node) for node in _inside(top.value))
 
 
 def _inside(node: Any) -> Iterator[Any]:

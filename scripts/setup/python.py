@@ -4,6 +4,8 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 from common import (
     BUILD,
@@ -19,9 +21,25 @@ from common import (
 )
 
 LOCK = ROOT / "requirements.lock"
-# A few pure-Python packages come as source only. They are built with these, taken from the lock
+# A few packages come as source only: four pure-Python ones, and the binding to a TPM's library. They are built with these, taken from the lock
 # like the rest, and not with whatever a build environment would fetch unhashed.
-BUILDERS = ("setuptools", "wheel")
+BUILDERS = (
+    *("setuptools", "wheel"),
+    *(
+        "cffi",
+        "cryptography",
+        "packaging",
+        "pkgconfig",
+        "pycparser",
+        "setuptools-scm",
+    ),  # tpm2-pytss
+)
+# What tpm2-pytss is compiled with: what shows that it is there, and its Debian package.
+COMPILING = {
+    "gcc": "gcc",
+    "pkg-config": "pkg-config",
+    "/usr/include/tss2/tss2_esys.h": "libtss2-dev",
+}
 
 
 def make_environment() -> None:
@@ -29,6 +47,7 @@ def make_environment() -> None:
     mark = fingerprint(LOCK, ROOT / "pyproject.toml", sys.version, str(ROOT))
     if is_done("python", mark) and (VENV / "bin" / "sealrun").exists():
         return
+    _need_compiler()
     say(f"making the Python environment ({sys.version.split()[0]}); takes a minute or two")
     _create()
     pip = [VENV / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check"]
@@ -48,6 +67,19 @@ def builders_of(lock: str) -> str:
     entries = lock.replace("\\\n", "\0").splitlines()
     chosen = [entry for entry in entries if entry.split("==")[0] in BUILDERS]
     return "\n".join(entry.replace("\0", "\\\n") for entry in chosen) + "\n"
+
+
+def _need_compiler() -> None:
+    """The library of a TPM with its headers, those of Python, and a compiler."""
+    missing = {package for sign, package in COMPILING.items() if not _is_there(sign)}
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        missing.add(f"python3.{sys.version_info.minor}-dev")
+    if missing:
+        apt_install(missing, "what the binding to a TPM is compiled with")
+
+
+def _is_there(sign: str) -> bool:
+    return Path(sign).is_file() if sign.startswith("/") else shutil.which(sign) is not None
 
 
 def _create() -> None:

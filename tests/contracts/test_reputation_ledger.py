@@ -266,6 +266,19 @@ def test_excuse__later__takes_back_what_is_left_of_the_silence_and_no_more(
     assert only_the_fault - 2 <= bad <= only_the_fault + 2
 
 
+@pytest.mark.parametrize("odd", [0, 1])
+def test_excuse__first_seat_alone_was_silent__once_whatever_the_block(
+    setting: Setting, odd: int
+) -> None:
+    pass_blocks((boa.env.evm.patch.block_number + odd) % 2)
+    settle(setting, voted=0b110)
+    members = [node(1), node(2), node(3)]
+    with boa.env.prank(setting.attestation):
+        setting.ledger.excuse(1, members, 0)
+        with boa.reverts("reputation: seat was not silent"):
+            setting.ledger.excuse(1, members, 0)
+
+
 def test_excuse__gain_after_posting__does_not_count_for_the_ticket(setting: Setting) -> None:
     settle(setting, voted=0b011)
     pass_blocks(1)

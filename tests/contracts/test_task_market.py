@@ -227,6 +227,8 @@ def test_claim__second_task_while_engaged__reverts(network: Network) -> None:
     network.open_claims(second)
     reason = network.reason(keys.address, network.claim_call(second, keys))
     assert reason == "reputation: node is engaged"
+    weight = network.registry.functions.claim_weight(keys.address, second.posted_at)
+    assert network.reason(keys.address, weight) == "registry: node is engaged"
 
 
 def test_claim__outsider_or_paused__reverts(network: Network) -> None:
@@ -507,6 +509,12 @@ def test_expire__executor_silent__failed_refunded_and_slashed_by_cause(
     assert network.reason(network.outsider, call) == "market: task is over"
 
 
+def test_expire__settled__is_over(network: Network) -> None:
+    task = network.reach("settled")
+    network.chain.mine(100)
+    assert network.reason(network.outsider, network.expire_call(task)) == "market: task is over"
+
+
 @pytest.mark.parametrize(("state", "number"), [("drawn", 0), ("accepted", 1), ("admitted", 2)])
 def test_step__after_its_deadline__reverts(network: Network, state: str, number: int) -> None:
     task = network.reach(state, class_id=1)
@@ -517,6 +525,16 @@ def test_step__after_its_deadline__reverts(network: Network, state: str, number:
     )
     network.mine_to(task.step_at + 10)
     assert network.reason(task.executor, calls[number]()) == "market: deadline is over"
+
+
+@pytest.mark.parametrize(("state", "number"), [("drawn", 0), ("accepted", 1), ("admitted", 2)])
+def test_step__in_the_last_block_of_its_deadline__counts(
+    network: Network, state: str, number: int
+) -> None:
+    task = network.reach(state, class_id=1)
+    network.mine_to(task.step_at + 9)
+    stepped = (network.accept, network.admit, network.finish)[number](task)
+    assert stepped.step_at == task.step_at + 10
 
 
 def test_member__one_of_three_offline__settles_and_fee_returns(network: Network) -> None:

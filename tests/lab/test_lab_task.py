@@ -68,10 +68,13 @@ def started(name: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def wait_for_program(folder: Path, name: str) -> set[int]:
-    """Wait until a program runs in the namespaces of the lab; the ids of all that run there."""
+def wait_for_program(process: subprocess.Popen[str], folder: Path, name: str) -> set[int]:
+    """Wait until a program runs in the namespaces of the lab that this process starts; the ids of
+    all that run there."""
     end = time.monotonic() + LAB_SECONDS
     while time.monotonic() < end:
+        if process.poll() is not None:
+            raise AssertionError(f"the lab ended by itself: {process.communicate()}")
         state = load(folder)
         found = residents(state.label) if state is not None else set()
         if any(program(pid).startswith(name) for pid in found):
@@ -151,7 +154,7 @@ def test_lab__interrupted_while_it_starts__takes_itself_down(
 ) -> None:
     before = namespaces()
     with started("all", folder) as process:
-        running = wait_for_program(folder, name)
+        running = wait_for_program(process, folder, name)
         process.send_signal(number)
         _, errors = process.communicate(timeout=LAB_SECONDS)
         assert process.returncode == 130, errors

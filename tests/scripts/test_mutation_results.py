@@ -34,6 +34,44 @@ def test_load__what_was_saved__is_there_for_the_same_mutants_only(
     assert len(path.read_text().splitlines()) == 3
 
 
+CODE = """# pragma version 0.4.3
+LIMIT: constant(uint256) = 3
+
+
+@external
+@view
+def first(a: uint256) -> uint256:
+    return a - 1
+
+
+@external
+def second(a: uint256) -> uint256:
+    return a - 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("a - 2", "a - 4", {"first", "constants"}),
+        ("@view", "@pure", {"second", "constants"}),
+        ("= 3", "= 5", {"first", "second"}),
+        ("\n\n\n@external\ndef", "\n\n@external\ndef", {"first", "second", "constants"}),
+    ],
+)
+def test_key__one_function_changed__those_of_the_others_stay(
+    tmp_path: Path, old: str, new: str, same: set[str]
+) -> None:
+    path = tmp_path / "a.vy"
+    keys = []
+    for text in (CODE, CODE.replace(old, new)):
+        path.write_text(text)
+        keys.append({one.key: one.name.split(".")[1] for one in mutants_of(tmp_path, "a.vy")})
+    before, after = keys
+    assert {name.split(":")[0] for key, name in before.items() if key in after} == same
+    assert all(name.split(":")[0] in same for key, name in after.items() if key in before)
+
+
 def test_load__nothing_saved__nothing(mutants: list[Mutant], tmp_path: Path) -> None:
     assert results.load(mutants, tmp_path / "results.tsv") == {}
 

@@ -25,7 +25,6 @@ from nodeclient.core.evidence_policy import MOST_UNCOVERED
 from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineErased, MachineError
 from nodeclient.machine.channel_keys import KeySlot
-from nodeclient.machine.events import EVENTS, EventJournal
 from nodeclient.machine.incidents import log_only
 from nodeclient.machine.link import Link, LinkKeys
 from nodeclient.machine.linked import LinkedMachine
@@ -39,7 +38,7 @@ from nodeclient.machine.netboot.order import BootOrder
 from nodeclient.machine.netboot.power import Power
 from nodeclient.machine.netboot.server import BootServer, default_command
 from nodeclient.machine.netboot.watch import CableWatch
-from nodeclient.machine.proxy import ProxyRules, TaskProxy
+from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.resume import ResumeRecord
 from nodeclient.machine.supply import Supply
 from nodeclient.ports import Session
@@ -98,15 +97,7 @@ class NetbootMachine(LinkedMachine):
         *,
         report: Report = log_only,
     ) -> None:
-        super().__init__(
-            settings.boot_seconds,
-            settings.call_seconds,
-            settings.rotate_seconds,
-            slot,
-            supply,
-            EventJournal(settings.folder / EVENTS, report),
-            TaskProxy.of(settings.proxy, supply, settings.folder, report),
-        )
+        super().__init__(settings, supply, slot, report)
         self._settings = settings
         self._power, self._is_approved = power, is_approved
         self._newest = NewestBoot(settings.folder)
@@ -169,7 +160,7 @@ class NetbootMachine(LinkedMachine):
             raise MachineError("that boot is over", "boot it again")
         if self._link is None:
             try:
-                keys = self._slot.load(session)
+                keys = await asyncio.to_thread(self._slot.load, session)
                 # Before rules are made: where there are none, there were none for a while.
                 await self._watch.go_on()
                 await firewall.apply(self._settings.cable, Phase.RUNNING)

@@ -1,0 +1,127 @@
+"""Looks after the root of trust while the Node runs, and ends the Node when it is lost.
+
+A root that is unplugged, or whose perimeter was breached, can vouch for nothing: the Node leaves
+the draw (`NodeRegistry.pause`), so that no task is given to it, forgets its keys, and stops. What
+it was doing stays as it is in its database, where each step is whole or was not taken; tasks on
+chain end by their deadlines, and nobody's money stays behind.
+
+The order is that of what could still do harm: first the work stops, then all keys go that open
+capsules, prove tickets or speak for the Node, then the account's own key sends the one transaction
+that is left, and goes, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from nodeclient.chain import registry
+from nodeclient.core.incidents import Incident, Kind, Report
+from nodeclient.core.roothealth import RootHealth
+from nodeclient.core.types import Address, NodeStatus
+from nodeclient.errors import Reverted, RootLost, SealrunError
+from nodeclient.ports import ChainReader, ChainSender, Root
+from nodeclient.roots.base import RootError
+
+log = logging.getLogger(__name__)
+
+LOOKS = 2  # in a row without an answer: a driver that is loaded anew answers at the second
+PAUSE_SECONDS = 600.0  # longer than the draw stands still, during which no node may leave it
+RETRY_SECONDS = 2.0
+POWER_SECONDS = 60.0
+NOT_ACTIVE = "not active"  # of the registry's reason: paused already, or never drawn
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What is done at the end. ``stop_work``: no more duties. ``power_off``: the Machine.
+    ``forget``: all secrets but the account's; ``forget_account``: that one.
+    """
+
+    stop_work: Callable[[], Awaitable[None]]
+    power_off: Callable[[], Awaitable[None]]
+    forget: Callable[[], None]
+    forget_account: Callable[[], None]
+
+
+class RootGuard:
+    """``seconds`` between two looks; ``node``: the Node's account."""
+
+    def __init__(
+        self,
+        root: Root,
+        node: Address,
+        chain: ChainReader,
+        sender: ChainSender,
+        hands: Hands,
+        report: Report,
+        seconds: float,
+    ) -> None:
+        self._root, self._node, self._chain, self._sender = root, node, chain, sender
+        self._hands, self._report, self._seconds = hands, report, seconds
+
+    async def watch(self) -> None:
+        """Until the root is lost: then everything is done, and RootLost raised."""
+        failed = 0
+        while True:
+            await asyncio.sleep(self._seconds)
+            health = await self.look()
+            failed = 0 if health.sound else failed + 1
+            if health.tampered or failed >= LOOKS:
+                await self.end(health)
+
+    async def look(self) -> RootHealth:
+        """Ask the root, in a thread: a device may take its time."""
+        try:
+            return await asyncio.to_thread(self._root.health)
+        except RootError as error:
+            return RootHealth(False, False, str(error))
+
+    async def end(self, health: RootHealth) -> None:
+        """Stop, forget, pause. Raises RootLost, whatever of it succeeded."""
+        what = "was tampered with" if health.tampered else "is lost"
+        log.error("the root of trust %s: %s", what, health.detail)
+        self._report(Incident(Kind.ROOT, f"{what}: {health.detail}"))
+        await self._hands.stop_work()
+        if health.tampered:
+            # Whatever the Machine was given for a task was given on the word of this root.
+            with contextlib.suppress(SealrunError, TimeoutError):
+                await asyncio.wait_for(self._hands.power_off(), POWER_SECONDS)
+        self._hands.forget()
+        self._root.close()
+        try:
+            paused = await self._pause()
+        finally:
+            self._hands.forget_account()
+        how = "the node is out of the draw" if paused else "the node could not leave the draw"
+        raise RootLost(
+            f"the root of trust {what} ({health.detail}); {how}, its keys are forgotten",
+            "look at the device before you start the node again"
+            if paused
+            else "pause it by its account from elsewhere, then look at the device",
+        )
+
+    async def _pause(self) -> bool:
+        """Whether the Node is out of the draw."""
+        order = registry.pause(f"root-lost/{time.time_ns()}")
+        end = time.monotonic() + PAUSE_SECONDS
+        while True:
+            try:
+                record = await self._chain.node(self._node)
+                if record is None or record.status is not NodeStatus.ACTIVE:
+                    return True
+                await self._sender.execute(order)
+                return True
+            except Reverted as refused:
+                if NOT_ACTIVE in refused.reason:
+                    return True
+                log.warning("cannot leave the draw yet: %s", refused.reason)
+            except SealrunError as error:
+                log.warning("cannot leave the draw yet: %s", error.message)
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(RETRY_SECONDS)
