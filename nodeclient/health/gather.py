@@ -26,6 +26,7 @@ from nodeclient.core.images import ImageRecord
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, BlockRef, NodeRecord, RootClass
 from nodeclient.errors import SealrunError
+from nodeclient.roots.base import RootError, RootTampered
 
 ROOT_SECONDS = 3.0  # a device that is asked for longer is of no use to a task either
 CHAIN_SECONDS = 5.0  # for all questions together, which are asked at once
@@ -83,8 +84,15 @@ class RootProbe:
         error = asked.exception()
         if error is None:
             return asked.result()
+        if isinstance(error, RootError):
+            return unusable(error)
         # Only its kind: what an adapter that does not keep to its port says may hold anything.
         return RootHealth(False, False, f"{type(error).__name__} when asked how it is")
+
+
+def unusable(error: RootError) -> RootHealth:
+    """What a root's error says about it."""
+    return RootHealth(False, isinstance(error, RootTampered), error.message)
 
 
 class Gatherer:
