@@ -89,10 +89,12 @@ class HungRoot:
 
     go_on: threading.Event = field(default_factory=threading.Event)
     asked: int = 0
+    answered: int = 0
 
     def health(self) -> RootHealth:
         self.asked += 1
         self.go_on.wait(60)
+        self.answered += 1
         return SOUND
 
 
@@ -112,6 +114,12 @@ async def test_probe__root_hangs__unusable_and_asked_once_until_it_answers(hung:
     while not (health := await probe.health()).usable:
         pass
     assert health == SOUND
+
+
+def test_probe__root_hangs__the_event_loop_ends_all_the_same(hung: HungRoot) -> None:
+    health = asyncio.run(RootProbe(hung.health, 0.02).health())
+    assert not health.usable
+    assert hung.answered == 0, "the loop waited for the device"
 
 
 # ------------------------------------------------------------------------------------ the reading
