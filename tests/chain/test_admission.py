@@ -42,7 +42,6 @@ from nodeclient.p2p.messages import (
     RootActivation,
     RootChallenge,
     pack,
-    unpack,
 )
 from nodeclient.registration import prepare_registration, write_registration
 from nodeclient.roots.software import SoftwareRoot
@@ -95,7 +94,7 @@ class Town:
         made = Admitter(
             me=person.address,
             chain_id=self.world.deployment.chain_id,
-            account=person.keys.account,
+            account=lambda: person.keys.account,
             root=person.root,
             chain=self.reader,
             ledger=self.ledger,
@@ -113,20 +112,11 @@ class Town:
             self.asked.append((method, peer))
             there, body = self.admitters[peer], pack(message)
             try:
-                match method:
-                    case "motion_vote":
-                        return await there.vote(sender, unpack(MotionQuestion, body).motion)
-                    case "root_endorsement":
-                        return await there.endorsement(sender, unpack(MotionQuestion, body).motion)
-                    case "root_activate":
-                        return await there.activate(sender, unpack(RootActivation, body))
-                    case "root_challenge":
-                        return await there.challenge(sender, unpack(RootChallenge, body))
+                return await there.methods()[method](sender, body)
             except PeerError:
                 raise
             except Exception as error:  # as the inbox turns it into a refusal
                 raise PeerRefused(str(error), "ask another") from error
-            raise AssertionError(method)
 
         return ask
 
