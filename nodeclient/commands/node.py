@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nodeclient.commands.admission import admission, vouch
 from nodeclient.commands.enrol import enrol
 from nodeclient.commands.output import Json, NodeFolder, say, show
 from nodeclient.config import load_config
@@ -20,6 +21,8 @@ app = typer.Typer(
     help="Make, enrol, run and question a node.", no_args_is_help=True, add_completion=False
 )
 app.command()(enrol)
+app.command()(admission)
+app.command()(vouch)
 NEW = typer.Argument(help="Folder of the node.", file_okay=False)
 
 
