@@ -23,6 +23,7 @@ from tests.e2e.books import address
 from tests.e2e.conftest import BLOCK_SECONDS, PEOPLE, SILENCE_SECONDS, WORKERS, Driver
 from tests.e2e.rogues import Rogue
 from tests.e2e.stage import FEES, Stage, wait
+from tests.e2e.supervise import restart
 
 UNIT = 10**18
 # Why a task fails that stands still in a state, and what that costs the executor, in wei.
@@ -69,10 +70,10 @@ def pull(stage: Stage, node: NodeProcess) -> None:
     wait(lambda: not node.running)
 
 
-def plug_in(stage: Stage, node: NodeProcess, *module: str) -> None:
+def plug_in(stage: Stage, node: NodeProcess) -> None:
     """Give it back, start the daemon, and put the node into the draw again."""
     device(stage, node).start()
-    node.start(module) if module else node.start()
+    node.start()
     node.wait()
     stage.books.send(node, registry.resume(f"back/{stage.network.chain.height()}"))
     wait(lambda: status(stage, node) is NodeStatus.ACTIVE)
@@ -108,9 +109,10 @@ def test_executor__root_pulled_at_a_step__task_fails_with_a_refund(
     reward = books.owed(requester) - owed - (FEES + rogue)
     assert 0 <= reward <= slash // 10  # all of it came back; more is what ending the task earns
 
-    plug_in(pulled, executor, "-m", "tests.e2e.rogues")
+    plug_in(pulled, executor)  # as an honest daemon: the other would stop at the same step again
     wait(lambda: pulled.driver.view(task, executor)["state"] == "FAILED")
     assert pulled.driver.view(task, executor)["roles"]["executor"] == "closed"
+    restart([executor], ("-m", "tests.e2e.rogues"))
 
 
 def test_member__root_pulled_while_a_task_runs__the_others_settle_it(pulled: Stage) -> None:
