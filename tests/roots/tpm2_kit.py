@@ -39,10 +39,14 @@ def manufactured(number: int) -> Path:
 
 
 class WrongTpm(ESAPI):
-    """A TPM that computes wrongly: one bit of each signature."""
+    """A TPM that computes wrongly: one bit of each signature, as long as its bench says so."""
+
+    bench: Tpm2Bench
 
     def sign(self, *args: Any, **named: Any) -> Any:
         made = super().sign(*args, **named)
+        if not self.bench.wrong:
+            return made
         r = bytearray(bytes(made.signature.ecdsa.signatureR))
         r[-1] ^= 1
         made.signature.ecdsa.signatureR = bytes(r)
@@ -54,7 +58,7 @@ class Tpm2Bench:
 
     def __init__(self, folder: Path, stack: ExitStack, pcrs: frozenset[int] = PCRS) -> None:
         self._folder, self._stack, self._pcrs = folder, stack, pcrs
-        self._strangers, self._wrong, self._frozen = 0, False, False
+        self._strangers, self.wrong, self._frozen = 0, False, False
         self.chip = self.power_up("chip", 0)
 
     @property
@@ -90,7 +94,7 @@ class Tpm2Bench:
                 self.chip.freeze()
                 self._frozen = True
             case Fault.WRONG_SIGNATURE:
-                self._wrong = True
+                self.wrong = True
             case Fault.WRONG_STATE:
                 self.measure(b"another kernel")
             case _:
@@ -102,10 +106,12 @@ class Tpm2Bench:
             self._frozen = False
         if not self.chip.running:
             self.chip.start()
-        self._wrong = False
+        self.wrong = False
 
     def connect(self) -> ESAPI:
-        return (WrongTpm if self._wrong else ESAPI)(self.chip.tcti)
+        esys = WrongTpm(self.chip.tcti)
+        esys.bench = self
+        return esys
 
     def measure(self, what: bytes) -> None:
         """Extend a register, as the start of other software does."""
