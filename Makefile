@@ -94,6 +94,7 @@ bench: setup ## speeds and memory, into var/bench.json
 	@python scripts/bench_erasure.py
 	@python scripts/bench_roots.py
 	@python scripts/bench_images.py
+	@python scripts/bench_status.py
 
 lab-soak: setup ## twenty honest boots in a row: each must be accepted
 	@python scripts/bench_boot.py --boots 20

@@ -47,12 +47,14 @@ class ChainConfig(Part):
 class NodeConfig(Part):
     """How peers reach this Node (host:port), where it listens if not there, and what it does.
 
+    ``seek_admission``: a PENDING Node asks for its admission by itself; each request burns a fee.
     ``ask_running_seconds``: between two peers that are asked what they run.
     """
 
     endpoint: Annotated[str, Field(pattern=r"^[^/\s]+:[0-9]{1,5}$")]
     listen: str | None = None
     roles: frozenset[Role] = frozenset(Role)
+    seek_admission: bool = False
     ask_running_seconds: Annotated[float, Field(ge=1, le=86400)] = 300.0
 
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.formats.faults import place_of
 from nodeclient.config import Config, ServicesConfig
 from nodeclient.core import events as ev
 from nodeclient.core.case import Me
@@ -33,6 +34,7 @@ from nodeclient.store import Store
 
 log = logging.getLogger(__name__)
 Note = Callable[[None, str, str], None]
+AGAIN_SECONDS = 5.0  # until what failed unexpectedly is begun again
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,20 @@ class ImageDuty:
     async def run(self) -> None:
         """All that goes on by itself. Ends only by cancellation."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.loads.run())
-            group.create_task(self.watch.run())
+            group.create_task(kept(self.loads.run))
+            group.create_task(kept(self.watch.run))
             if self.guard is not None:
-                group.create_task(self.guard.run())
+                group.create_task(kept(self.guard.run))
+
+
+async def kept(work: Callable[[], Awaitable[None]]) -> None:
+    """Run ``work`` for ever: a fault in one part must end neither it nor the others."""
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            log.error("%s failed unexpectedly: %s", work.__qualname__, place_of(error))
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 def choose_images(

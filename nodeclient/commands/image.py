@@ -1,4 +1,4 @@
-"""``sealrun image``: build runtime and boot images and check them."""
+"""``sealrun image``: build images, check them, publish and fetch them by CID."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ from nodeclient.images.eraser.build import build_eraser
 from nodeclient.images.errors import ImageError
 from nodeclient.images.load import load_image
 from nodeclient.images.parts import publish as publish_image
+from nodeclient.images.service.build import build_service
 from nodeclient.images.verify import verify_image
 
 app = typer.Typer(
-    help="Build and verify runtime and boot images.", no_args_is_help=True, add_completion=False
+    help="Build, verify, publish and fetch images.", no_args_is_help=True, add_completion=False
 )
 BUILD = Path(".build")
 FETCH_SECONDS = 3600.0  # 40 MB take seconds, 8 GiB over a slow line an hour
 
 
 class Kind(StrEnum):
-    """What an image is for: a function's surroundings, what a Machine boots, what erases it."""
+    """What an image is for: a function's surroundings, the node's own services, what a Machine
+    boots, what erases it."""
 
     RUNTIME = "runtime"
+    SERVICE = "service"
     BOOT = "boot"
     ERASER = "eraser"
 
@@ -42,18 +45,20 @@ def build(
     folder: Annotated[
         Path, typer.Option(help="Where built images are kept.", file_okay=False)
     ] = BUILD / "images",
-    load: Annotated[bool, typer.Option(help="Load a runtime image into Docker here.")] = True,
+    load: Annotated[
+        bool, typer.Option(help="Load a runtime or service image into Docker here.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Build an image from its lock; the same lock gives the same ID everywhere."""
-    if kind is not Kind.RUNTIME:
+    if kind in (Kind.BOOT, Kind.ERASER):
         builder = build_boot if kind is Kind.BOOT else build_eraser
         with working(f"building the {kind} image"):
             boot = builder(folder / "boot", say)
         show({"image": f"0x{boot.image_id.hex()}", "path": str(boot.path)}, as_json)
         return
-    with working("building the runtime image"):
-        built = build_runtime(folder, say)
+    with working(f"building the {kind} image"):
+        built = (build_runtime if kind is Kind.RUNTIME else build_service)(folder, say)
     if load:
         ensure_engine(BUILD / "engine", say)
         load_image(built.path)

@@ -5,10 +5,12 @@ is missing in the picture, and the rest of it is there all the same.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from nodeclient.core.health import (
     ChainPart,
@@ -26,6 +28,7 @@ from nodeclient.core.images import ImageRecord
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, BlockRef, NodeRecord, RootClass
 from nodeclient.errors import SealrunError
+from nodeclient.roots.base import RootError, RootTampered
 
 ROOT_SECONDS = 3.0  # a device that is asked for longer is of no use to a task either
 CHAIN_SECONDS = 5.0  # for all questions together, which are asked at once
@@ -66,16 +69,17 @@ class Sources:
 
 class RootProbe:
     """Asks a root how it is. One that hangs is not asked again before it has come back: each
-    question would hold a thread."""
+    question would hold a thread. The thread is not the event loop's, which would wait for it at
+    its end, for ever."""
 
     def __init__(self, ask: Callable[[], RootHealth], seconds: float = ROOT_SECONDS) -> None:
         self._ask, self._seconds = ask, seconds
-        self._asked: asyncio.Task[RootHealth] | None = None
+        self._asked: asyncio.Future[RootHealth] | None = None
 
     async def health(self) -> RootHealth:
         """Its answer, or that there is none. Never raises."""
         if self._asked is None:
-            self._asked = asyncio.create_task(asyncio.to_thread(self._ask))
+            self._asked = in_thread(self._ask)
         await asyncio.wait({self._asked}, timeout=self._seconds)
         if not self._asked.done():
             return RootHealth(False, False, f"no answer in {self._seconds:g} s")
@@ -83,8 +87,36 @@ class RootProbe:
         error = asked.exception()
         if error is None:
             return asked.result()
+        if isinstance(error, RootError):
+            return unusable(error)
         # Only its kind: what an adapter that does not keep to its port says may hold anything.
         return RootHealth(False, False, f"{type(error).__name__} when asked how it is")
+
+
+def in_thread(ask: Callable[[], RootHealth]) -> asyncio.Future[RootHealth]:
+    """The answer of a call that may never return."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[RootHealth] = loop.create_future()
+
+    def work() -> None:
+        try:
+            found = ask()
+        except Exception as error:
+            tell(answer.set_exception, error)
+        else:
+            tell(answer.set_result, found)
+
+    def tell(take: Callable[[Any], None], what: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(take, what)
+
+    threading.Thread(target=work, name="root-health", daemon=True).start()
+    return answer
+
+
+def unusable(error: RootError) -> RootHealth:
+    """What a root's error says about it."""
+    return RootHealth(False, isinstance(error, RootTampered), error.message)
 
 
 class Gatherer:

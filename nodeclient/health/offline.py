@@ -23,13 +23,13 @@ from nodeclient.core.verdict import judge
 from nodeclient.errors import SealrunError
 from nodeclient.files import read_private
 from nodeclient.folder import STORE_KEY
-from nodeclient.health.gather import Gatherer, Sources
+from nodeclient.health.gather import Gatherer, Sources, unusable
 from nodeclient.health.holdings import held_images
 from nodeclient.health.service import Reading
 from nodeclient.health.state import applied_block, bounds_of, is_drawable, open_tasks
 from nodeclient.machine.ban import Ban
 from nodeclient.ports import Root
-from nodeclient.roots.base import RootError, RootTampered
+from nodeclient.roots.base import RootError
 from nodeclient.roots.choose import open_root
 from nodeclient.store import Store
 
@@ -44,16 +44,7 @@ class _Found:
 
     def health(self) -> RootHealth:
         """The root's own word, or why there is none."""
-        if self.root is None:
-            return self.fault
-        try:
-            return self.root.health()
-        except RootError as error:
-            return _unusable(error)
-
-
-def _unusable(error: RootError) -> RootHealth:
-    return RootHealth(False, isinstance(error, RootTampered), error.message)
+        return self.fault if self.root is None else self.root.health()
 
 
 async def look(folder: Path) -> Reading:
@@ -98,7 +89,7 @@ def _opened(config: Config) -> Iterator[_Found]:
     try:
         found = _Found(open_root(config), RootHealth(True, False, ""))
     except RootError as error:
-        found = _Found(None, _unusable(error))
+        found = _Found(None, unusable(error))
     try:
         if found.root is not None:
             found.store = _open_store(config, found.root)

@@ -5,18 +5,17 @@ asks and how often, so that nobody can make this Node load its chain endpoint or
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.formats.faults import place_of
 from nodeclient.core.health import Picture
 from nodeclient.core.verdict import Bounds, Remark, judge
 from nodeclient.health.gather import Gatherer
 
-log = logging.getLogger(__name__)
 INTERVAL = 15.0  # seconds between two pictures that nobody asked for
+SOON = 2.0  # seconds until the next one after an incident, however many there are
 FRESH = 3.0  # seconds for which a picture serves everybody
 PATIENCE = 0.5  # seconds that an asker waits for a newer picture than the last
 
@@ -39,6 +38,7 @@ class Health:
         self._last: Reading | None = None
         self._at = 0.0
         self._gathering: asyncio.Task[Reading] | None = None
+        self._hurry = asyncio.Event()
 
     async def read(self, fresh: float = FRESH) -> Reading:
         """A reading of the last ``fresh`` seconds; an older one if a new one takes too long: a
@@ -56,11 +56,15 @@ class Health:
     async def watch(self, tell: Callable[[Reading], None]) -> None:
         """Gather at intervals, for ever, and tell of each."""
         while True:
-            try:
-                tell(await self.read(0.0))
-            except Exception as error:  # watching must not end while the Node runs
-                log.error("health cannot be gathered: %s", place_of(error))
-            await asyncio.sleep(INTERVAL)
+            tell(await self.read(0.0))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), INTERVAL)
+                await asyncio.sleep(SOON)
+            self._hurry.clear()
+
+    def hurry(self) -> None:
+        """Something happened that may change the verdict."""
+        self._hurry.set()
 
     async def _gather(self) -> Reading:
         picture = await self._gatherer.gather()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -36,6 +37,7 @@ from nodeclient.health.target import Memory, Target
 from nodeclient.health.views import as_json, codes
 
 log = logging.getLogger(__name__)
+FAREWELL_SECONDS = 3.0
 SECONDS = 10.0  # one request, from dialling to the status line
 FIRST_PAUSE, LAST_PAUSE = 1.0, 300.0  # seconds after a request that failed
 MOST_TRIES = 12  # of a message that is not the newest verdict: some 20 minutes
@@ -66,6 +68,7 @@ class Webhook:
         self._words = memory.delivered()
         self._queue: deque[Message] = deque()
         self._filled = asyncio.Event()
+        self._tried = asyncio.Event()
         self._failing = False
         self.sent = self.failed = self.dropped = 0
 
@@ -88,7 +91,7 @@ class Webhook:
             "kind": kind.value,
             "count": count,
         }
-        self._put("machine.incident", data)
+        self._put("incident", data)
 
     def _put(
         self, kind: str, data: dict[str, object], words: tuple[str, ...] | None = None
@@ -112,9 +115,19 @@ class Webhook:
             while True:
                 await self._filled.wait()
                 pause = await self.send_next(session)
+                self._tried.set()
                 if not self._queue:
                     self._filled.clear()
                 await asyncio.sleep(pause)
+
+    async def farewell(self) -> None:
+        """Wait a moment for what is on its way, unless the receiver is away: the news of a root
+        that was lost must not end with the daemon that it ends."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                while self._queue and not self._failing:
+                    self._tried.clear()
+                    await self._tried.wait()
 
     async def send_next(self, session: aiohttp.ClientSession) -> float:
         """Try the oldest message once; seconds to wait until the next try."""

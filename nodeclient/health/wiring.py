@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from agent.formats.faults import place_of
 from nodeclient.chain.reader import Reader
 from nodeclient.config import Config
 from nodeclient.core.health import MachinePart, Use
+from nodeclient.core.incidents import Kind
 from nodeclient.core.types import Address, RootClass
 from nodeclient.duties.services import Services
 from nodeclient.health.endpoint import Endpoint, Page
@@ -24,7 +27,9 @@ from nodeclient.health.target import Memory, load_target
 from nodeclient.health.webhook import Webhook
 
 ALIVE_SECONDS = 5.0  # a peer that takes longer to say nothing is as good as gone
+AGAIN_SECONDS = 60.0
 MEMORY = "webhook.json"
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -62,12 +67,19 @@ async def run_health(
             endpoint = Endpoint(page_of(health, webhook))
             await endpoint.start(host.strip("[]"), int(port))
             stack.push_async_callback(endpoint.close)
-        workers = [reach.watch()]
+        workers: list[Callable[[], Awaitable[None]]] = [reach.watch]
         if webhook is not None:
-            tally.on_incident = webhook.incident
-            workers += [health.watch(webhook.judged), webhook.run()]
+
+            def told(kind: Kind, count: int) -> None:
+                webhook.incident(kind, count)
+                health.hurry()
+
+            tally.on_incident = told
+            workers += [lambda: health.watch(webhook.judged), webhook.run]
         for worker in workers:
-            stack.push_async_callback(_end, asyncio.create_task(worker))
+            stack.push_async_callback(_end, asyncio.create_task(keep_going(worker)))
+        if webhook is not None:
+            stack.push_async_callback(webhook.farewell)
         yield health
 
 
@@ -97,6 +109,16 @@ def page_of(health: Health, webhook: Webhook | None) -> Page:
         return expose(reading.picture, reading.remarks, more)
 
     return page
+
+
+async def keep_going(work: Callable[[], Awaitable[None]]) -> None:
+    """Begin again after an error that nobody foresaw: it ends neither the Node nor the watch."""
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            log.error("health: a part failed, going on: %s", place_of(error))
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _end(worker: asyncio.Task[None]) -> None:

@@ -70,16 +70,17 @@ def build_into(work: Path, lock: Path = RUNTIME_LOCK) -> BuiltImage:
     found = bootstrap([f"{name}={version}" for name, version in locked.items()], root, EPOCH)
     check_versions(found, locked)
     digest = write_layer(root, layer, EPOCH)
-    image_id = write_image(layer, digest, target, ImageConfig(_architecture(), EPOCH, ENVIRONMENT))
+    image_id = write_image(layer, digest, target, ImageConfig(architecture(), EPOCH, ENVIRONMENT))
     if verify_image(target) != image_id:
         raise ImageError("the image just built does not verify; check this host's disk")
     return BuiltImage(image_id, target)
 
 
-def _architecture() -> str:
+def architecture() -> str:
+    """This host's, as the OCI spec names it. Raises `ImageError` for one without images."""
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
-        raise ImageError(f"no runtime image for {machine}; use an x86-64 or 64-bit Arm host")
+        raise ImageError(f"no image for {machine}; use an x86-64 or 64-bit Arm host")
     return _ARCHITECTURES[machine]
 
 
@@ -89,5 +90,5 @@ def _key(lock: Path) -> str:
     for module in (pack_module, bootstrap_module):
         digest.update(inspect.getsource(module).encode())
     digest.update(lock.read_bytes())
-    digest.update(repr((_architecture(), EPOCH, ENVIRONMENT)).encode())
+    digest.update(repr((architecture(), EPOCH, ENVIRONMENT)).encode())
     return digest.hexdigest()[:24]

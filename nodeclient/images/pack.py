@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ PRUNED = (
 )  # fmt: skip
 # Mount points, and the one account that a container runs under.
 # An engine copies the mode of /tmp in the image to the RAM disk that it mounts there.
-_EMPTY_DIRS = {
+EMPTY_DIRS: Mapping[str, int] = {
     **dict.fromkeys(("capsule", "dev", "proc", "sys", "var"), 0o755),
     "tmp": 0o1777,
 }
@@ -42,20 +42,29 @@ class ImageConfig:
     architecture: str  # as the OCI spec names it: amd64, arm64
     epoch: int  # seconds since 1970: the time of every file and of the image
     environment: tuple[str, ...]
+    user: str = "65534:65534"
+    entrypoint: tuple[str, ...] = ()
 
 
-def write_layer(root: Path, layer: Path, epoch: int) -> str:
+def write_layer(
+    root: Path,
+    layer: Path,
+    epoch: int,
+    pruned: Sequence[str] = PRUNED,
+    folders: Mapping[str, int] = EMPTY_DIRS,
+) -> str:
     """Write the tar ``root`` (as mmdebstrap gives it) as a canonical layer; return its SHA-256.
 
-    Owners become root, times ``epoch``, and set-uid bits vanish: no program of a runtime image may
-    raise its rights. Names are sorted, so that the order of extraction cannot matter.
+    ``pruned`` stays out, ``folders`` are there with these modes. Of two files with one name the
+    later counts. Owners become root, times ``epoch``, and set-uid bits vanish: no program of an
+    image may raise its rights. Names are sorted, so that the order of extraction cannot matter.
     """
     with (
         tarfile.open(root, "r:") as source,
         tarfile.open(layer, "w", format=tarfile.GNU_FORMAT) as sink,
     ):
-        members = {_name(item): item for item in source if _kept(_name(item))}
-        for folder, mode in _EMPTY_DIRS.items():
+        members = {_name(item): item for item in source if _kept(_name(item), pruned)}
+        for folder, mode in folders.items():
             members[folder] = _folder(folder, mode)
         for name, item in sorted(members.items()):
             body = source.extractfile(item) if item.isreg() else None
@@ -75,8 +84,9 @@ def write_image(layer: Path, digest: str, target: Path, config: ImageConfig) -> 
             "created": created,
             "config": {
                 "Env": list(config.environment),
-                "User": "65534:65534",
+                "User": config.user,
                 "WorkingDir": "/",
+                **({"Entrypoint": list(config.entrypoint)} if config.entrypoint else {}),
             },
             "rootfs": {"type": "layers", "diff_ids": ["sha256:" + digest]},
             "history": [{"created": created, "created_by": "sealrun"}],
@@ -118,14 +128,14 @@ def _name(item: tarfile.TarInfo) -> str:
     return item.name.removeprefix("./").strip("/")
 
 
-def _kept(name: str) -> bool:
+def _kept(name: str, pruned: Sequence[str]) -> bool:
     if name in ("", "."):
         return False
     return not any(
         name.startswith(pattern[:-1])
         if pattern.endswith("*")
         else name == pattern or name.startswith(pattern + "/")
-        for pattern in PRUNED
+        for pattern in pruned
     )
 
 

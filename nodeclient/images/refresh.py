@@ -17,6 +17,8 @@ from nodeclient.images.build import EPOCH
 from nodeclient.images.eraser import workshop
 from nodeclient.images.errors import ImageError
 from nodeclient.images.lock import RUNTIME_LOCK, versions_of, write_lock
+from nodeclient.images.service.build import PACKAGES as SERVICE_PACKAGES
+from nodeclient.images.service.build import SERVICE_LOCK
 
 RUNTIME_PACKAGES = ("python3",)  # apt adds what it needs
 _DEPENDS = re.compile(r"(linux-image-[a-z0-9.-]+) \(= ([0-9A-Za-z.+:~-]+)\)")
@@ -26,6 +28,14 @@ def refresh_runtime(path: Path = RUNTIME_LOCK) -> Mapping[str, str]:
     """Write the versions that the host's mirror gives now into ``path``; return them."""
     with tempfile.TemporaryDirectory(prefix="sealrun-lock-") as work:
         packages = bootstrap(RUNTIME_PACKAGES, Path(work) / "root.tar", EPOCH)
+    write_lock(packages, path)
+    return packages
+
+
+def refresh_service(path: Path = SERVICE_LOCK) -> Mapping[str, str]:
+    """The same for the image of the node's services."""
+    with tempfile.TemporaryDirectory(prefix="sealrun-lock-") as work:
+        packages = bootstrap(SERVICE_PACKAGES, Path(work) / "root.tar", EPOCH)
     write_lock(packages, path)
     return packages
 
@@ -75,6 +85,7 @@ if __name__ == "__main__":
     try:
         counts = {
             RUNTIME_LOCK: len(refresh_runtime()),
+            SERVICE_LOCK: len(refresh_service()),
             BOOT_LOCK: len(refresh_boot()),
             workshop.ERASER_LOCK: len(refresh_eraser()),
         }

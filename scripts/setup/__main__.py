@@ -1,6 +1,6 @@
 """Set everything up, or only the named parts; what is there already is left alone.
 
-Usage: scripts/setup.sh [python] [anvil] [machine] [lab]
+Usage: scripts/setup.sh [python] [anvil] [machine] [lab] [compose]
 """
 
 import sys
@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # isolated mode leaves it out
 from anvil import make_anvil
 from common import SetupError
 from lab import make_lab
-from machine import make_engine, make_image
+from machine import make_compose, make_engine, make_image
 from python import make_environment
 
 PARTS = {
@@ -19,6 +19,7 @@ PARTS = {
     "anvil": (make_anvil,),
     "machine": (make_engine, make_image),
     "lab": (make_lab,),
+    "compose": (make_compose,),
 }
 
 

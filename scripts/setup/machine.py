@@ -9,6 +9,7 @@ from common import VENV, SetupError, apt_install, run, say
 PACKAGES = {
     "dockerd": ("docker.io", "iptables", "ca-certificates"),
     "mmdebstrap": ("mmdebstrap",),
+    "docker-compose": ("docker-compose",),
 }
 SYSTEM_PATH = os.defpath + ":/usr/local/bin:/usr/sbin:/sbin:/usr/local/sbin"
 ENGINE = (
@@ -26,6 +27,11 @@ def make_engine() -> None:
         failure = "Docker does not start here; start it (systemctl start docker), then try again"
         run([VENV / "bin" / "python", "-c", ENGINE], failure, seconds=120)
     _need("mmdebstrap", "the image builder")
+
+
+def make_compose() -> None:
+    """What reads scripts/pi/compose.yaml: tests start the daemon as a Pi does."""
+    _need("docker-compose", "docker-compose")
 
 
 def make_image() -> None:

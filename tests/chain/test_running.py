@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +17,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
+from nodeclient.chain import deployment as deployments
 from nodeclient.chain import images
 from nodeclient.chain.images import ImageKind
 from nodeclient.chain.journal import SqliteJournal
@@ -26,11 +29,11 @@ from nodeclient.core.running import GRACE_BLOCKS, Mismatch
 from nodeclient.core.types import Address
 from nodeclient.images import BuiltImage
 from nodeclient.images.guard import Guard
-from nodeclient.images.picture import Picture
+from nodeclient.images.picture import PICTURE, Picture, read_picture
 from nodeclient.images.services import PROJECT, SERVICE, RunningService, ServiceEngine
 from nodeclient.inbox import Inbox
 from nodeclient.loads import LoadBook, Loads
-from nodeclient.p2p.messages import pack
+from nodeclient.p2p.messages import RunningAnswer, pack
 from nodeclient.runner import Runner
 from nodeclient.running import OwnSet, RunningWatch
 from nodeclient.store import Store
@@ -184,6 +187,72 @@ async def test_start__service_was_revoked_while_the_node_was_down__stopped(
             assert state(ours) == "exited"
     finally:
         worker.cancel()
+
+
+@dataclass
+class Apart:
+    """`sealrun node guard` as a process of its own."""
+
+    folder: Path
+    process: subprocess.Popen[str] | None = None
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "nodeclient.cli", "node", "guard", str(self.folder)]
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def end(self) -> tuple[int, str]:
+        """(exit code, all that it said) after SIGTERM."""
+        assert self.process is not None
+        self.process.terminate()
+        said, _ = self.process.communicate(timeout=60)
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def apart(world: World, services: Services, tmp_path: Path) -> Iterator[Apart]:
+    folder = tmp_path / "apart"
+    folder.mkdir()
+    deployments.save(world.deployment, folder / "deployment.json")
+    (folder / "config.toml").write_text(
+        f'[chain]\nrpc = "{world.node.url}"\ndeployment = "deployment.json"\npoll_seconds = 0.1\n'
+        '[node]\nendpoint = "127.0.0.1:7001"\n'
+        f'[services]\nguard = "apart"\nproject = "{services.project}"\n'
+    )
+    made = Apart(folder)
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.process.kill()
+        made.process.wait()
+
+
+async def test_guard_apart__without_any_key__watches_stops_and_leaves_its_picture(
+    world: World, services: Services, apart: Apart
+) -> None:
+    await approve(world, services.image, ImageKind.SERVICE)
+    ours = services.start("web")
+    apart.start()
+    picture = apart.folder / PICTURE
+    await until(lambda: read_picture(picture).services == (("web", services.image),))
+    block = await revoke(world, services.image)
+    await until(lambda: state(ours) == "exited")
+    assert world.node.height() <= block + 2
+    await until(lambda: read_picture(picture).services == ())
+    code, said = await asyncio.to_thread(apart.end)
+    assert code == 0
+    assert "service web stopped: it was revoked" in said
+    assert '"reason": "it was revoked"' in (apart.folder / "services.jsonl").read_text()
+
+
+def test_guard_apart__where_the_daemon_watches__refuses_to_start(apart: Apart) -> None:
+    config = apart.folder / "config.toml"
+    config.write_text(config.read_text().replace('"apart"', '"daemon"'))
+    done = subprocess.run(apart.command(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert 'set [services] guard = "apart"' in done.stderr
 
 
 def test_engine__running__by_id_and_only_ours(services: Services) -> None:
@@ -370,6 +439,27 @@ async def test_peer__statement_signed_by_another_root__a_finding(
 ) -> None:
     other = await member(pair.world, tmp_path / "other")
     pair.stand.images.own = replace(pair.stand.images.own, root=other.root)
+    await pair.ask()
+    pair.world.node.mine(GRACE_BLOCKS)
+    [finding] = await pair.ask()
+    assert "not its own" in str(finding)
+
+
+@pytest.mark.parametrize("lie", ["nonce", "node"])
+async def test_peer__repeats_an_old_statement_or_shows_anothers__a_finding(
+    pair: Pair, lie: str
+) -> None:
+    honest: OwnSet = pair.stand.images.own
+
+    class Lying:
+        """Signs as asked, but not what it is asked for."""
+
+        async def signed(self, nonce: bytes) -> RunningAnswer:
+            if lie == "nonce":
+                return await honest.signed(b"\x0d" * 32)
+            return await replace(honest, address=Address(b"\x0e" * 20)).signed(nonce)
+
+    pair.stand.images.own = Lying()
     await pair.ask()
     pair.world.node.mine(GRACE_BLOCKS)
     [finding] = await pair.ask()

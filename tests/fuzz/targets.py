@@ -17,7 +17,7 @@ from tests.fuzz.check import Target
 
 PACKAGES = (
     *("agent", "nodeclient.p2p", "nodeclient.chain", "nodeclient.core", "nodeclient.machine"),
-    *("nodeclient.duties", "nodeclient.images", "nodeclient.roots"),
+    *("nodeclient.duties", "nodeclient.health", "nodeclient.images", "nodeclient.roots"),
 )
 
 # Functions that are named like parsers and read nothing that a stranger wrote.
@@ -48,6 +48,9 @@ EXCLUDED = {
     "nodeclient.roots.tpm2_objects:KeyFile.load": "KeyFile.decode",
     "nodeclient.roots.zymkey:ZymkeyRoot.load": "the operator's own file",
     "nodeclient.roots.zymkey_worker:open_client": "opens a device",
+    "nodeclient.health.target:load_target": "files of the operator's, which nobody else may read",
+    "nodeclient.health.state:open_tasks": "the Node's own database",
+    "nodeclient.health.wiring:open_webhook": "load_target",
     "nodeclient.images.boot.wheels:unpack": "wheels whose hashes the lock names",
 }
 

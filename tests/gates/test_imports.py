@@ -29,6 +29,7 @@ for adapter in ADAPTERS:
     FORBIDDEN[f"nodeclient.{adapter}"] = tuple(
         f"nodeclient.{other}" for other in (*ADAPTERS, *ABOVE) if other != adapter
     )
+FORBIDDEN["nodeclient.health"] = tuple(f"nodeclient.{above}" for above in (*ABOVE, "control"))
 # A profile is put together where nothing else happens; an image is loaded by the machine.
 ALLOWED = {("nodeclient.machine", "nodeclient.images")}
 

@@ -14,9 +14,10 @@ from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import NodeStatus
 from nodeclient.core.verdict import Bounds, Fault
 from nodeclient.errors import ChainUnavailable
-from nodeclient.health import gather, service
+from nodeclient.health import gather, service, wiring
 from nodeclient.health.gather import Gatherer, RootProbe
 from nodeclient.health.service import Health, Reading
+from nodeclient.roots.base import RootAbsent, RootError, RootTampered
 from tests.health.kit import BOOT, NOW, PICTURE, RECORD, RUNTIME, SOUND, FakeChain, sources
 
 
@@ -71,16 +72,29 @@ async def test_probe__root_raises__is_unusable_and_its_words_stay_inside() -> No
     assert "12345" not in health.detail
 
 
+async def test_probe__root_is_gone_or_opened__its_own_word_counts() -> None:
+    async def told(error: RootError) -> RootHealth:
+        def ask() -> RootHealth:
+            raise error
+
+        return await RootProbe(ask).health()
+
+    assert await told(RootAbsent("gone", "look")) == RootHealth(False, False, "gone")
+    assert await told(RootTampered("open", "look")) == RootHealth(False, True, "open")
+
+
 @dataclass
 class HungRoot:
     """A device that does not answer before it is let go."""
 
     go_on: threading.Event = field(default_factory=threading.Event)
     asked: int = 0
+    answered: int = 0
 
     def health(self) -> RootHealth:
         self.asked += 1
         self.go_on.wait(60)
+        self.answered += 1
         return SOUND
 
 
@@ -100,6 +114,12 @@ async def test_probe__root_hangs__unusable_and_asked_once_until_it_answers(hung:
     while not (health := await probe.health()).usable:
         pass
     assert health == SOUND
+
+
+def test_probe__root_hangs__the_event_loop_ends_all_the_same(hung: HungRoot) -> None:
+    health = asyncio.run(RootProbe(hung.health, 0.02).health())
+    assert not health.usable
+    assert hung.answered == 0, "the loop waited for the device"
 
 
 # ------------------------------------------------------------------------------------ the reading
@@ -147,22 +167,35 @@ async def test_read__new_one_takes_long__the_last_one_is_served(
     await health.stop()
 
 
-async def test_watch__gathering_fails_once__goes_on(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_watch__incident__next_picture_comes_soon(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "INTERVAL", 0.0)
-    broken = [True]
+    monkeypatch.setattr(service, "INTERVAL", 3600.0)
+    monkeypatch.setattr(service, "SOON", 0.0)
+    health = Health(Gatherer(sources(FakeChain())), Bounds(), clock)
+    told: asyncio.Queue[Reading] = asyncio.Queue()
+    watching = asyncio.create_task(health.watch(told.put_nowait))
+    for _ in range(3):
+        await asyncio.wait_for(told.get(), 60)
+        clock.now += 1.0
+        health.hurry()
+    watching.cancel()
+
+
+async def test_part__fails_unforeseen__begins_again_and_its_words_stay_inside(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wiring, "AGAIN_SECONDS", 0.0)
+    broken, on = [True], asyncio.Event()
 
     def images() -> tuple[tuple[Use, bytes], ...]:
         if broken and broken.pop():
             raise ZeroDivisionError("the secret is 12345")
         return ()
 
-    health = Health(Gatherer(sources(FakeChain(), images=images)), Bounds(), clock)
-    told: asyncio.Queue[Reading] = asyncio.Queue()
-    watching = asyncio.create_task(health.watch(told.put_nowait))
-    reading = await asyncio.wait_for(told.get(), 30)
-    assert Fault.DAEMON_STOPPED not in {remark.code for remark in reading.remarks}
+    health = Health(Gatherer(sources(FakeChain(), images=images)), Bounds())
+    watching = asyncio.create_task(wiring.keep_going(lambda: health.watch(lambda _: on.set())))
+    await asyncio.wait_for(on.wait(), 60)
     watching.cancel()
     assert "12345" not in caplog.text
-    assert "cannot be gathered" in caplog.text
+    assert "a part failed, going on" in caplog.text

@@ -84,7 +84,7 @@ async def test_incident__is_told_by_its_kind_alone(tmp_path: Path) -> None:
     async with receiving() as receiver, sending(receiver.url, tmp_path) as webhook:
         webhook.incident(Kind.STRAY, 3)
         await receiver.until(taken=1)
-    assert receiver.taken[0]["type"] == "machine.incident"
+    assert receiver.taken[0]["type"] == "incident"
     assert receiver.taken[0]["data"] == {
         "account": to_checksum_address(ACCOUNT),
         "kind": "stray",
@@ -159,6 +159,25 @@ async def test_restart__change_that_was_not_delivered__is_told_by_the_next_daemo
         async with sending(receiver.url, tmp_path, PICTURE):
             await receiver.until(taken=2)
     assert receiver.taken[1]["data"]["healthy"] is True
+
+
+async def test_daemon_ends__what_is_on_its_way__still_goes_out(tmp_path: Path) -> None:
+    async with receiving() as receiver, sending(receiver.url, tmp_path) as webhook:
+        webhook.judged(reading(STOPPED))
+        webhook.incident(Kind.ROOT, 1)
+        await webhook.farewell()
+        assert [each["type"] for each in receiver.taken] == ["health.changed", "incident"]
+
+
+@pytest.mark.parametrize("answers", [(0,) * 50, (500,) * 50])
+async def test_daemon_ends__receiver_hangs_or_fails__is_not_waited_for(
+    answers: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FAREWELL_SECONDS", 0.2 if answers[0] == 0 else 3600.0)
+    async with receiving(*answers) as receiver, sending(receiver.url, tmp_path, BANNED) as webhook:
+        async with asyncio.timeout(60):
+            await webhook.farewell()
+        assert webhook._queue, "it is not lost: the next daemon tells it"
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"delivered": 3}', b"[" * 4096])

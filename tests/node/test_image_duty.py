@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +22,10 @@ from nodeclient.duties.machine import effects, evidence_key
 from nodeclient.imageblocks import ImageBlocks
 from nodeclient.imageduty import ImageDuty, picture_of
 from nodeclient.images.picture import PICTURE, Picture, read_picture, write_picture
+from nodeclient.inbox import Inbox
 from nodeclient.loads import LoadBook
-from nodeclient.p2p.errors import PeerDeclined, PeerSilent
+from nodeclient.p2p.errors import PeerBusy, PeerDeclined, PeerSilent
+from nodeclient.p2p.messages import RunningAnswer, RunningRequest, pack, unpack
 from nodeclient.ports import Session
 from nodeclient.store import Store
 from tests.core.erasure_kit import ERASER, honest_erasure
@@ -220,3 +223,64 @@ async def test_blocks__nobody_has_it__says_so_and_never_asks_itself() -> None:
     with pytest.raises(BlockMissing, match="no peer has"):
         await blocks_of(peers).get(cid_of(b"x"))
     assert peers.asked == [A]
+
+
+# ----------------------------------------------------------------------------------- workers
+
+
+async def test_run__one_part_fails_unexpectedly__it_begins_again_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nodeclient.imageduty.AGAIN_SECONDS", 0.0)
+    begun: list[str] = []
+    again = asyncio.Event()
+
+    async def broken() -> None:
+        begun.append("broken")
+        if begun.count("broken") == 3:
+            again.set()
+            await asyncio.Event().wait()
+        raise RuntimeError("a fault")
+
+    async def sound() -> None:
+        begun.append("sound")
+        await asyncio.Event().wait()
+
+    parts: Any = {"verification": None, "book": LoadBook(), "own": None}
+    duty = ImageDuty(
+        loads=SimpleNamespace(run=sound),  # type: ignore[arg-type]
+        watch=SimpleNamespace(run=broken),  # type: ignore[arg-type]
+        guard=SimpleNamespace(run=sound),  # type: ignore[arg-type]
+        **parts,
+    )
+    worker = asyncio.create_task(duty.run())
+    try:
+        async with asyncio.timeout(60):
+            await again.wait()
+        assert begun.count("sound") == 2
+        assert not worker.done()
+    finally:
+        worker.cancel()
+
+
+async def test_running__asked_again_before_the_last_answer__busy_and_others_are_answered() -> None:
+    going_on = asyncio.Event()
+
+    async def signed(nonce: bytes) -> RunningAnswer:
+        await going_on.wait()
+        return RunningAnswer(b"statement", bytes(64))
+
+    services: Any = SimpleNamespace(
+        images=SimpleNamespace(own=SimpleNamespace(signed=signed)), note=lambda *_: None
+    )
+    inbox = Inbox(services, SimpleNamespace())  # type: ignore[arg-type]
+    body = pack(RunningRequest(b"\x01" * 32))
+    first = asyncio.create_task(inbox.handle(A, "running", body))
+    await asyncio.sleep(0)
+    with pytest.raises(PeerBusy):
+        await inbox.handle(A, "running", body)
+    others = [asyncio.create_task(inbox.handle(bytes([n]) * 20, "running", body)) for n in (7, 8)]
+    await asyncio.sleep(0)
+    going_on.set()
+    answers = await asyncio.gather(first, *others)
+    assert [unpack(RunningAnswer, each).statement for each in answers] == [b"statement"] * 3
