@@ -6,6 +6,7 @@ and so the same endorsement key, which is why strangers are made anew.
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ RESETTABLE = 16  # the debug register
 def manufactured(number: int) -> Path:
     """The folder of a TPM that was made and never started. Each number is another chip."""
     folder = Path(tempfile.mkdtemp(prefix=f"tpm-{number}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     ServedTpm(folder).make()
     return folder
 
