@@ -8,6 +8,7 @@ late is dropped. Once the device answers again, so does the root.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -22,10 +23,21 @@ _Call = tuple["Future[Any]", Callable[[], Any]]
 
 
 class Patience:
-    """Serves calls to one device. ``seconds`` that a caller waits."""
+    """Serves calls to one device. ``seconds`` that a caller waits.
 
-    def __init__(self, name: str, seconds: float) -> None:
+    ``idle`` is called in the device's thread when no call came for ``linger`` seconds after one,
+    and before the thread ends.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seconds: float,
+        idle: Callable[[], None] = lambda: None,
+        linger: float = 0.0,
+    ) -> None:
         self._name, self._seconds = name, seconds
+        self._idle, self._linger = idle, linger
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         # A daemon: a device that never answers must not keep the process from ending.
         self._thread = threading.Thread(target=self._serve, name=f"root-{name}", daemon=True)
@@ -64,7 +76,7 @@ class Patience:
                 self._calls.put(None)
 
     def _serve(self) -> None:
-        while (each := self._calls.get()) is not None:
+        while (each := self._next()) is not None:
             future, call = each
             if not future.set_running_or_notify_cancel():
                 continue
@@ -73,3 +85,14 @@ class Patience:
             except BaseException as error:
                 future.set_exception(error)
             del each, future, call  # nothing of the last call stays while waiting for the next
+
+    def _next(self) -> _Call | None:
+        """The next call; None at the end. `idle` raises nothing."""
+        with contextlib.suppress(queue.Empty):
+            found = self._calls.get(timeout=self._linger)
+            if found is not None:
+                return found
+            self._idle()
+            return None
+        self._idle()
+        return self._calls.get()

@@ -157,7 +157,7 @@ class Tpm2Root:
         repeats itself (SP 800-90B, §4.4.1: the repetition count test, on whole answers)."""
 
         def work(turn: Turn) -> bytes:
-            session = turn.session(self._held.parent(turn))
+            session = turn.shared_session(self._held.parent(turn))
             found = b""
             while len(found) < size:
                 wanted = min(_MOST_AT_ONCE, size - len(found))
@@ -178,7 +178,7 @@ class Tpm2Root:
 
         def work(turn: Turn) -> tuple[bytes, bytes, bytes]:
             parent = self._held.parent(turn)
-            session = turn.session(parent)
+            session = turn.shared_session(parent)
             key = ChaCha20Poly1305.generate_key()
             private, public, *_ = turn.esys.create(
                 parent,
@@ -207,7 +207,8 @@ class Tpm2Root:
             parent = self._held.parent(turn)
             try:
                 handle = turn.keep(turn.esys.load(parent, private, public))
-                session = turn.session(parent, TPM2_SE.POLICY if parsed.pcrs else TPM2_SE.HMAC)
+                kind = TPM2_SE.POLICY if parsed.pcrs else TPM2_SE.HMAC
+                session = turn.shared_session(parent, kind)
                 if parsed.pcrs:
                     turn.esys.policy_pcr(session, b"", objects.selection(parsed.pcrs))
                 return bytes(turn.esys.unseal(handle, session1=session))

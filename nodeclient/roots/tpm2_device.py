@@ -1,9 +1,10 @@
 """Turns at a TPM: open it, do one thing, leave nothing loaded, let go.
 
-A turn takes a third of a millisecond more than an open connection would, and for that it is the
-same on every kind of TPM: one without a resource manager (swtpm) serves the daemon and the command
-line by turns, one with it (``/dev/tpmrm0``) is not held while nobody needs it, and a TPM that was
-reset or plugged in again is met afresh. What was loaded is kept as the TPM's own encrypted context.
+So it is the same on every kind of TPM: one without a resource manager (swtpm) serves the daemon and
+the command line by turns, one with it (``/dev/tpmrm0``) is not held while nobody needs it, and one
+that was reset or plugged in again is met afresh. What was loaded is kept as the TPM's own encrypted
+context. Turns that follow each other at once share connection and session, because to salt a
+session takes the library longer than anything else; whatever goes wrong in a turn ends both.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from tpm2_pytss.constants import (
 )
 
 from nodeclient.roots.patience import Patience
-from nodeclient.roots.tpm2_faults import BUSY, FULL, code_of, explain
+from nodeclient.roots.tpm2_faults import BUSY, FULL, code_of, explain, is_absent
 from nodeclient.roots.tpm2_objects import session_cipher
 
 # The library writes each refused command to stderr, where one line of ours is due; its level is
 # read from the environment alone, before its first line.
 os.environ.setdefault("TSS2_LOG", "all+none")
 
+LINGER = 0.05  # seconds that the TPM is kept after a call, in case another follows
 _PAUSE = 0.02  # seconds between two tries of a command that the TPM put off
 _MOST_HANDLES = 64
 _LEFT_BEHIND = (TPM2_HC.TRANSIENT_FIRST, TPM2_HC.LOADED_SESSION_FIRST, TPM2_HC.ACTIVE_SESSION_FIRST)
@@ -44,10 +46,12 @@ Result = TypeVar("Result")
 
 
 class Turn:
-    """One connection. What is loaded through it is flushed at its end."""
+    """One thing done at a TPM. What is loaded for it is flushed at its end; ``longer``: the turn
+    that stands for the whole connection."""
 
-    def __init__(self, esys: Any, stack: contextlib.ExitStack) -> None:
-        self.esys, self._stack = esys, stack
+    def __init__(self, esys: Any, stack: contextlib.ExitStack, longer: Turn | None = None) -> None:
+        self.esys, self._stack, self._longer = esys, stack, longer
+        self._sessions: dict[Any, Any] = {}
 
     def keep(self, handle: Any) -> Any:
         """Have a handle flushed at the end of the turn."""
@@ -65,7 +69,19 @@ class Turn:
                 return None
             raise
 
-    def session(self, salt_key: Any, kind: Any = TPM2_SE.HMAC) -> Any:
+    def shared_session(self, salt_key: Any, kind: Any = TPM2_SE.HMAC) -> Any:
+        """A session that the next turn of the same connection uses, too. One for a policy is back
+        at its beginning once it authorised something (Part 1, §19.7.7)."""
+        whole = self._longer or self
+        if kind not in whole._sessions:
+            whole._sessions[kind] = whole._session(salt_key, kind)
+        return whole._sessions[kind]
+
+    def session(self, salt_key: Any) -> Any:
+        """An HMAC session for this turn alone."""
+        return self._session(salt_key, TPM2_SE.HMAC)
+
+    def _session(self, salt_key: Any, kind: Any) -> Any:
         """A session salted by ``salt_key`` (Part 1, §19.6.12): whoever listens on the bus or alters
         what passes there learns and changes nothing."""
         session = self.keep(
@@ -101,7 +117,9 @@ class Device:
     def __init__(self, open_esys: Open, seconds: float) -> None:
         self.open_esys = open_esys
         self._seconds = seconds
-        self._patience = Patience("TPM", seconds)
+        self._patience = Patience("TPM", seconds, self._leave, LINGER)
+        # The connection of the last turn, and its session; used in the device's thread only.
+        self._left: tuple[Any, contextlib.ExitStack, Turn] | None = None
 
     def turn(self, work: Callable[[Turn], Result], what: str) -> Result:
         """Do ``work`` with a connection of its own. Raises RootError with ``what`` in its text."""
@@ -114,11 +132,15 @@ class Device:
     def _attempt(self, work: Callable[[Turn], Result], what: str) -> Result:
         end, made_room = time.monotonic() + self._seconds, False
         while True:
+            fresh = self._left is None
             try:
                 with self._connected() as turn:
                     return work(turn)
             except TSS2_Exception as error:
+                self._leave()
                 code = code_of(error)
+                if is_absent(error) and not fresh:
+                    continue  # it was the earlier connection that is gone, perhaps not the TPM
                 if code in FULL and not made_room:
                     made_room = True
                     with contextlib.suppress(TSS2_Exception):
@@ -127,15 +149,30 @@ class Device:
                     time.sleep(_PAUSE)
                 else:
                     raise explain(error, what) from None
+            except BaseException:
+                self._leave()  # whatever state its sessions are in
+                raise
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Turn]:
-        esys = self.open_esys()
-        try:
-            with contextlib.ExitStack() as stack:
-                yield Turn(esys, stack)
-        finally:
-            esys.close()
+        """A turn. Calls that follow each other at once share connection and session: to salt one
+        takes the library longer than anything else."""
+        if self._left is None:
+            esys = self.open_esys()
+            stack = contextlib.ExitStack()
+            stack.callback(esys.close)
+            self._left = esys, stack, Turn(esys, stack)
+        esys, _, first = self._left
+        with contextlib.ExitStack() as stack:
+            yield Turn(esys, stack, first)
+
+    def _leave(self) -> None:
+        """Let go of the TPM, so that others may have it. Raises nothing."""
+        if self._left is not None:
+            _, stack, _ = self._left
+            self._left = None
+            with contextlib.suppress(TSS2_Exception):
+                stack.close()
 
     def _make_room(self) -> None:
         """Flush what a process left that was killed in its turn. Behind a resource manager only

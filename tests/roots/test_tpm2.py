@@ -22,7 +22,7 @@ from nodeclient.attestation.makers import load_certificates
 from nodeclient.core.tpm.endorsement import EndorsementError
 from nodeclient.core.tpm.public import parse_attestation_key, parse_root_key
 from nodeclient.core.tpm.reader import TpmError
-from nodeclient.roots import tpm2
+from nodeclient.roots import tpm2, tpm2_device
 from nodeclient.roots import tpm2_objects as objects
 from nodeclient.roots.base import RootBusy, RootError, RootLocked, UnsealError
 from nodeclient.roots.tpm2 import Tpm2Root, lower
@@ -251,6 +251,31 @@ def test_room__left_by_a_killed_process__is_made(bench: Tpm2Bench, root: Tpm2Roo
             )
     assert p256.verify(root.public_key(), DIGEST, root.sign(DIGEST))
     assert root.unseal(root.seal(SECRET, "label"), "label") == SECRET
+
+
+@pytest.mark.parametrize(("linger", "connections"), [(3600.0, 1), (0.0, 6)])
+def test_turns__one_after_the_other__share_a_connection_for_so_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linger: float, connections: int
+) -> None:
+    """Sessions are used again as well, those for PCRs, too: each opens what it should."""
+    monkeypatch.setattr(tpm2_device, "LINGER", linger)
+    with ExitStack() as stack:
+        bench, made = Tpm2Bench(tmp_path, stack, frozenset({16})), []
+        plain = bench.connect
+        monkeypatch.setattr(bench, "connect", lambda: made.append(1) or plain())
+        with closing(bench.create()) as root:
+            made[1:] = []
+            first, second = root.seal(SECRET, "label"), root.seal(b"other", "label")
+            assert root.unseal(first, "label") == SECRET
+            assert root.unseal(second, "label") == b"other"
+            assert p256.verify(root.public_key(), DIGEST, root.sign(DIGEST))
+            if linger:
+                assert len(made) == connections
+            else:
+                assert 1 < len(made) <= connections  # a call may come before the thread looks
+        root._device._patience._thread.join()
+        with ESAPI(bench.chip.tcti) as others:
+            assert len(bytes(others.get_random(8))) == 8
 
 
 class Hesitant(ESAPI):

@@ -6,6 +6,7 @@ and so the same endorsement key, which is why strangers are made anew.
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,15 +35,20 @@ RESETTABLE = 16  # the debug register
 def manufactured(number: int) -> Path:
     """The folder of a TPM that was made and never started. Each number is another chip."""
     folder = Path(tempfile.mkdtemp(prefix=f"tpm-{number}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     ServedTpm(folder).make()
     return folder
 
 
 class WrongTpm(ESAPI):
-    """A TPM that computes wrongly: one bit of each signature."""
+    """A TPM that computes wrongly: one bit of each signature, as long as its bench says so."""
+
+    bench: Tpm2Bench
 
     def sign(self, *args: Any, **named: Any) -> Any:
         made = super().sign(*args, **named)
+        if not self.bench.wrong:
+            return made
         r = bytearray(bytes(made.signature.ecdsa.signatureR))
         r[-1] ^= 1
         made.signature.ecdsa.signatureR = bytes(r)
@@ -54,7 +60,7 @@ class Tpm2Bench:
 
     def __init__(self, folder: Path, stack: ExitStack, pcrs: frozenset[int] = PCRS) -> None:
         self._folder, self._stack, self._pcrs = folder, stack, pcrs
-        self._strangers, self._wrong, self._frozen = 0, False, False
+        self._strangers, self.wrong, self._frozen = 0, False, False
         self.chip = self.power_up("chip", 0)
 
     @property
@@ -90,7 +96,7 @@ class Tpm2Bench:
                 self.chip.freeze()
                 self._frozen = True
             case Fault.WRONG_SIGNATURE:
-                self._wrong = True
+                self.wrong = True
             case Fault.WRONG_STATE:
                 self.measure(b"another kernel")
             case _:
@@ -102,10 +108,12 @@ class Tpm2Bench:
             self._frozen = False
         if not self.chip.running:
             self.chip.start()
-        self._wrong = False
+        self.wrong = False
 
     def connect(self) -> ESAPI:
-        return (WrongTpm if self._wrong else ESAPI)(self.chip.tcti)
+        esys = WrongTpm(self.chip.tcti)
+        esys.bench = self
+        return esys
 
     def measure(self, what: bytes) -> None:
         """Extend a register, as the start of other software does."""
