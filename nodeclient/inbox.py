@@ -65,7 +65,6 @@ class Inbox:
         self, services: Services, runner: Runner, admitter: Admitter | None = None
     ) -> None:
         self._services = services
-        self._admitter = admitter
         self._runner = runner
         self._quota = Quota()
         self._activations = Quota()
@@ -85,12 +84,9 @@ class Inbox:
             "notice": self._notice,
             "result": self._result,
             "block": self._block,
-            "motion_vote": self._motion_vote,
-            "root_endorsement": self._root_endorsement,
-            "root_activate": self._root_activate,
-            "root_challenge": self._root_challenge,
             "alive": self._alive,
             "running": self._running,
+            **(admitter.methods() if admitter is not None else {}),
         }
 
     async def _alive(self, _sender: Address, _body: bytes) -> bytes:
@@ -349,27 +345,6 @@ class Inbox:
             raise PeerRefused("no machine runs this task here", "ask while it runs")
         with self._activations.hold(case.commitment, sender, False, ACTIVATIONS):
             return await self._services.voucher.activate(role.resume, request)
-
-    # --------------------------------------------------------------------------------- admission
-
-    async def _motion_vote(self, sender: Address, body: bytes) -> bytes:
-        """As a member: whether this Node affirms the asker's hardware."""
-        return await self._admission().vote(sender, msg.unpack(msg.MotionQuestion, body).motion)
-
-    async def _root_endorsement(self, sender: Address, body: bytes) -> bytes:
-        motion = msg.unpack(msg.MotionQuestion, body).motion
-        return await self._admission().endorsement(sender, motion)
-
-    async def _root_activate(self, sender: Address, body: bytes) -> bytes:
-        return await self._admission().activate(sender, msg.unpack(msg.RootActivation, body))
-
-    async def _root_challenge(self, sender: Address, body: bytes) -> bytes:
-        return await self._admission().challenge(sender, msg.unpack(msg.RootChallenge, body))
-
-    def _admission(self) -> Admitter:
-        if self._admitter is None:
-            raise PeerRefused("this node judges nobody", "ask another")
-        return self._admitter
 
     async def _result(self, sender: Address, body: bytes) -> bytes:
         """As a member: how the run ended by the affirmed AFTER Evidence, to requester and

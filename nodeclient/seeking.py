@@ -39,7 +39,7 @@ def build_admitter(config: Config, services: Services, rpc: Rpc, deployed: Deplo
     return Admitter(
         me=services.me.address,
         chain_id=deployed.chain_id,
-        account=services.keys.account,
+        account=lambda: services.keys.account,
         root=services.root,
         chain=services.chain,
         ledger=AdmissionLedger(rpc, deployed),

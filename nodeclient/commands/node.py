@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nodeclient.commands.admission import admission, vouch
 from nodeclient.commands.draw import pause, resume
 from nodeclient.commands.enrol import enrol
 from nodeclient.commands.output import Json, NodeFolder, say, show
@@ -23,6 +24,8 @@ app = typer.Typer(
 app.command()(enrol)
 app.command()(pause)
 app.command()(resume)
+app.command()(admission)
+app.command()(vouch)
 NEW = typer.Argument(help="Folder of the node.", file_okay=False)
 
 

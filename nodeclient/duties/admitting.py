@@ -42,6 +42,7 @@ from nodeclient.p2p.messages import (
     RootActivation,
     RootChallenge,
     pack,
+    unpack,
 )
 from nodeclient.ports import ChainReader, Root
 
@@ -53,7 +54,7 @@ Ask = Callable[[Address, str, object], Awaitable[bytes]]
 class Admitter:
     """`ask`: one request to a peer, raises PeerError. `makers`: folder of root certificates.
 
-    `account`: the member's account key, which signs votes.
+    `account`: the account key, which signs votes; asked for at each, as it may be wiped.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Admitter:
         *,
         me: Address,
         chain_id: int,
-        account: bytes,
+        account: Callable[[], bytes],
         root: Root,
         chain: ChainReader,
         ledger: AdmissionLedger,
@@ -75,6 +76,27 @@ class Admitter:
         self._judging = asyncio.Semaphore(JUDGED_AT_ONCE)
         self._parameters: AdmissionParameters | None = None
         self._asked: dict[int, frozenset[Address]] = {}
+
+    def methods(self) -> dict[str, Callable[[Address, bytes], Awaitable[bytes]]]:
+        """What peers may ask, by method: each takes the authenticated sender and the body."""
+        return {
+            "motion_vote": self._serve_vote,
+            "root_endorsement": self._serve_endorsement,
+            "root_activate": self._serve_activate,
+            "root_challenge": self._serve_challenge,
+        }
+
+    async def _serve_vote(self, sender: Address, body: bytes) -> bytes:
+        return await self.vote(sender, unpack(MotionQuestion, body).motion)
+
+    async def _serve_endorsement(self, sender: Address, body: bytes) -> bytes:
+        return await self.endorsement(sender, unpack(MotionQuestion, body).motion)
+
+    async def _serve_activate(self, sender: Address, body: bytes) -> bytes:
+        return await self.activate(sender, unpack(RootActivation, body))
+
+    async def _serve_challenge(self, sender: Address, body: bytes) -> bytes:
+        return await self.challenge(sender, unpack(RootChallenge, body))
 
     async def parameters(self) -> AdmissionParameters:
         """The ledger's immutables; asked for once."""
@@ -94,7 +116,7 @@ class Admitter:
             raise PeerBusy("busy judging others", "ask again")
         async with self._judging:
             await self._judge(motion, record)
-        r, vs = sign(self.digest(motion, terms), self._account)
+        r, vs = sign(self.digest(motion, terms), self._account())
         return pack(MotionVoteMessage(terms.vote_end(motion), r, vs))
 
     def digest(self, motion: Motion, terms: AdmissionParameters) -> bytes:

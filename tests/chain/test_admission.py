@@ -6,6 +6,7 @@ is swtpm. The Zymkey is a software key that answers in its format: only its vote
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,23 +19,28 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.formats.endorsement import Endorsement
 from agent.formats.hashes import keccak256
 from nodeclient.chain import admission, registration, registry
+from nodeclient.chain import deployment as deployments
 from nodeclient.chain.admission import AdmissionLedger
 from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.sender import Sender
+from nodeclient.commands import admission as commands
 from nodeclient.core.admission import (
     MAKER_ZYMBIT,
     AdmissionParameters,
     Motion,
     MotionKind,
     MotionState,
+    is_signed_by,
     sign,
     vouch_digest,
 )
+from nodeclient.core.case import Role
 from nodeclient.core.types import Address, NodeStatus, RootClass
 from nodeclient.core.zymkey import STAND_IN, ZymkeyEndorsement
 from nodeclient.duties.admitting import Admitter
 from nodeclient.duties.seeking import Seeker
+from nodeclient.folder import create_folder, open_folder
 from nodeclient.keys import NodeKeys
 from nodeclient.p2p.errors import PeerError, PeerRefused
 from nodeclient.p2p.messages import (
@@ -42,7 +48,6 @@ from nodeclient.p2p.messages import (
     RootActivation,
     RootChallenge,
     pack,
-    unpack,
 )
 from nodeclient.registration import prepare_registration, write_registration
 from nodeclient.roots.software import SoftwareRoot
@@ -95,7 +100,7 @@ class Town:
         made = Admitter(
             me=person.address,
             chain_id=self.world.deployment.chain_id,
-            account=person.keys.account,
+            account=lambda: person.keys.account,
             root=person.root,
             chain=self.reader,
             ledger=self.ledger,
@@ -113,20 +118,11 @@ class Town:
             self.asked.append((method, peer))
             there, body = self.admitters[peer], pack(message)
             try:
-                match method:
-                    case "motion_vote":
-                        return await there.vote(sender, unpack(MotionQuestion, body).motion)
-                    case "root_endorsement":
-                        return await there.endorsement(sender, unpack(MotionQuestion, body).motion)
-                    case "root_activate":
-                        return await there.activate(sender, unpack(RootActivation, body))
-                    case "root_challenge":
-                        return await there.challenge(sender, unpack(RootChallenge, body))
+                return await there.methods()[method](sender, body)
             except PeerError:
                 raise
             except Exception as error:  # as the inbox turns it into a refusal
                 raise PeerRefused(str(error), "ask another") from error
-            raise AssertionError(method)
 
         return ask
 
@@ -349,6 +345,55 @@ async def test_bootstrap__admits_and_renounces(town: Town, tmp_path: Path) -> No
     await deployer.execute(admission.renounce("done"))
     assert await town.ledger.bootstrap() is None
     assert not await town.ledger.is_admitter(boot)
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+async def test_commands__candidate_and_admitter__what_they_print_fits(
+    town: Town, tmp_path: Path
+) -> None:
+    file = tmp_path / "deployment.json"
+    deployments.save(town.world.deployment, file)
+    create_folder(
+        tmp_path / "node",
+        rpc=town.world.rpc.url,
+        deployment_file=file,
+        endpoint="127.0.0.1:7001",
+        roles=frozenset(Role),
+    )
+    opened = open_folder(tmp_path / "node")
+    said = await commands._with_chain(opened, lambda chain: commands._state(opened, chain))
+    assert (said["status"], said["root"], "motion" in said) == ("UNREGISTERED", "SOFTWARE", False)
+
+    candidate = await town.newcomer(card(), tmp_path / "card")
+    evidence = keccak256(candidate.root.endorsement())
+    given = await commands._with_chain(
+        opened, lambda chain: commands._vouch(opened, chain, candidate.address, evidence)
+    )
+    record = await town.reader.node(candidate.address)
+    assert record is not None
+    digest = vouch_digest(
+        town.world.deployment.chain_id,
+        town.ledger.address,
+        candidate.address,
+        record.id,
+        record.hardware_id,
+        MAKER_ZYMBIT,
+        evidence,
+        given["valid_until"],
+    )
+    admitter = Address(opened.load_keys().address)
+    assert is_signed_by(admitter, digest, (given["r"], given["vs"]))
+    assert not is_signed_by(candidate.address, digest, (given["r"], given["vs"]))
+    assert not is_signed_by(admitter, digest, (given["r"], given["vs"] | (1 << 255) - 1))
+    (tmp_path / "vouch.json").write_text(json.dumps(given))
+    assert load_vouch(tmp_path / "vouch.json")[0] == given["valid_until"]
+    with pytest.raises(commands.NotACandidate):
+        await commands._with_chain(
+            opened,
+            lambda chain: commands._vouch(opened, chain, town.members[0].address, evidence),
+        )
 
 
 # --- files --------------------------------------------------------------------------------------
