@@ -31,8 +31,8 @@ def network() -> Iterator[Network]:
 
 
 def devices(network: Network) -> ZymkeyRoots:
-    assert isinstance(network._roots, ZymkeyRoots)
-    return network._roots
+    assert isinstance(network.roots, ZymkeyRoots)
+    return network.roots
 
 
 def status(network: Network, node: NodeProcess) -> NodeStatus:
