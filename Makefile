@@ -92,6 +92,7 @@ bench: setup ## speeds and memory, into var/bench.json
 	@python scripts/bench_boot.py
 	@python scripts/bench_hardware.py
 	@python scripts/bench_erasure.py
+	@python scripts/bench_roots.py
 	@python scripts/bench_images.py
 	@python scripts/bench_status.py
 

@@ -47,12 +47,14 @@ class ChainConfig(Part):
 class NodeConfig(Part):
     """How peers reach this Node (host:port), where it listens if not there, and what it does.
 
+    ``seek_admission``: a PENDING Node asks for its admission by itself; each request burns a fee.
     ``ask_running_seconds``: between two peers that are asked what they run.
     """
 
     endpoint: Annotated[str, Field(pattern=r"^[^/\s]+:[0-9]{1,5}$")]
     listen: str | None = None
     roles: frozenset[Role] = frozenset(Role)
+    seek_admission: bool = False
     ask_running_seconds: Annotated[float, Field(ge=1, le=86400)] = 300.0
 
 
@@ -232,13 +234,13 @@ def write_config(
     deployment: Path,
     endpoint: str,
     roles: frozenset[Role],
-    root: Mapping[str, str] = MappingProxyType({}),
+    root: Mapping[str, str | list[int]] = MappingProxyType({}),
 ) -> Config:
     """Write a new ``config.toml`` with what a Node cannot know by itself; the rest has defaults.
 
     Raises `ConfigError` if a value is malformed, and OSError.
     """
-    rows = "".join(f"{key} = {_quoted(value)}\n" for key, value in root.items())
+    rows = "".join(f"{key} = {_value(value)}\n" for key, value in root.items())
     text = (
         "# A sealrun node. Every key: docs/architecture.md, 'Configuration'.\n\n"
         f"[chain]\nrpc = {_quoted(rpc)}\ndeployment = {_quoted(str(deployment.resolve()))}\n\n"
@@ -259,6 +261,10 @@ def first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     return f"{where}: {fault['msg']}" if where else fault["msg"]
+
+
+def _value(value: str | list[int]) -> str:
+    return _quoted(value) if isinstance(value, str) else str([int(each) for each in value])
 
 
 def _quoted(text: str) -> str:

@@ -79,6 +79,7 @@ from nodeclient.reference import Accepted, Reference
 from nodeclient.rootguard import Hands, RootGuard
 from nodeclient.runner import Effect, Runner
 from nodeclient.running import boot_of
+from nodeclient.seeking import build_admitter, build_seeker
 from nodeclient.store import Store
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,8 @@ async def node(
         runner_box.append(runner)
         trust = TrustFolder(config.folder / "peers")
         await book.load(rpc, deployed, services.images.book.on_event)
-        inbox = Inbox(services, runner)
+        admitter = build_admitter(config, services, rpc, deployed)
+        inbox = Inbox(services, runner, admitter)
         server = PeerServer(inbox.handle, identity=identity, directory=directory, trust=trust)
         host, _, port = config.node.endpoint.rpartition(":")
         await server.start((config.node.listen or host).strip("[]"), int(port))
@@ -173,6 +175,9 @@ async def node(
         guard = root_guard(config, services, runner, keys)
         lives = asyncio.create_task(first_of(follow, asyncio.create_task(guard.watch())))
         stack.push_async_callback(cancel, lives)
+        if config.node.seek_admission:
+            seeking = asyncio.create_task(build_seeker(config, services, admitter).run())
+            stack.push_async_callback(cancel, seeking)
         log.info("node 0x%s runs", keys.address.hex())
         yield lives
 

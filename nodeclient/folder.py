@@ -72,11 +72,11 @@ def create_folder(
     deployment_file: Path,
     endpoint: str,
     roles: frozenset[Role],
-    root: Mapping[str, str] = MappingProxyType({"kind": "software"}),
+    root: Mapping[str, str | list[int]] = MappingProxyType({"kind": "software"}),
 ) -> dict[str, object]:
     """Make a new node in ``folder``; return its account, root class and registration file.
 
-    ``root``: the table of that name in the configuration, its texts; the rest has defaults.
+    ``root``: the table of that name in the configuration; what it lacks has defaults.
     All or nothing: after an error the folder is as it was. Raises NodeFolderInvalid where
     something lies already, ConfigError, DeploymentInvalid, RootError, KeysError, ContactInvalid.
     """

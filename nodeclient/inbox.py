@@ -32,6 +32,7 @@ from nodeclient.core.roles.executor import Executor
 from nodeclient.core.roles.executor import State as ExecutorState
 from nodeclient.core.types import Address, Commitment, Phase, TaskState, Vote
 from nodeclient.core.votes import is_signed
+from nodeclient.duties.admitting import Admitter
 from nodeclient.duties.appraising import read_summary
 from nodeclient.duties.machine import as_evidence, context, evidence_key
 from nodeclient.duties.services import Services
@@ -47,8 +48,12 @@ MAX_OWNERS = 17  # sixteen inputs and the function
 # Refusals that stand in the journal elsewhere, or that belong to the course of things: these are
 # asked again until the answer is yes.
 UNNOTED = frozenset(
-    {"consent", "nonce", "appraise", "result", "block", "question", "activate", "running"}
+    {
+        *("consent", "nonce", "appraise", "result", "block", "question", "activate", "running"),
+        "motion_vote",
+    }
 )
+BEFORE_ADMISSION = frozenset({"motion_vote", "alive"})  # all that a PENDING Node can ask
 SIGNINGS = 4  # statements that are signed at once; each peer has one of them
 ACTIVATIONS = 16  # of each asker for one Task: one is needed, the others are tries
 
@@ -56,7 +61,9 @@ ACTIVATIONS = 16  # of each asker for one Task: one is needed, the others are tr
 class Inbox:
     """``handle`` is the transport's handler."""
 
-    def __init__(self, services: Services, runner: Runner) -> None:
+    def __init__(
+        self, services: Services, runner: Runner, admitter: Admitter | None = None
+    ) -> None:
         self._services = services
         self._runner = runner
         self._quota = Quota()
@@ -79,6 +86,7 @@ class Inbox:
             "block": self._block,
             "alive": self._alive,
             "running": self._running,
+            **(admitter.methods() if admitter is not None else {}),
         }
 
     async def _alive(self, _sender: Address, _body: bytes) -> bytes:
@@ -91,6 +99,8 @@ class Inbox:
             serve = self._methods.get(method)
             if serve is None:
                 raise PeerRefused(f"no method {method[:32]!r}", "update the node")
+            if method not in BEFORE_ADMISSION and self._services.directory.is_pending(sender):
+                raise PeerRefused("not admitted yet", "ask for admission first")
             return await serve(Address(sender), body)
         except (FormatError, SealrunError, OpenError, ValueError) as error:
             refusal = refusal_of(error)

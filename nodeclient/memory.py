@@ -35,7 +35,9 @@ class Secret:
 
     def __init__(self, content: bytes) -> None:
         self._size = len(content)
-        self._pages = mmap.mmap(-1, max(1, self._size))
+        # Private: of shared pages a child would have the content.
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._pages = mmap.mmap(-1, max(1, self._size), flags=private)
         # An exported buffer keeps the pages where they are: their address stays good.
         self._view: ctypes.Array[ctypes.c_char] | None = (
             ctypes.c_char * len(self._pages)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from nodeclient.errors import SealrunError
 from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job
 from scripts.embedded.network import Network
@@ -48,7 +49,7 @@ def main() -> int:
     except KeyboardInterrupt:
         story.say("stopped")
         return 130
-    except RuntimeError as error:
+    except (RuntimeError, SealrunError) as error:
         print(f"sealrun demo: {error}", file=sys.stderr)
         return 1
     story.close(summary, time.monotonic() - began, SUMMARY.relative_to(ROOT))

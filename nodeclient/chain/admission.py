@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eth_utils.address import to_checksum_address
 
 from nodeclient.chain.errors import AbiMismatch
+from nodeclient.chain.rpc import blob
 from nodeclient.chain.view import Contract
 from nodeclient.core.admission import AdmissionParameters, Motion, MotionKind, MotionState
 from nodeclient.core.types import ZERO_ADDRESS, ZERO_HASH, Address, Verdict
@@ -44,6 +48,52 @@ class AdmissionLedger(Contract):
         found = bytes(await self.view("committee", round))
         return None if found == ZERO_HASH else found
 
+    async def motion(self, number: int, since: int) -> Motion | None:
+        """A motion as its event tells it; None: none was opened from block `since` on."""
+        found = await self._logs("MotionOpened", since, [number.to_bytes(32, "big")])
+        return _motion(found[-1]) if found else None
+
+    async def motions_of(self, proposer: Address, since: int) -> list[Motion]:
+        """What an account has moved from block `since` on, the oldest first."""
+        topics = [None, None, bytes(12) + proposer]
+        return [_motion(one) for one in await self._logs("MotionOpened", since, topics)]
+
+    async def members(self, round: int) -> tuple[Address, ...] | None:
+        """The Committee of a round by seat; None until it is drawn."""
+        if await self.committee(round) is None:
+            return None  # endpoints refuse to look for logs in blocks that are not there yet
+        found = await self._logs("RoundDrawn", round, [round.to_bytes(32, "big")])
+        return tuple(Address(one) for one in found[-1]["members"]) if found else None
+
+    async def _logs(
+        self, name: str, since: int, topics: Sequence[bytes | None]
+    ) -> list[Mapping[str, Any]]:
+        """Events from block `since` on, whose indexed fields are `topics` (None: any).
+
+        Raises `AbiMismatch`, `ChainUnavailable`.
+        """
+        layouts = [one for one in self._deployed.interface.logs.values() if one.name == name]
+        if len(layouts) != 1:
+            raise AbiMismatch(f"{self.NAME} has no event {name}", "deploy again with this version")
+        wanted = [layouts[0].topic, *topics]
+        question = {
+            "address": to_checksum_address(self.address),
+            "fromBlock": hex(max(since, self._deployed.block)),
+            "toBlock": self._block,
+            "topics": [None if one is None else "0x" + one.hex() for one in wanted],
+        }
+        answer = await self._rpc.request("eth_getLogs", [question])
+        try:
+            return [
+                layouts[0].decode([blob(one, 32) for one in log["topics"]], blob(log["data"]))
+                for log in answer
+                if not log.get("removed")
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise AbiMismatch(
+                f"{name}: a log does not fit its event ({error})", "check the deployment file"
+            ) from error
+
     async def is_admitter(self, who: Address) -> bool:
         """Whether an account can vouch for a Zymkey."""
         return bool(await self.view("is_admitter", who))
@@ -52,6 +102,23 @@ class AdmissionLedger(Contract):
         """Who admits without a vote; None once that is given up."""
         found = Address(await self.view("bootstrap"))
         return None if found == ZERO_ADDRESS else found
+
+
+def _motion(fields: Mapping[str, Any]) -> Motion:
+    try:
+        kind = MotionKind(fields["kind"])
+    except ValueError as error:
+        raise AbiMismatch("MotionOpened: an unknown kind", "update the node") from error
+    return Motion(
+        id=fields["motion"],
+        kind=kind,
+        proposer=Address(fields["proposer"]),
+        number=fields["number"],
+        subject=fields["subject"],
+        maker=fields["maker"],
+        evidence=fields["evidence"],
+        round=fields["round"],
+    )
 
 
 def request(

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from nodeclient.commands.admission import admission, vouch
+from nodeclient.commands.draw import pause, resume
 from nodeclient.commands.enrol import enrol
 from nodeclient.commands.output import Json, NodeFolder, say, show
 from nodeclient.config import load_config
@@ -20,6 +22,10 @@ app = typer.Typer(
     help="Make, enrol, run and question a node.", no_args_is_help=True, add_completion=False
 )
 app.command()(enrol)
+app.command()(pause)
+app.command()(resume)
+app.command()(admission)
+app.command()(vouch)
 NEW = typer.Argument(help="Folder of the node.", file_okay=False)
 
 
@@ -39,10 +45,22 @@ def init(
         Path | None,
         typer.Option(help="With --root zymkey: Zymbit's library, where not in /usr/lib."),
     ] = None,
+    tcti: Annotated[
+        str | None,
+        typer.Option(help="With --root tpm2: how it is reached, where not by /dev/tpmrm0."),
+    ] = None,
+    pcr: Annotated[
+        list[int] | None,
+        typer.Option(help="With --root tpm2: seal under this register, too; may be repeated."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a node's folder: configuration, root of trust, sealed keys, signed registration."""
-    table: dict[str, str] = {"kind": root}
+    table: dict[str, str | list[int]] = {"kind": root}
+    if tcti is not None:
+        table["tcti"] = tcti
+    if pcr:
+        table["pcrs"] = sorted(set(pcr))
     if library is not None:
         table["library"] = str(library.resolve())
     made = create_folder(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from coincurve import PrivateKey
+from coincurve import PrivateKey, PublicKey
 
 from agent.formats.hashes import keccak256
 from nodeclient.core.digests import VOTE_DOMAIN_TYPE, words
@@ -27,6 +27,7 @@ VOUCH_TYPE = keccak256(
     b"Vouch(address node,uint256 number,bytes32 hardwareId,bytes32 maker,bytes32 evidence,"
     b"uint64 validUntil)"
 )
+_HALF_N = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _NAME = keccak256(b"sealrun")
 _VERSION = keccak256(b"1")
 
@@ -77,6 +78,12 @@ class AdmissionParameters:
     vote_window: int
     size: int
     fee: int
+
+    @property
+    def longest(self) -> int:
+        """Blocks from the opening of a motion to the last in which it can be decided, at most."""
+        stride = 2 * (self.lookahead + 1)
+        return 2 * self.entropy_delay + stride + self.draw_window + self.vote_window
 
     def draw_end(self, motion: Motion) -> int:
         """The last block in which the motion's round can be drawn."""
@@ -135,6 +142,20 @@ def sign(digest: bytes, account_key: bytes) -> tuple[int, int]:
     signature = PrivateKey(account_key).sign_recoverable(digest, hasher=None)
     s, parity = int.from_bytes(signature[32:64], "big"), signature[64]
     return int.from_bytes(signature[:32], "big"), s | parity << 255
+
+
+def is_signed_by(who: Address, digest: bytes, signature: tuple[int, int]) -> bool:
+    """Whether an account signed a digest, as the ledger would find: one bad vote voids a ballot."""
+    r, vs = signature
+    s, parity = vs & ((1 << 255) - 1), vs >> 255
+    if s > _HALF_N:
+        return False
+    packed = r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([parity])
+    try:
+        public = PublicKey.from_signature_and_message(packed, digest, hasher=None)
+    except Exception:  # coincurve raises a bare Exception for what is no signature
+        return False
+    return keccak256(public.format(compressed=False)[1:])[12:] == who
 
 
 def _enveloped(chain_id: int, ledger: Address, said: bytes) -> bytes:

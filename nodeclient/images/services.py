@@ -23,6 +23,7 @@ PROJECT, SERVICE = "sealrun.project", "sealrun.service"  # labels
 GRACE_SECONDS = 3  # until SIGKILL: two blocks of the quickest chain in use (2 s) must be enough
 ENGINE_SECONDS = 30
 MAX_NAME = 40
+_OVER = ("exited", "dead", "created", "removing")  # states of a container in which nothing runs
 _NEVER: Any = {"Name": "no"}
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -71,7 +72,7 @@ class ServiceEngine:
                 with contextlib.suppress(APIError):
                     found.stop(timeout=GRACE_SECONDS)
                 found.reload()
-                if found.status not in ("exited", "dead", "created"):
+                if found.status not in _OVER:
                     found.remove(force=True)
             except NotFound:
                 return

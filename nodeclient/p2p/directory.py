@@ -18,8 +18,11 @@ from nodeclient.p2p.errors import ContactInvalid, PeerRefused
 MAX_PEERS = 10_000  # about 1.5 KB each; more are refused rather than letting memory grow
 
 
-# EXITING nodes still finish what they sit in; PAUSED ones are owners, requesters and receivers.
-PEER_STATUSES = frozenset({NodeStatus.ACTIVE, NodeStatus.PAUSED, NodeStatus.EXITING})
+# EXITING nodes still finish what they sit in; PAUSED ones are owners, requesters and receivers;
+# PENDING ones ask for their admission, and the inbox lets them ask for nothing else.
+PEER_STATUSES = frozenset(
+    {NodeStatus.PENDING, NodeStatus.ACTIVE, NodeStatus.PAUSED, NodeStatus.EXITING}
+)
 
 
 PinChange = Callable[[bytes, bytes | None, bytes | None], None]
@@ -84,6 +87,10 @@ class Directory:
     def find(self, certificate: bytes) -> bytes | None:
         """Address of the current peer that pinned exactly this DER certificate."""
         return self._by_pin.get(sha256(certificate))
+
+    def is_pending(self, node: bytes) -> bool:
+        """Whether a node waits for its admission."""
+        return self._status.get(node) is NodeStatus.PENDING
 
     def peers(self) -> tuple[bytes, ...]:
         """Addresses of all current peers."""

@@ -140,6 +140,42 @@ class ActivationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class MotionQuestion:
+    """Between a candidate and a member of its admission's Committee: which motion it is about.
+
+    To the member: its vote, please. To the candidate: its root's endorsement.
+    """
+
+    motion: Word
+
+
+@dataclass(frozen=True, slots=True)
+class MotionVoteMessage:
+    """A member's affirming vote on an admission: EIP-2098 signature (r, vs), last block."""
+
+    valid_until: BlockNumber
+    r: Word
+    vs: Word
+
+
+@dataclass(frozen=True, slots=True)
+class RootActivation:
+    """To a candidate's root TPM: as ``ActivationRequest``. The answer is the secret."""
+
+    motion: Word
+    blob: Annotated[bytes, Field(max_length=MAX_BLOB)]
+    secret: Annotated[bytes, Field(max_length=MAX_SECRET)]
+
+
+@dataclass(frozen=True, slots=True)
+class RootChallenge:
+    """To a candidate's root: sign a member's fresh number. The answer is r‖s."""
+
+    motion: Word
+    nonce: Bytes32
+
+
+@dataclass(frozen=True, slots=True)
 class IncidentReport:
     """To a member, from the Executor: what it noticed on its own Machine in the boot of ``phase``
     and ``attempt``, and whether it gave that boot up. ``kind`` as in ``core.incidents.Kind``.

@@ -6,10 +6,28 @@ without that hardware does not have.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nodeclient.config import Config
 from nodeclient.config_root import SoftwareRootConfig, Tpm2RootConfig
 from nodeclient.ports import Root
+from nodeclient.roots.base import RootAbsent
 from nodeclient.roots.software import SoftwareRoot
+
+if TYPE_CHECKING:
+    from nodeclient.roots.tpm2 import Tpm2Root
+
+
+def _tpm2() -> type[Tpm2Root]:
+    """Raises RootAbsent where the library is missing."""
+    try:
+        from nodeclient.roots.tpm2 import Tpm2Root
+    except ImportError as error:
+        raise RootAbsent(
+            f"root: the TPM's library is not there ({error.name or 'libtss2'})",
+            "install it: apt-get install libtss2-dev gcc pkg-config; pip install 'sealrun[tpm2]'",
+        ) from error
+    return Tpm2Root
 
 
 def open_root(config: Config) -> Root:
@@ -19,9 +37,7 @@ def open_root(config: Config) -> Root:
     if isinstance(root, SoftwareRootConfig):
         return SoftwareRoot.load(folder, config.path(root.passphrase_file))
     if isinstance(root, Tpm2RootConfig):
-        from nodeclient.roots.tpm2 import Tpm2Root
-
-        return Tpm2Root.load(folder, root)
+        return _tpm2().load(folder, root)
     from nodeclient.roots.zymkey import ZymkeyRoot
 
     return ZymkeyRoot.load(folder, root)
@@ -34,9 +50,7 @@ def create_root(config: Config) -> Root:
     if isinstance(root, SoftwareRootConfig):
         return SoftwareRoot.create(folder, config.path(root.passphrase_file))
     if isinstance(root, Tpm2RootConfig):
-        from nodeclient.roots.tpm2 import Tpm2Root
-
-        return Tpm2Root.create(folder, root)
+        return _tpm2().create(folder, root)
     from nodeclient.roots.zymkey import ZymkeyRoot
 
     return ZymkeyRoot.create(folder, root)

@@ -18,12 +18,11 @@ TPM as this user and reads the node's folder can have it sign and unseal, as the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from tpm2_pytss import ESAPI, TSS2_Exception
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_RC, TPM2_RH, TPM2_SE, TPM2_ST
+from tpm2_pytss.constants import TPM2_ALG, TPM2_RC, TPM2_RH, TPM2_SE, TPM2_ST
 from tpm2_pytss.types import (
     TPM2B_SENSITIVE_CREATE,
     TPMS_SENSITIVE_CREATE,
@@ -46,7 +45,9 @@ from nodeclient.roots.base import RootAbsent, RootBusy, RootError, RootLocked, U
 from nodeclient.roots.tpm2_chip import Chip, activate, describe, endorse
 from nodeclient.roots.tpm2_device import Device, Open, Turn
 from nodeclient.roots.tpm2_faults import code_of, is_about_content
+from nodeclient.roots.tpm2_held import Held, make_key
 from nodeclient.roots.tpm2_objects import KEY_FILE, KeyFile
+from nodeclient.roots.tpm2_pcrs import pcr_policy
 from nodeclient.roots.tpm2_sealed import DATA_KEY, Sealed
 
 _MOST_AT_ONCE = 32  # random bytes; every TPM gives so many in one answer
@@ -61,8 +62,7 @@ class Tpm2Root:
     def __init__(self, device: Device, file: KeyFile, pcrs: frozenset[int]) -> None:
         self._device, self._file, self._pcrs = device, file, pcrs
         self._public = parse_root_key(file.public[2:]).point
-        # Contexts of the storage key and the root key; used in the device's thread only.
-        self._saved: tuple[Any, Any] | None = None
+        self._held = Held(file)
         self._endorsement: Endorsement | None = None
         self._last_random = b""
         self._chip: Chip
@@ -77,7 +77,7 @@ class Tpm2Root:
             raise RootError(f"root: {path}: exists already", "choose another folder")
         device = _device(config, open_esys)
         try:
-            file = device.turn(_make_key, "making the root key")
+            file = device.turn(make_key, "making the root key")
             root = cls._opened(device, file, config)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_new(path, file.encode())
@@ -134,7 +134,7 @@ class Tpm2Root:
 
         def work(turn: Turn) -> bytes:
             made = turn.esys.sign(
-                self._key(turn),
+                self._held.key(turn),
                 digest,
                 TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL),  # the key's own
                 TPMT_TK_HASHCHECK(tag=TPM2_ST.HASHCHECK, hierarchy=TPM2_RH.NULL),
@@ -157,7 +157,7 @@ class Tpm2Root:
         repeats itself (SP 800-90B, §4.4.1: the repetition count test, on whole answers)."""
 
         def work(turn: Turn) -> bytes:
-            session = turn.session(self._parent(turn))
+            session = turn.session(self._held.parent(turn))
             found = b""
             while len(found) < size:
                 wanted = min(_MOST_AT_ONCE, size - len(found))
@@ -177,13 +177,13 @@ class Tpm2Root:
         pcrs = self._pcrs
 
         def work(turn: Turn) -> tuple[bytes, bytes, bytes]:
-            parent = self._parent(turn)
+            parent = self._held.parent(turn)
             session = turn.session(parent)
             key = ChaCha20Poly1305.generate_key()
             private, public, *_ = turn.esys.create(
                 parent,
                 TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(data=key)),
-                objects.sealed_object(_policy(turn, pcrs)),
+                objects.sealed_object(pcr_policy(turn, pcrs)),
                 session1=session,
             )
             return bytes(public.marshal()), bytes(private.marshal()), key
@@ -204,7 +204,7 @@ class Tpm2Root:
             raise refused from None
 
         def work(turn: Turn) -> bytes:
-            parent = self._parent(turn)
+            parent = self._held.parent(turn)
             try:
                 handle = turn.keep(turn.esys.load(parent, private, public))
                 session = turn.session(parent, TPM2_SE.POLICY if parsed.pcrs else TPM2_SE.HMAC)
@@ -247,7 +247,8 @@ class Tpm2Root:
         """
         ek = self._endorse().ek
         return self._device.turn(
-            lambda turn: activate(turn, self._key(turn), ek, challenge), "credential activation"
+            lambda turn: activate(turn, self._held.key(turn), ek, challenge),
+            "activatingcredential activation",
         )
 
     def close(self) -> None:
@@ -263,37 +264,8 @@ class Tpm2Root:
         return self._endorsement
 
     def _look(self, turn: Turn) -> Chip:
-        self._key(turn)
+        self._held.key(turn)
         return describe(turn)
-
-    def _parent(self, turn: Turn) -> Any:
-        """The storage key, loaded for this turn."""
-        found = turn.restore(self._saved and self._saved[0])
-        return self._derive(turn)[0] if found is None else found
-
-    def _key(self, turn: Turn) -> Any:
-        """The root key, loaded for this turn."""
-        found = turn.restore(self._saved and self._saved[1])
-        return self._derive(turn)[1] if found is None else found
-
-    def _derive(self, turn: Turn) -> tuple[Any, Any]:
-        """Both keys from the TPM's seed and the file. Raises RootError: not this TPM's."""
-        file = self._file
-        parent = turn.keep(_storage_key(turn))
-        if bytes(turn.esys.tr_get_name(parent)) != file.parent:
-            raise RootError(
-                "root: this is another TPM, or it was cleared",
-                "plug in the right one; a cleared TPM needs a new node",
-            )
-        try:
-            public, private = objects.public_of(file.public), objects.private_of(file.private)
-            key = turn.keep(turn.esys.load(parent, private, public))
-        except (FormatError, TSS2_Exception) as error:
-            if isinstance(error, TSS2_Exception) and not is_about_content(error):
-                raise
-            raise RootError(f"root: {KEY_FILE} was altered", "restore it from a backup") from None
-        self._saved = turn.esys.context_save(parent), turn.esys.context_save(key)
-        return parent, key
 
 
 def lower(signature: bytes) -> bytes:
@@ -304,25 +276,3 @@ def lower(signature: bytes) -> bytes:
 
 def _device(config: Tpm2RootConfig, open_esys: Open | None) -> Device:
     return Device(open_esys or (lambda: ESAPI(config.tcti)), config.patience_seconds)
-
-
-def _storage_key(turn: Turn) -> Any:
-    return turn.esys.create_primary(None, objects.storage_key(), ESYS_TR.OWNER)[0]
-
-
-def _make_key(turn: Turn) -> KeyFile:
-    parent = turn.keep(_storage_key(turn))
-    private, public, *_ = turn.esys.create(
-        parent, None, objects.signing_key(), session1=turn.session(parent)
-    )
-    name = bytes(turn.esys.tr_get_name(parent))
-    return KeyFile(name, bytes(public.marshal()), bytes(private.marshal()))
-
-
-def _policy(turn: Turn, pcrs: frozenset[int]) -> bytes:
-    """The digest of "these registers read as now"; empty without registers."""
-    if not pcrs:
-        return b""
-    trial = turn.plain_session(TPM2_SE.TRIAL)
-    turn.esys.policy_pcr(trial, b"", objects.selection(pcrs))
-    return bytes(turn.esys.policy_get_digest(trial))

@@ -13,6 +13,7 @@ from tpm2_pytss.constants import (
     TPM2_PT,
     TPM2_PT_FIRMWARE,
     TPM2_PT_VENDOR,
+    TPM2_RC,
     TPM2_SE,
     TPMA_PERMANENT,
 )
@@ -22,7 +23,7 @@ from tpm2_pytss.utils import NoSuchIndex, NVReadEK, create_ek_template
 from agent.formats.endorsement import MAX_CERTIFICATE, MAX_CERTIFICATES, Challenge, Endorsement
 from nodeclient.roots.base import RootError
 from nodeclient.roots.tpm2_device import Turn
-from nodeclient.roots.tpm2_faults import is_about_content
+from nodeclient.roots.tpm2_faults import code_of, is_about_content
 
 # The RSA key first: nearly every chip has a certificate for it, so that a chip has one identity
 # and not two. It takes a real TPM some ten seconds to derive, once in a daemon's life.
@@ -89,7 +90,10 @@ def activate(turn: Turn, key: Any, ek: bytes, challenge: Challenge) -> bytes:
         secret, _ = TPM2B_ENCRYPTED_SECRET.unmarshal(challenge.secret)
         return bytes(turn.esys.activate_credential(key, handle, blob, secret, session2=session))
     except (TSS2_Exception, ValueError) as error:
-        if isinstance(error, TSS2_Exception) and not is_about_content(error):
+        # libtpms says FAILURE of what another endorsement key would decrypt, and goes on.
+        if isinstance(error, TSS2_Exception) and not (
+            is_about_content(error) or code_of(error) == TPM2_RC.FAILURE
+        ):
             raise
         raise RootError(
             "root: the challenge is not for this TPM and this root key", "ask for another one"

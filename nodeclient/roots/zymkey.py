@@ -209,7 +209,7 @@ class ZymkeyRoot:
     def _check(self) -> None:
         """Nothing is done after a breach. Raises RootTampered."""
         if self._perimeter and not self._breached.is_set():
-            events = self._link.ask(b"P")
+            events = self._link.ask_if_offered(b"P") or b""  # some models have none
             times = struct.unpack(f"!{len(events) // 4}I", events[: len(events) // 4 * 4])
             for channel in self._perimeter:
                 if channel >= len(times):

@@ -25,6 +25,7 @@ PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between tries of a busy device: 1
 RENEW_AFTER = 10_000  # questions: the binding leaks about 100 bytes each
 _GONE = {errno.ENODEV, errno.ENXIO, errno.EIO, errno.ENOENT, errno.ECONNREFUSED, errno.EPIPE}
 _GONE |= {errno.ENOTCONN, errno.ECONNRESET, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ESHUTDOWN}
+_NOT_GENUINE = {errno.EBADMSG, errno.EINVAL}  # of bytes that are to be unlocked
 _NOT_OFFERED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _BUSY = {errno.EBUSY, errno.EAGAIN}
 _LOCKED = {errno.EPERM, errno.EACCES, errno.ENOKEY, errno.EKEYREVOKED, errno.EKEYREJECTED}
@@ -56,6 +57,8 @@ class ZymkeyLink:
         Raises RootAbsent, RootBusy, RootLocked; UnsealError for what does not unlock; RootError.
         """
         status, answer = self._settle(operation, data)
+        if operation == b"U" and -status in _NOT_GENUINE:
+            status = worker.NOT_GENUINE
         if status != worker.OK:
             raise _error(status, self._library)
         return answer

@@ -80,8 +80,8 @@ class Network:
         root: str = "software",
     ) -> None:
         self.folder = folder
-        self._roots = KINDS[root](folder / "roots")
-        self.root_class = self._roots.root_class
+        self.roots = KINDS[root](folder / "roots")
+        self.root_class = self.roots.root_class
         self.chain = AnvilChain(folder / "chain.json", block_seconds, self._kept_up, host)
         self._places = {name: places.get(name, Place()) for name in (*people, *workers)}
         self.people = {name: self._node(name) for name in people}
@@ -132,7 +132,7 @@ class Network:
         """Chain, contracts, folders, registrations; no daemon yet."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        self._roots.start(self.say)
+        self.roots.start(self.say)
         self.chain.start()
         self.say(f"chain at {self.chain.url}")
         asyncio.run(self._deploy())
@@ -173,7 +173,7 @@ class Network:
         for node in self.workers.values():
             cut_power(node)
         self.chain.stop()
-        self._roots.stop()
+        self.roots.stop()
 
     def _kept_up(self, height: int) -> bool:
         """Whether every node that runs has seen a block, and sent what it had to send.
@@ -224,7 +224,7 @@ class Network:
             sender = self._deployer(rpc)
             for node in self.nodes.values():
                 who = Address(bytes.fromhex(node.account[2:]))
-                await sender.execute(admit_bootstrap(node.account, who, self._roots.maker))
+                await sender.execute(admit_bootstrap(node.account, who, self.roots.maker))
         finally:
             await rpc.close()
         self.say(f"the bootstrap admitter admitted {len(self.nodes)} {self.root_class.name} roots")
@@ -248,7 +248,7 @@ class Network:
                 **self._machine,
                 **self.machines.get(node.name, {}),
             },
-            self._roots.table(node.name),
+            self.roots.table(node.name),
         )
         self.chain.fund(node.account, 100 * ETHER)
         self.equip(node)

@@ -148,6 +148,11 @@ class NodeProcess:
         return process is not None and process.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        """What the daemon's process ended with; None while it runs or before it did."""
+        return None if self._process is None else self._process.poll()
+
+    @property
     def halted(self) -> bool:
         """Whether a signal stopped the daemon: the state letter of proc(5)."""
         process = self._process

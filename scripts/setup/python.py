@@ -21,8 +21,9 @@ from common import (
 )
 
 LOCK = ROOT / "requirements.lock"
-# A few packages come as source only: four pure-Python ones, and the binding to a TPM's library. They are built with these, taken from the lock
-# like the rest, and not with whatever a build environment would fetch unhashed.
+# A few packages come as source only: four pure-Python ones, and the binding to a TPM's library.
+# They are built with these, taken from the lock like the rest, and not with whatever a build
+# environment would fetch unhashed.
 BUILDERS = (
     *("setuptools", "wheel"),
     *(

@@ -28,7 +28,7 @@ def build_library(folder: Path) -> Path:
     """Compile the library into ``folder``. Raises RuntimeError with the compiler's words."""
     compiler = shutil.which("gcc")
     if compiler is None:
-        raise RuntimeError("there is no gcc for the Zymkey's stand-in; run as root: make lab")
+        raise RuntimeError("the Zymkey's stand-in wants a compiler; apt-get install gcc libc6-dev")
     target = folder / LIBRARY
     sources = [str(path) for path in sorted(SOURCE.glob("*.c"))]
     done = subprocess.run(

@@ -23,7 +23,8 @@ COMMANDS = leaves(get_command(cli.app))
 
 def test_tree__commands__are_the_promised_ones() -> None:
     assert {" ".join(words) for words in COMMANDS} >= {
-        "demo", "node init", "node run", "node status", "capsule seal", "capsule inspect",
+        "demo", "node init", "node run", "node status", "node admission", "node vouch",
+        "capsule seal", "capsule inspect",
         "capsule open", "task submit", "task watch", "task status", "task results",
         "image build", "image verify",
     }  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from web3.contract.contract import ContractFunction
 
@@ -390,9 +388,9 @@ def test_bar_maker__its_members__do_not_vote_on_it(network: Network) -> None:
 
 
 @pytest.fixture
-def hardware(network: Network) -> Iterator[NodeKeys]:
+def hardware(network: Network) -> NodeKeys:
     """A node with a TPM that others let in."""
-    yield admitted(network, "hardware")
+    return admitted(network, "hardware")
 
 
 def run_by(network: Network, keys: NodeKeys, state: str) -> Task:

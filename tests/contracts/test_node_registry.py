@@ -82,8 +82,7 @@ def test_register__without_joining__paused_and_never_drawn(network: Network) -> 
 @pytest.mark.parametrize(
     ("changed", "value", "reason"),
     [
-        ({2: 2}, UNIT, "registry: root class needs admission"),
-        ({2: 3}, UNIT, "registry: root class needs admission"),
+        ({2: 2}, UNIT, "registry: hardware id is not the root key's"),
         ({2: 0}, UNIT, "registry: unknown root class"),
         ({2: 4}, UNIT, "registry: unknown root class"),
         ({3: 0}, UNIT, "registry: VRF key out of range"),
@@ -116,6 +115,7 @@ def lonely(network: Network, allow_software: bool = True, market: str = NOBODY) 
         "contracts/NodeRegistry.vy",
         *(UNIT, UNBONDING, allow_software, verifier),
         *(network.reputation.address, network.attestation.address, market),
+        network.admission.address,
     )
 
 
@@ -546,8 +546,9 @@ def test_register__again_after_the_exit__a_new_id_for_the_same_account(network: 
 
 RECORDS = 1 + 163840  # the slot of `records`, behind the lanes of the draw and its seats
 FIELDS = {
-    "status": (0, 4), "root_class": (4, 4), "tier": (8, 4), "vrf_prefix": (12, 4),
-    "place": (16, 20), "id": (36, 40), "fixed_at": (76, 40), "exit_at": (116, 40),
+    "status": (0, 4), "root_class": (4, 4), "tier": (8, 4), "vrf_prefix": (12, 3), "joins": (15, 1),
+    "place": (16, 20), "id": (36, 32), "maker": (68, 7), "by_vote": (75, 1),
+    "fixed_at": (76, 40), "exit_at": (116, 40),
     "deposit": (156, 100),
 }  # fmt: skip
 
@@ -560,13 +561,14 @@ def test_node__one_field_full__no_other_sees_it(network: Network, name: str) -> 
     put(network, account, (2**bits - 1) << shift)
     node = node_of(network, account)
     expected = {field: 2**bits - 1 if field == name else 0 for field in FIELDS}
-    assert {field: node[field] for field in FIELDS if field != "place"} == {
-        field: value for field, value in expected.items() if field != "place"
+    assert {field: node[field] for field in FIELDS if field in node} == {
+        field: value for field, value in expected.items() if field in node
     }
     functions = network.registry.functions
     assert functions.node_id(account).call() == expected["id"]
     assert functions.deposit(account).call() == expected["deposit"]
     assert functions.status(account).call() == expected["status"]
+    assert functions.barred_by_vote(account).call() == (name == "by_vote")
 
 
 def put(network: Network, account: str, word: int) -> None:

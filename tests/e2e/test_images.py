@@ -113,6 +113,11 @@ def guarded(driver: Driver) -> Iterator[tuple[NodeProcess, str]]:
     restart([node])
 
 
+def journal(node: NodeProcess) -> list[str]:
+    """What the node told its operator."""
+    return [line["what"] for line in node.get("/v1/journal")["journal"]]
+
+
 def test_container__of_an_image_that_is_for_functions_only__stopped_by_the_daemon(
     driver: Driver, guarded: tuple[NodeProcess, str]
 ) -> None:
@@ -133,8 +138,10 @@ def test_container__of_an_image_that_is_for_functions_only__stopped_by_the_daemo
             assert time.monotonic() < end, node.log()[-2000:]
             time.sleep(0.1)
             container.reload()
-        said = [line["what"] for line in node.get("/v1/journal")["journal"]]
-        assert any("service web stopped" in line and "not as SERVICE" in line for line in said)
+        while not any("service web stopped" in line for line in journal(node)):
+            assert time.monotonic() < end, journal(node)
+            time.sleep(0.1)
+        assert any("not as SERVICE" in line for line in journal(node))
         incidents = (node.folder / "machine" / "incidents.jsonl").read_text()
         assert "service web stopped" in incidents
     finally:

@@ -10,13 +10,14 @@ from tests.fuzz import (
     image_targets,
     machine_targets,
     peer_targets,
+    root_targets,
     tpm_targets,
 )
 from tests.fuzz.check import Target
 
 PACKAGES = (
     *("agent", "nodeclient.p2p", "nodeclient.chain", "nodeclient.core", "nodeclient.machine"),
-    *("nodeclient.duties", "nodeclient.images", "nodeclient.health"),
+    *("nodeclient.duties", "nodeclient.health", "nodeclient.images", "nodeclient.roots"),
 )
 
 # Functions that are named like parsers and read nothing that a stranger wrote.
@@ -41,6 +42,12 @@ EXCLUDED = {
     "nodeclient.images.boot.reference:open_boot_files": "BootManifest.decode, then files by hash",
     "nodeclient.images.boot.reference:open_eraser": "BootManifest.decode, then a file by hash",
     "nodeclient.images.eraser.workshop:open_workshop": "packages whose versions the lock names",
+    "nodeclient.roots.choose:open_root": "a configuration that was read before",
+    "nodeclient.roots.software:SoftwareRoot.load": "the operator's own encrypted key",
+    "nodeclient.roots.tpm2:Tpm2Root.load": "KeyFile.load",
+    "nodeclient.roots.tpm2_objects:KeyFile.load": "KeyFile.decode",
+    "nodeclient.roots.zymkey:ZymkeyRoot.load": "the operator's own file",
+    "nodeclient.roots.zymkey_worker:open_client": "opens a device",
     "nodeclient.health.target:load_target": "files of the operator's, which nobody else may read",
     "nodeclient.health.state:open_tasks": "the Node's own database",
     "nodeclient.health.wiring:open_webhook": "load_target",
@@ -57,6 +64,7 @@ def targets() -> dict[str, Target]:
         *image_targets.all_targets(),
         *machine_targets.all_targets(),
         *peer_targets.all_targets(),
+        *root_targets.all_targets(),
         *tpm_targets.all_targets(),
     ]
     named = {target.name: target for target in found}

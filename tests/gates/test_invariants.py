@@ -58,8 +58,8 @@ def test_invariants__mutants_named__apply_to_the_sources(mutants: dict[str, Muta
         assert mutant.apply(source) != source
 
 
-@pytest.mark.parametrize("file", ["AttestationLedger", "ImageRegistry", "NodeRegistry",
-                                  "ReputationLedger", "TaskMarket"])  # fmt: skip
+@pytest.mark.parametrize("file", ["AdmissionLedger", "AttestationLedger", "ImageRegistry",
+                                  "NodeRegistry", "ReputationLedger", "TaskMarket"])  # fmt: skip
 def test_invariants__every_function_that_changes_something__is_named(file: str) -> None:
     functions = changing_functions(f"contracts/{file}.vy")
     assert functions

@@ -141,7 +141,9 @@ def composed(service: BuiltImage, anvil: AnvilNode, tmp_path: Path) -> Iterator[
     file = tmp_path / "deployment.json"
     deployments.save(deployed, file)
     node = NodeProcess("node", folder)
-    node.create(anvil.url, file, (Role.BROKER, Role.RECEIVER, Role.REQUESTER), {})
+    node.create(
+        anvil.url, file, (Role.BROKER, Role.RECEIVER, Role.REQUESTER), {}, {"kind": "software"}
+    )
     anvil.rpc("anvil_setBalance", node.account, hex(10**20))
     node.register(anvil.url, deployed, 0, False)
     # In the container the node's folder is all there is.

@@ -68,24 +68,25 @@ def started(name: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def wait_for_program(process: subprocess.Popen[str], folder: Path, name: str) -> set[int]:
-    """Wait until a program runs in the namespaces of the lab that this process starts; the ids of
-    all that run there."""
+def wait_for_program(
+    process: subprocess.Popen[str], folder: Path, name: str
+) -> tuple[LabState, set[int]]:
+    """Wait until a program runs in the namespaces of the lab that this process starts; the lab, and
+    the ids of all that run there."""
     end = time.monotonic() + LAB_SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:
             raise AssertionError(f"the lab ended by itself: {process.communicate()}")
         state = load(folder)
         found = residents(state.label) if state is not None else set()
-        if any(program(pid).startswith(name) for pid in found):
-            return found
+        if state is not None and any(program(pid).startswith(name) for pid in found):
+            return state, found
         time.sleep(0.1)
     raise AssertionError(f"no {name} of the lab was ever seen")
 
 
 @pytest.mark.machine
 def test_task__through_a_lab__settles_and_a_crash_leaves_nothing(folder: Path) -> None:
-    before = namespaces()
     up = command("up", folder)
     assert up.returncode == 0, up.stderr
     state = state_of(folder)
@@ -112,7 +113,7 @@ def test_task__through_a_lab__settles_and_a_crash_leaves_nothing(folder: Path) -
     assert len(running) > 8
     os.kill(state.keeper[0], signal.SIGKILL)
     assert command("down", folder).returncode == 0
-    assert namespaces() == before
+    assert not set(state.namespaces) & namespaces()
     assert leftovers(folder) == []
     assert alive(running) == []
 
@@ -152,13 +153,12 @@ def check_held(held: dict[str, Any]) -> None:
 def test_lab__interrupted_while_it_starts__takes_itself_down(
     folder: Path, number: int, name: str
 ) -> None:
-    before = namespaces()
     with started("all", folder) as process:
-        running = wait_for_program(process, folder, name)
+        state, running = wait_for_program(process, folder, name)
         process.send_signal(number)
         _, errors = process.communicate(timeout=LAB_SECONDS)
         assert process.returncode == 130, errors
-    assert namespaces() == before
+    assert not set(state.namespaces) & namespaces()
     assert leftovers(folder) == []
     assert alive(running) == []
 

@@ -15,12 +15,19 @@ from nodeclient.core.types import Address, Commitment, TaskState
 from nodeclient.errors import MachineError
 from nodeclient.inbox import ACTIVATIONS, Inbox
 from nodeclient.p2p.errors import PeerRefused
-from nodeclient.p2p.messages import ActivationRequest, EndorsementRequest, Question, pack
+from nodeclient.p2p.messages import (
+    ActivationRequest,
+    EndorsementRequest,
+    MotionQuestion,
+    Question,
+    pack,
+)
 from tests.core.evidence_kit import MEMBER, OTHER, OWNER, SPEC
 from tests.core.test_reorganisation import LIFE
 from tests.core.test_roles import owner, walk
 
 STRANGER = Address(b"\x77" * 20)
+WAITING = Address(b"\x78" * 20)  # PENDING
 COMMITMENT = Commitment(b"\x0c" * 32)
 RESUME = b"sealed record of a boot"
 
@@ -53,9 +60,24 @@ class Told:
 def inbox(case: Case, voucher: Told) -> Inbox:
     cases = {COMMITMENT: case}
     services: Any = SimpleNamespace(
-        store=SimpleNamespace(case=cases.get), voucher=voucher, note=lambda *_: None
+        store=SimpleNamespace(case=cases.get),
+        voucher=voucher,
+        note=lambda *_: None,
+        directory=SimpleNamespace(is_pending=lambda who: who == WAITING),
     )
     return Inbox(services, SimpleNamespace())  # type: ignore[arg-type]
+
+
+async def test_handle__sender_not_admitted__may_ask_for_votes_alone() -> None:
+    """To register as PENDING costs no check: it must open no door to tasks or to the Machine."""
+    told = Told()
+    box = inbox(running(), told)
+    for method in sorted(set(box._methods) - {"alive"}):
+        with pytest.raises(PeerRefused, match="not admitted yet"):
+            await box.handle(WAITING, method, b"")
+    with pytest.raises(PeerRefused, match="no method"):  # this node judges nobody
+        await box.handle(WAITING, "motion_vote", pack(MotionQuestion(1)))
+    assert told.asked == []
 
 
 def question(blob: bytes = b"\x01" * 70, secret: bytes = b"\x02" * 258) -> bytes:

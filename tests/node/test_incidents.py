@@ -250,7 +250,9 @@ async def member(tmp_path: Path) -> AsyncIterator[tuple[Inbox, Runner, list[str]
     runner = Runner(store, who, dict.fromkeys(do.Action.__subclasses__(), wait), lambda _e: None)
     notes: list[str] = []
     services: Any = SimpleNamespace(
-        store=store, note=lambda _c, what, private="": notes.append(what + private)
+        store=store,
+        note=lambda _c, what, private="": notes.append(what + private),
+        directory=SimpleNamespace(is_pending=lambda _: False),
     )
     yield Inbox(services, runner), runner, notes
     await runner.stop()

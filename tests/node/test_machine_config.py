@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.boot import BootParameters
 from agent.formats.evidence import PI_ONLY, TPM_QUOTED
 from agent.formats.rpc import RpcError
 from nodeclient.config import Config, LocalMachineConfig, load_config, responses
@@ -19,6 +20,7 @@ from nodeclient.machine import LocalMachine
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.incidents import log_only
 from nodeclient.machine.lab import Qemu
+from nodeclient.machine.link import LinkKeys
 from nodeclient.machine.netboot import HookPower, NetbootMachine
 from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.supply import Supply
@@ -117,6 +119,13 @@ def test_machine__simulated_root__is_named_in_the_evidence(
     machine = choose(load(tmp_path, head + tail))
     assert isinstance(machine, LocalMachine | NetbootMachine)
     assert ("root" in machine._settings.simulated) is simulated
+
+
+def test_machine__simulated_part_of_the_pi__is_told_to_the_pc(tmp_path: Path) -> None:
+    machine = choose(load(tmp_path, NETBOOT + QEMU))
+    assert isinstance(machine, NetbootMachine)
+    order = machine._order(LinkKeys.fresh(b"\5" * 32), 1)
+    assert {"root", "tpm"} <= set(BootParameters.decode(order.parameters).simulated)
 
 
 @pytest.mark.parametrize(

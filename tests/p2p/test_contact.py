@@ -216,7 +216,8 @@ def test_directory__unknown_node__refused(executor: Node) -> None:
 def test_directory__status__decides_who_is_a_peer(executor: Node, status: NodeStatus) -> None:
     directory = Directory(CHAIN_ID, REGISTRY)
     executor.publish(directory, status)
-    is_peer = status in (NodeStatus.ACTIVE, NodeStatus.PAUSED, NodeStatus.EXITING)
+    is_peer = status not in (NodeStatus.EXITED, NodeStatus.BARRED)
+    assert directory.is_pending(executor.address) == (status is NodeStatus.PENDING)
     assert (directory.find(executor.identity.certificate) is not None) == is_peer
     directory.set_status(executor.address, NodeStatus.EXITED)
     assert directory.find(executor.identity.certificate) is None

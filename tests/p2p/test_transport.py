@@ -214,7 +214,7 @@ async def test_handshake__tls13__no_session_ticket_that_would_skip_the_check(
     writer.close()
 
 
-@pytest.mark.parametrize("status", [NodeStatus.EXITED, NodeStatus.BARRED, NodeStatus.PENDING])
+@pytest.mark.parametrize("status", [NodeStatus.EXITED, NodeStatus.BARRED])
 async def test_request__peer_left_the_registry__refused_on_open_and_new_connections(
     network: Network, requester: Node, executor: Node, status: NodeStatus
 ) -> None:

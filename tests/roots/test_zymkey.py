@@ -165,6 +165,13 @@ def test_keys__destroyed_by_the_device__is_said(make: Make, device: StandIn) -> 
         root.sign(DIGEST)
 
 
+def test_perimeter__model_without_one__says_what_to_set(make: Make, device: StandIn) -> None:
+    device.fault(fail={"perimeter": errno.ENOSYS})
+    with pytest.raises(RootError, match=r"\[root\] perimeter"):
+        make()
+    assert make(frozenset()).health().sound
+
+
 def test_wired_channels__more_than_the_device_has__refused(make: Make, device: StandIn) -> None:
     root = make()
     root._perimeter = frozenset({2})
@@ -253,6 +260,19 @@ def test_seal__much_more_than_the_device_locks__is_one_small_question(make: Make
     sealed = root.seal(plain, "label")
     assert root.unseal(sealed, "label") == plain
     assert len(sealed) - len(plain) < 200
+
+
+@pytest.mark.parametrize("size", [0, 4097])
+def test_seal__locked_to_an_odd_size__refused(
+    make: Make, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    root = make()
+    real = root._link.ask
+    monkeypatch.setattr(
+        root._link, "ask", lambda what, data=b"": bytes(size) if what == b"L" else real(what, data)
+    )
+    with pytest.raises(RootError, match="odd size"):
+        root.seal(b"secret", "label")
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 65, 8192])

@@ -129,7 +129,13 @@ def test_ask__library_missing_or_no_library__says_so(tmp_path: Path) -> None:
             link.ask(b"K")
 
 
-def test_ask__locked_bytes_that_are_not__do_not_unseal(link: ZymkeyLink) -> None:
+@pytest.mark.parametrize("code", [None, errno.EBADMSG, errno.EINVAL])
+def test_ask__locked_bytes_that_are_not__do_not_unseal(
+    device: StandIn, link: ZymkeyLink, code: int | None
+) -> None:
+    """The binding's library says it by 0, or by a code: which one is written nowhere."""
+    if code is not None:
+        device.fault(fail={"unlock": code})
     with pytest.raises(UnsealError):
         link.ask(b"U", b"x" * 60)
 

@@ -55,7 +55,7 @@ class Tpm2Bench:
     def __init__(self, folder: Path, stack: ExitStack, pcrs: frozenset[int] = PCRS) -> None:
         self._folder, self._stack, self._pcrs = folder, stack, pcrs
         self._strangers, self._wrong, self._frozen = 0, False, False
-        self.chip = self._power_up("chip", 0)
+        self.chip = self.power_up("chip", 0)
 
     @property
     def files(self) -> Path:
@@ -78,7 +78,7 @@ class Tpm2Bench:
 
     def stranger(self) -> Root:
         self._strangers += 1
-        chip = self._power_up(f"stranger-{self._strangers}", self._strangers)
+        chip = self.power_up(f"stranger-{self._strangers}", self._strangers)
         folder = self._folder / f"files-{self._strangers}"
         return Tpm2Root.create(folder, self.config_of(chip))
 
@@ -115,7 +115,7 @@ class Tpm2Bench:
         with ESAPI(self.chip.tcti) as esys:
             esys.pcr_extend(ESYS_TR(RESETTABLE), values)
 
-    def _power_up(self, name: str, number: int) -> ServedTpm:
+    def power_up(self, name: str, number: int) -> ServedTpm:
         folder = self._folder / name
         shutil.copytree(manufactured(number), folder)
         chip = ServedTpm(folder)

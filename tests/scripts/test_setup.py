@@ -77,11 +77,25 @@ def test_builders__lock__are_taken_with_their_hashes(
 ) -> None:
     python = load("python", monkeypatch)
     chosen = python.builders_of((ROOT / "requirements.lock").read_text())
-    assert {line.split("==")[0] for line in chosen.splitlines() if "==" in line} == {
-        "setuptools",
-        "wheel",
-    }
-    assert chosen.count("--hash=sha256:") >= 2
+    names = {line.split("==")[0] for line in chosen.splitlines() if "==" in line}
+    assert names == set(python.BUILDERS)
+    assert {"setuptools", "wheel", "setuptools-scm", "pkgconfig"} <= names
+    assert chosen.count("--hash=sha256:") >= len(names)
+
+
+def test_compiling__library_or_headers_missing__are_installed_by_name(
+    common: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python, installed = load("python", monkeypatch), []
+    monkeypatch.setattr(python, "apt_install", lambda packages, what: installed.append(packages))
+    python._need_compiler()
+    assert installed == [], "all is there, or these tests would not run"
+    monkeypatch.setattr(python, "_is_there", lambda sign: sign == "gcc")
+    monkeypatch.setattr(python.sysconfig, "get_path", lambda name: "/nowhere")
+    python._need_compiler()
+    (packages,) = installed
+    version = f"python3.{sys.version_info.minor}-dev"
+    assert packages == {"pkg-config", "libtss2-dev", version}
 
 
 def test_stamp__changed_input__is_done_again(

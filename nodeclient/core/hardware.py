@@ -1,0 +1,97 @@
+"""Does a candidate's endorsement show the hardware that it registered? Pure.
+
+What is judged here are the documents: certificates, keys, ids. That the chip is there *now* shows
+by what it answers (`attestation.activation` for a TPM, a signed challenge for a Zymkey), which only
+its committee members can ask. A Zymkey has no maker's chain: its documents prove nothing by
+themselves, which is why the ledger wants an admitter's signature before a committee is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.formats.cbor import FormatError
+from agent.formats.endorsement import Endorsement
+from agent.formats.hashes import keccak256, sha256
+from nodeclient.core.admission import MAKER_ZYMBIT, Motion, MotionKind
+from nodeclient.core.digests import words
+from nodeclient.core.tpm.endorsement import check_endorsement
+from nodeclient.core.tpm.public import AttestationKey, EkKey, parse_root_key
+from nodeclient.core.types import Address, NodeRecord, NodeStatus, RootClass
+from nodeclient.core.zymkey import parse_zymkey
+
+CHALLENGE_DOMAIN = keccak256(b"sealrun/root-challenge/v1")
+
+
+class HardwareFault(FormatError):
+    """The candidate's hardware is not what it registered, or not what this Node believes."""
+
+
+def check_candidate(motion: Motion, record: NodeRecord) -> None:
+    """The motion is about the node that waits now. Raises HardwareFault."""
+    if motion.kind is not MotionKind.ADMIT or motion.proposer != record.address:
+        raise HardwareFault("hardware: the motion admits somebody else")
+    if record.status is not NodeStatus.PENDING or record.id != motion.number:
+        raise HardwareFault("hardware: the node does not wait for admission")
+    if record.hardware_id != motion.subject:
+        raise HardwareFault("hardware: the motion names another hardware id")
+
+
+def check_tpm(
+    motion: Motion, record: NodeRecord, endorsement: bytes, makers: Sequence[bytes]
+) -> tuple[EkKey, AttestationKey]:
+    """EK and root key of a TPM2 root, ready for credential activation.
+
+    `makers`: DER of the root certificates that this Node believes. The one the motion names must
+    be among them, and the chain must end there: by it the class is barred. Raises HardwareFault,
+    FormatError, TpmError.
+    """
+    _check_digest(motion, endorsement)
+    said = Endorsement.decode(endorsement)
+    root = [der for der in makers if sha256(der) == motion.maker]
+    if not root:
+        raise HardwareFault("hardware: its maker is none that this node believes")
+    ek = check_endorsement(said.certificates, said.ek, root)
+    if keccak256(said.ek) != record.hardware_id:
+        raise HardwareFault("hardware: the endorsement key is not that of the hardware id")
+    key = parse_root_key(said.ak)
+    if key.point != record.root_public:
+        raise HardwareFault("hardware: the TPM's key is not the registered root key")
+    return ek, key
+
+
+def check_zymkey(
+    motion: Motion, record: NodeRecord, endorsement: bytes, *, accept_simulated: bool
+) -> None:
+    """The documents of a ZYMKEY root. Raises HardwareFault, FormatError."""
+    _check_digest(motion, endorsement)
+    said = parse_zymkey(endorsement)
+    if motion.maker != MAKER_ZYMBIT:
+        raise HardwareFault("hardware: the motion names another maker than Zymbit")
+    if said.public_key != record.root_public:
+        raise HardwareFault("hardware: the Zymkey's key is not the registered root key")
+    if keccak256(said.public_key) != record.hardware_id:
+        raise HardwareFault("hardware: the key is not that of the hardware id")
+    if not said.serial:
+        raise HardwareFault("hardware: the Zymkey has no serial number")
+    if said.binding is not None and not said.binding.bound:
+        raise HardwareFault("hardware: the Zymkey is not bound to its host")
+    if said.simulated and not accept_simulated:
+        raise HardwareFault("hardware: the Zymkey is a stand-in")
+
+
+def check_class(record: NodeRecord) -> RootClass:
+    """The class, where it is one that a committee judges. Raises HardwareFault."""
+    if record.root_class is RootClass.SOFTWARE:
+        raise HardwareFault("hardware: a software root needs no admission")
+    return record.root_class
+
+
+def challenge_digest(chain_id: int, ledger: Address, motion: int, nonce: bytes) -> bytes:
+    """What a candidate's root key signs for a member: in a domain of its own."""
+    return sha256(words(CHALLENGE_DOMAIN, chain_id, ledger, motion, nonce))
+
+
+def _check_digest(motion: Motion, endorsement: bytes) -> None:
+    if keccak256(endorsement) != motion.evidence:
+        raise HardwareFault("hardware: not the endorsement that the motion names")

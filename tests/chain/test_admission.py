@@ -1,0 +1,462 @@
+"""A pending node finds its way in: real contracts, real signatures, members that ask its root.
+
+Requests between nodes go through the same bytes as over the network, without the network. The TPM
+is swtpm. The Zymkey is a software key that answers in its format: only its votes are tested here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.formats.endorsement import Endorsement
+from agent.formats.hashes import keccak256
+from nodeclient.chain import admission, registration, registry
+from nodeclient.chain import deployment as deployments
+from nodeclient.chain.admission import AdmissionLedger
+from nodeclient.chain.journal import SqliteJournal
+from nodeclient.chain.reader import Reader
+from nodeclient.chain.sender import Sender
+from nodeclient.commands import admission as commands
+from nodeclient.core.admission import (
+    MAKER_ZYMBIT,
+    AdmissionParameters,
+    Motion,
+    MotionKind,
+    MotionState,
+    is_signed_by,
+    sign,
+    vouch_digest,
+)
+from nodeclient.core.case import Role
+from nodeclient.core.types import Address, NodeStatus, RootClass
+from nodeclient.core.zymkey import STAND_IN, ZymkeyEndorsement
+from nodeclient.duties.admitting import Admitter
+from nodeclient.duties.seeking import Seeker
+from nodeclient.folder import create_folder, open_folder
+from nodeclient.keys import NodeKeys
+from nodeclient.p2p.errors import PeerError, PeerRefused
+from nodeclient.p2p.messages import (
+    MotionQuestion,
+    RootActivation,
+    RootChallenge,
+    pack,
+)
+from nodeclient.registration import prepare_registration, write_registration
+from nodeclient.roots.software import SoftwareRoot
+from nodeclient.seeking import MakerUnknown, VouchInvalid, load_vouch, maker_of
+from scripts.embedded.swtpm import ServedTpm
+from tests.chain.anvil_node import KEYS
+from tests.chain.conftest import FAST, World
+from tests.chain.people import UNIT, Person, member
+from tests.roots.tpm2_kit import Tpm2Kit
+
+pytestmark = pytest.mark.chain  # starts anvil
+
+
+class CardRoot(SoftwareRoot):
+    """A software key that says of itself what a Zymkey says."""
+
+    model = f"{STAND_IN} 4i"
+
+    @property
+    def class_id(self) -> int:
+        return RootClass.ZYMKEY
+
+    def hardware_id(self) -> bytes:
+        return keccak256(self.public_key())
+
+    def endorsement(self) -> bytes:
+        return ZymkeyEndorsement("0042", self.model, "1.2", self.public_key(), None, ()).encode()
+
+
+@dataclass
+class Town:
+    """Four software nodes that are in, and whoever comes."""
+
+    world: World
+    makers: Path
+    members: list[Person]
+    admitters: dict[Address, Admitter]
+    asked: list[tuple[str, Address]]
+
+    @property
+    def ledger(self) -> AdmissionLedger:
+        return AdmissionLedger(self.world.rpc, self.world.deployment)
+
+    @property
+    def reader(self) -> Reader:
+        return Reader(self.world.rpc, self.world.deployment)
+
+    def admitter(self, person: Any, simulated: bool = True, makers: Path | None = None) -> Admitter:
+        """A node's part in admissions, reachable for the others."""
+        made = Admitter(
+            me=person.address,
+            chain_id=self.world.deployment.chain_id,
+            account=lambda: person.keys.account,
+            root=person.root,
+            chain=self.reader,
+            ledger=self.ledger,
+            ask=self.ask_as(person.address),
+            makers=makers or self.makers,
+            accept_simulated=simulated,
+        )
+        self.admitters[person.address] = made
+        return made
+
+    def ask_as(self, sender: Address) -> Callable[[Address, str, object], Any]:
+        """One request, through its bytes, as the inbox serves it."""
+
+        async def ask(peer: Address, method: str, message: object) -> bytes:
+            self.asked.append((method, peer))
+            there, body = self.admitters[peer], pack(message)
+            try:
+                return await there.methods()[method](sender, body)
+            except PeerError:
+                raise
+            except Exception as error:  # as the inbox turns it into a refusal
+                raise PeerRefused(str(error), "ask another") from error
+
+        return ask
+
+    def seeker(
+        self, person: Any, maker: bytes, vouched: admission.Signature | None = None
+    ) -> Seeker:
+        """A node on its way in."""
+        vouch = admission.NO_VOUCH if vouched is None else (2**40, vouched)
+        return Seeker(
+            self.admitter(person),
+            root=person.root,
+            chain=self.reader,
+            sender=person.sender,
+            ask=self.ask_as(person.address),
+            maker=lambda: maker,
+            vouch=lambda: vouch,
+            poll_seconds=0.01,
+        )
+
+    async def newcomer(self, root: Any, folder: Path) -> Any:
+        """A node with a hardware root, registered and PENDING."""
+        keys = NodeKeys.generate(root)
+        self.world.node.rpc("anvil_setBalance", "0x" + keys.address.hex(), hex(100 * UNIT))
+        journal = SqliteJournal(":memory:")
+        sender = Sender(self.world.rpc, self.world.deployment, journal, keys.account, FAST)
+        person = Person(root, keys, sender)
+        folder.mkdir(parents=True)  # noqa: ASYNC240
+        path = write_registration(
+            folder,
+            prepare_registration(
+                root,
+                keys,
+                chain_id=self.world.deployment.chain_id,
+                registry=self.world.deployment["NodeRegistry"].address,
+                endpoint="127.0.0.1:7000",
+            ),
+        )
+        order = registry.register("register", registration.load(path), UNIT, join=True)
+        await sender.execute(order)
+        return person
+
+    async def status(self, person: Any) -> NodeStatus:
+        """As the registry has it."""
+        record = await self.reader.node(person.address)
+        assert record is not None
+        return record.status
+
+    async def vouched(self, person: Any, maker: bytes) -> admission.Signature:
+        """The signature of the bootstrap admitter."""
+        record = await self.reader.node(person.address)
+        assert record is not None
+        digest = vouch_digest(
+            self.world.deployment.chain_id,
+            self.ledger.address,
+            person.address,
+            record.id,
+            record.hardware_id,
+            maker,
+            keccak256(person.root.endorsement()),
+            2**40,
+        )
+        return sign(digest, KEYS[0])
+
+    async def seek(self, seeker: Seeker, steps: int = 8) -> bool:
+        """Let time pass until the node is in, or gives up; the last answer of `step`."""
+        going = True
+        for _ in range(steps):
+            going = await seeker.step()
+            self.world.node.mine(3)
+            if not going:
+                break
+        return going
+
+
+@pytest_asyncio.fixture
+async def town(world: World, tmp_path: Path) -> AsyncIterator[Town]:
+    makers = tmp_path / "makers"
+    makers.mkdir()
+    people = [await member(world, tmp_path / f"member {i}") for i in range(4)]
+    made = Town(world, makers, people, {}, [])
+    for person in people:
+        made.admitter(person)
+    yield made
+
+
+def card() -> CardRoot:
+    return CardRoot(ec.generate_private_key(ec.SECP256R1()))
+
+
+# --- a Zymkey -----------------------------------------------------------------------------------
+
+
+async def test_zymkey__vouched__admitted_by_votes(town: Town, tmp_path: Path) -> None:
+    person = await town.newcomer(card(), tmp_path / "card")
+    assert await town.status(person) is NodeStatus.PENDING
+    vouch = await town.vouched(person, MAKER_ZYMBIT)
+    seeker = town.seeker(person, MAKER_ZYMBIT, vouch)
+    assert await town.seek(seeker)
+    await seeker.run()  # ends: it is in
+    assert await town.status(person) is NodeStatus.ACTIVE
+    assert await town.ledger.state(1) is MotionState.CARRIED
+    asked = {method for method, _ in town.asked}
+    assert asked == {"motion_vote", "root_endorsement", "root_challenge"}
+
+
+async def test_zymkey__stand_in_where_members_refuse_it__no_votes(
+    town: Town, tmp_path: Path
+) -> None:
+    for person in town.members[:2]:
+        town.admitter(person, simulated=False)
+    candidate = await town.newcomer(card(), tmp_path / "card")
+    seeker = town.seeker(candidate, MAKER_ZYMBIT, await town.vouched(candidate, MAKER_ZYMBIT))
+    await town.seek(seeker)
+    assert await town.status(candidate) is NodeStatus.PENDING
+
+
+async def test_zymkey__another_root_answers__no_votes(town: Town, tmp_path: Path) -> None:
+    """The documents are public: whoever copied them cannot sign the members' numbers."""
+    candidate = await town.newcomer(card(), tmp_path / "card")
+    seeker = town.seeker(candidate, MAKER_ZYMBIT, await town.vouched(candidate, MAKER_ZYMBIT))
+    impostor = card()
+
+    class Copy(CardRoot):
+        def sign(self, digest: bytes) -> bytes:
+            return impostor.sign(digest)
+
+    candidate.root.__class__ = Copy
+    await town.seek(seeker)
+    assert await town.status(candidate) is NodeStatus.PENDING
+    question = MotionQuestion(1)
+    first = (await town.ledger.members((await town.ledger.round() or (0,))[0]) or ())[0]
+    with pytest.raises(PeerRefused, match="does not answer"):
+        await town.ask_as(candidate.address)(first, "motion_vote", question)
+
+
+async def test_seeker__nobody_decides__stops_after_three_fees(town: Town, tmp_path: Path) -> None:
+    candidate = await town.newcomer(card(), tmp_path / "card")
+    for person in town.members:
+        town.admitter(person, simulated=False)
+    seeker = town.seeker(candidate, MAKER_ZYMBIT, await town.vouched(candidate, MAKER_ZYMBIT))
+    terms = await town.ledger.parameters()
+    for _ in range(3):
+        assert await seeker.step()  # a request
+        town.world.node.mine(terms.draw_window + 10)
+    assert not await seeker.step()
+    assert await town.ledger.state(3) is MotionState.OPEN
+    assert await town.ledger.state(4) is None
+
+
+# --- who may ask what ---------------------------------------------------------------------------
+
+
+async def test_vote__motion_of_another_no_seat_or_none__refused(town: Town, tmp_path: Path) -> None:
+    candidate = await town.newcomer(card(), tmp_path / "card")
+    seeker = town.seeker(candidate, MAKER_ZYMBIT, await town.vouched(candidate, MAKER_ZYMBIT))
+    await seeker.step()
+    first = town.members[0].address
+    judge = town.admitters[first]
+    with pytest.raises(PeerError, match="not drawn"):
+        await judge.vote(candidate.address, 1)
+    with pytest.raises(PeerRefused, match="no open motion"):
+        await judge.vote(town.members[1].address, 1)
+    with pytest.raises(PeerRefused, match="no open motion"):
+        await judge.vote(candidate.address, 2)
+    town.world.node.mine(8)
+    await seeker.step()  # draws
+    own = town.admitters[candidate.address]
+    with pytest.raises(PeerRefused, match="no seat"):
+        await own.vote(candidate.address, 1)
+    # members are answered once the candidate has asked them, others never
+    with pytest.raises(PeerRefused, match="not a member"):
+        await own.endorsement(first, 1)
+    own.answer_to(1, frozenset({first}))
+    assert await own.endorsement(first, 1)
+    for call in (
+        own.endorsement(town.members[1].address, 1),
+        own.endorsement(first, 2),
+        own.challenge(town.members[1].address, RootChallenge(1, bytes(32))),
+        own.activate(town.members[1].address, RootActivation(1, b"123", b"123")),
+    ):
+        with pytest.raises(PeerRefused, match="not a member"):
+            await call
+    with pytest.raises(PeerRefused, match="no TPM"):
+        await own.activate(first, RootActivation(1, b"123", b"123"))
+
+
+async def test_motions__read_from_the_chain__as_they_were_opened(
+    town: Town, tmp_path: Path
+) -> None:
+    mover = town.members[0]
+    terms = await town.ledger.parameters()
+    assert terms == AdmissionParameters(2, 1, 400, 600, 7, 10**13)
+    assert await town.ledger.round() is None
+    order = admission.propose("bar", terms.fee, MotionKind.BAR, b"\x05" * 32, b"\x06" * 32)
+    await mover.sender.execute(order)
+    (found,) = await town.ledger.motions_of(mover.address, 0)
+    round = await town.ledger.round()
+    assert round is not None
+    expected = Motion(
+        1, MotionKind.BAR, mover.address, 0, b"\x05" * 32, bytes(32), b"\x06" * 32, round[0]
+    )
+    assert found == expected == await town.ledger.motion(1, 0)
+    assert await town.ledger.motions_of(town.members[1].address, 0) == []
+    assert await town.ledger.motion(2, 0) is None
+    assert await town.ledger.members(round[0]) is None
+    assert await town.ledger.committee(round[0]) is None
+    assert terms.seats(found, (mover.address,) * 11) == (mover.address,) * 11
+    admit = replace(found, kind=MotionKind.ADMIT)
+    assert len(terms.seats(admit, (mover.address,) * 11)) == 7
+
+
+async def test_bootstrap__admits_and_renounces(town: Town, tmp_path: Path) -> None:
+    person = await town.newcomer(card(), tmp_path / "card")
+    deployer = town.world.sender(SqliteJournal(":memory:"), 0)
+    boot = await town.ledger.bootstrap()
+    assert boot is not None
+    assert await town.ledger.is_admitter(boot)
+    await deployer.execute(admission.admit_bootstrap("in", person.address, MAKER_ZYMBIT))
+    assert await town.status(person) is NodeStatus.ACTIVE
+    await deployer.execute(admission.renounce("done"))
+    assert await town.ledger.bootstrap() is None
+    assert not await town.ledger.is_admitter(boot)
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+async def test_commands__candidate_and_admitter__what_they_print_fits(
+    town: Town, tmp_path: Path
+) -> None:
+    file = tmp_path / "deployment.json"
+    deployments.save(town.world.deployment, file)
+    create_folder(
+        tmp_path / "node",
+        rpc=town.world.rpc.url,
+        deployment_file=file,
+        endpoint="127.0.0.1:7001",
+        roles=frozenset(Role),
+    )
+    opened = open_folder(tmp_path / "node")
+    said = await commands._with_chain(opened, lambda chain: commands._state(opened, chain))
+    assert (said["status"], said["root"], "motion" in said) == ("UNREGISTERED", "SOFTWARE", False)
+
+    candidate = await town.newcomer(card(), tmp_path / "card")
+    evidence = keccak256(candidate.root.endorsement())
+    given = await commands._with_chain(
+        opened, lambda chain: commands._vouch(opened, chain, candidate.address, evidence)
+    )
+    record = await town.reader.node(candidate.address)
+    assert record is not None
+    digest = vouch_digest(
+        town.world.deployment.chain_id,
+        town.ledger.address,
+        candidate.address,
+        record.id,
+        record.hardware_id,
+        MAKER_ZYMBIT,
+        evidence,
+        given["valid_until"],
+    )
+    admitter = Address(opened.load_keys().address)
+    assert is_signed_by(admitter, digest, (given["r"], given["vs"]))
+    assert not is_signed_by(candidate.address, digest, (given["r"], given["vs"]))
+    assert not is_signed_by(admitter, digest, (given["r"], given["vs"] | (1 << 255) - 1))
+    (tmp_path / "vouch.json").write_text(json.dumps(given))
+    assert load_vouch(tmp_path / "vouch.json")[0] == given["valid_until"]
+    with pytest.raises(commands.NotACandidate):
+        await commands._with_chain(
+            opened,
+            lambda chain: commands._vouch(opened, chain, town.members[0].address, evidence),
+        )
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def test_vouch__file__read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vouch.json"
+    assert load_vouch(path) == admission.NO_VOUCH
+    path.write_text('{"valid_until": 5, "r": 6, "vs": 7}')
+    assert load_vouch(path) == (5, (6, 7))
+    for text in ("", "[]", "{}", '{"valid_until": true, "r": 6, "vs": 7}',
+                 '{"valid_until": 5, "r": -6, "vs": 7}',
+                 '{"valid_until": 18446744073709551616, "r": 6, "vs": 7}', "[" * 5000):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(VouchInvalid):
+            load_vouch(path)
+
+
+def test_maker__of_a_zymkey__is_zymbit(tmp_path: Path) -> None:
+    assert maker_of(card(), tmp_path) == MAKER_ZYMBIT
+
+
+# --- a TPM --------------------------------------------------------------------------------------
+
+
+def issuer_of(chip: Any) -> bytes:
+    """The certificate over the chip's EK: a TPM keeps none above its own."""
+    return bytes(chip.certificates[1].read_bytes())
+
+
+async def test_tpm__maker_believed__admitted_by_votes(town: Town, tmp_path: Path) -> None:
+    with Tpm2Kit().bench(tmp_path / "tpm") as bench:
+        bench.files.mkdir(parents=True)
+        root = bench.create()
+        candidate = await town.newcomer(root, tmp_path / "tpm node")
+        with pytest.raises(MakerUnknown):
+            maker_of(root, town.makers)
+        root_certificate = issuer_of(bench.chip)
+        (town.makers / "swtpm.pem").write_bytes(root_certificate)
+        maker = maker_of(root, town.makers)
+        seeker = town.seeker(candidate, maker)
+        assert await town.seek(seeker)
+        assert await town.status(candidate) is NodeStatus.ACTIVE
+        assert "root_activate" in {method for method, _ in town.asked}
+        root.close()
+
+
+async def test_tpm__key_of_another_chip__no_votes(town: Town, tmp_path: Path) -> None:
+    """The signature is valid, the certificate genuine; only they do not belong together."""
+
+    with Tpm2Kit().bench(tmp_path / "tpm") as bench:
+        bench.files.mkdir(parents=True)
+        root, other = bench.create(), bench.stranger()
+        elsewhere = ServedTpm(tmp_path / "tpm" / "stranger-1")
+        (town.makers / "swtpm.pem").write_bytes(issuer_of(elsewhere))
+        genuine = Endorsement.decode(other.endorsement())
+        own = Endorsement.decode(root.endorsement())
+        mixed = Endorsement(genuine.certificates, genuine.ek, own.ak)
+        root._endorsement = mixed  # type: ignore[attr-defined]
+        candidate = await town.newcomer(root, tmp_path / "tpm node")
+        seeker = town.seeker(candidate, maker_of(root, town.makers))
+        await town.seek(seeker)
+        assert await town.status(candidate) is NodeStatus.PENDING
+        assert "root_activate" in {method for method, _ in town.asked}
+        for each in (root, other):
+            each.close()

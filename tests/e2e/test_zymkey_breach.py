@@ -1,0 +1,86 @@
+"""A running node whose Zymkey is opened or pulled out: it leaves the draw, and ends by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeclient.chain.registry import NodeRegistry
+from nodeclient.chain.rpc import Rpc
+from nodeclient.core.types import Address, NodeStatus
+from scripts.embedded.chain import ROOT
+from scripts.embedded.network import Network
+from scripts.embedded.node import NodeProcess
+from scripts.embedded.roots import ZymkeyRoots
+
+FOLDER = ROOT / "var" / "e2e-zymkey"
+OPENED, PULLED, UNTOUCHED = "opened", "pulled", "untouched"
+ENDED_SECONDS = 180.0  # a patience, not a figure
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    with Network(
+        FOLDER, (), (OPENED, PULLED, UNTOUCHED), block_seconds=0.35, root="zymkey"
+    ) as running:
+        yield running
+
+
+def devices(network: Network) -> ZymkeyRoots:
+    assert isinstance(network._roots, ZymkeyRoots)
+    return network._roots
+
+
+def status(network: Network, node: NodeProcess) -> NodeStatus:
+    async def ask() -> NodeStatus:
+        rpc = Rpc(network.chain.url)
+        try:
+            registry = NodeRegistry(rpc, network.deployment)
+            record = await registry.node(Address(bytes.fromhex(node.account[2:])))
+            assert record is not None
+            return record.status
+        finally:
+            await rpc.close()
+
+    return asyncio.run(ask())
+
+
+def wait_until_ended(node: NodeProcess) -> None:
+    end = time.monotonic() + ENDED_SECONDS
+    while node.running:
+        assert time.monotonic() < end, node.log()[-2000:]
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [(OPENED, "perimeter was breached"), (PULLED, "no Zymkey")]
+)
+def test_root__lost_while_running__node_leaves_the_draw_and_ends(
+    network: Network, name: str, said: str
+) -> None:
+    node, device = network.workers[name], devices(network).devices[name]
+    assert status(network, node) is NodeStatus.ACTIVE
+    device.breach(1) if name == OPENED else device.fault(absent=True)
+    wait_until_ended(node)
+    assert status(network, node) is NodeStatus.PAUSED
+    words = (node.folder / "stderr.log").read_text()
+    lines = [line for line in words.splitlines() if said in line]
+    assert lines, words
+    assert "out of the draw" in lines[-1]
+    assert "Traceback" not in words
+
+
+def test_others__go_on(network: Network) -> None:
+    node = network.workers[UNTOUCHED]
+    assert node.running
+    assert status(network, node) is NodeStatus.ACTIVE
+
+
+def test_folder__of_a_lost_root__holds_no_key_of_the_device(network: Network) -> None:
+    """What the stand-in's process held is nowhere on disk: the folder names the device only."""
+    folder = network.workers[OPENED].folder / "root"
+    assert [path.name for path in sorted(Path(folder).iterdir())] == ["zymkey.pub"]

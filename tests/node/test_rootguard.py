@@ -1,0 +1,170 @@
+"""A root that goes while the node runs: out of the draw, keys forgotten, one line, nothing half."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nodeclient import rootguard
+from nodeclient.chain.errors import ChainUnavailable
+from nodeclient.core.incidents import Incident, Kind
+from nodeclient.core.roothealth import RootHealth
+from nodeclient.core.types import Address, NodeStatus
+from nodeclient.errors import MachineError, Reverted, RootLost
+from nodeclient.ports import Order
+from nodeclient.rootguard import Hands, RootGuard
+from nodeclient.roots.base import RootAbsent, RootBusy
+
+NODE = Address(b"\x11" * 20)
+SOUND = RootHealth(True, False, "sound")
+GONE = RootHealth(False, False, "no TPM answers")
+OPENED = RootHealth(True, True, "perimeter breached on channel 0")
+FROZEN = Reverted("registry: draw task 7 first")
+PAUSED_ALREADY = Reverted("registry: node not active")
+
+
+@dataclass
+class World:
+    """A root, a chain and a daemon that write down, in order, what is done to them."""
+
+    healths: list[RootHealth | Exception]
+    answers: list[Exception | None] = field(default_factory=lambda: [None])
+    status: NodeStatus = NodeStatus.ACTIVE
+    stuck: bool = False  # the machine's power switch
+    did: list[str] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
+    tried: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # the root
+    def health(self) -> RootHealth:
+        self.did.append("look")
+        found = self.healths.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def close(self) -> None:
+        self.did.append("close")
+
+    # the chain
+    async def node(self, _: Address) -> Any:
+        return SimpleNamespace(status=self.status)
+
+    async def execute(self, order: Order) -> None:
+        self.orders.append(order)
+        self.did.append("pause")
+        self.tried.set()
+        if (answer := self.answers.pop(0)) is not None:
+            raise answer
+
+    # the daemon
+    async def stop(self) -> None:
+        self.did.append("stop")
+
+    async def power_off(self) -> None:
+        self.did.append("off")
+        if self.stuck:
+            raise MachineError("relay failed", "try it by hand")
+
+    def guard(self) -> RootGuard:
+        hands = Hands(
+            self.stop,
+            self.power_off,
+            lambda: self.did.append("forget"),
+            lambda: self.did.append("forget account"),
+        )
+        root: Any = self
+        return RootGuard(root, NODE, root, root, hands, self.incidents.append, 0.0)
+
+    async def live(self) -> RootLost:
+        with pytest.raises(RootLost) as caught:
+            await asyncio.wait_for(self.guard().watch(), 30)
+        return caught.value
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rootguard, "RETRY_SECONDS", 0.0)
+
+
+async def test_lost__for_two_looks__paused_before_the_account_is_forgotten() -> None:
+    world = World([SOUND, SOUND, GONE, GONE])
+    lost = await world.live()
+    assert world.did == [
+        *["look"] * 4, "stop", "forget", "close", "pause", "forget account",
+    ]  # fmt: skip
+    (order,) = world.orders
+    assert (order.contract, order.function, order.args) == ("NodeRegistry", "pause", ())
+    assert [(each.kind, GONE.detail in each.text) for each in world.incidents] == [
+        (Kind.ROOT, True)
+    ]
+    assert GONE.detail in str(lost)
+    assert "out of the draw" in str(lost)
+    assert "\n" not in str(lost)
+
+
+async def test_lost__for_one_look__is_a_hiccup() -> None:
+    world = World([GONE, SOUND, RootBusy("busy", "wait"), SOUND, GONE, GONE])
+    await world.live()
+    assert world.did.count("look") == 6
+
+
+async def test_lost__root_raises_instead_of_answering__counts_as_lost() -> None:
+    world = World([RootAbsent("gone", "plug in"), RootAbsent("gone", "plug in")])
+    assert "gone" in str(await world.live())
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+async def test_tampered__at_the_first_look__machine_off_first(stuck: bool) -> None:
+    world = World([OPENED], stuck=stuck)
+    lost = await world.live()
+    assert world.did == ["look", "stop", "off", "forget", "close", "pause", "forget account"]
+    assert "tampered" in str(lost)
+
+
+@pytest.mark.parametrize("refusals", [[FROZEN] * 3, [ChainUnavailable("no answer", "wait")] * 3])
+async def test_pause__draw_stands_still_or_chain_is_away__is_tried_again(
+    refusals: list[Exception],
+) -> None:
+    world = World([OPENED], answers=[*refusals, None])
+    assert "out of the draw" in str(await world.live())
+    assert world.did.count("pause") == 4
+    assert world.did[-1] == "forget account"
+    assert len({order.key for order in world.orders}) == 1  # never sent twice
+
+
+async def test_pause__never_taken__account_is_forgotten_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rootguard, "PAUSE_SECONDS", 0.0)
+    world = World([OPENED], answers=[FROZEN] * 1000)
+    lost = await world.live()
+    assert "could not leave the draw" in str(lost)
+    assert world.did[-1] == "forget account"
+
+
+@pytest.mark.parametrize("status", [NodeStatus.PAUSED, NodeStatus.PENDING, NodeStatus.EXITING])
+async def test_pause__node_that_is_not_in_the_draw__nothing_is_sent(status: NodeStatus) -> None:
+    world = World([OPENED], status=status)
+    assert "out of the draw" in str(await world.live())
+    assert world.orders == []
+
+
+async def test_pause__refused_as_it_was_paused_meanwhile__is_done() -> None:
+    world = World([OPENED], answers=[PAUSED_ALREADY])
+    assert "out of the draw" in str(await world.live())
+
+
+async def test_end__cancelled_while_it_pauses__account_is_forgotten_all_the_same() -> None:
+    world = World([OPENED], answers=[FROZEN] * 10**6)
+    watching = asyncio.create_task(world.guard().watch())
+    await asyncio.wait_for(world.tried.wait(), 30)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert world.did[-1] == "forget account"
