@@ -142,7 +142,7 @@ def _drawn(record: RegistryPart) -> Iterator[Remark]:
 
 NEXT_OF = {
     NodeStatus.PENDING: "wait for its admission",
-    NodeStatus.PAUSED: "find out why it was paused, then resume it",
+    NodeStatus.PAUSED: "find out why, then: sealrun node resume",
     NodeStatus.EXITING: "collect the deposit after unbonding: ape run withdraw",
     NodeStatus.EXITED: "register it again, or stop the daemon",
     NodeStatus.BARRED: "read the registry's events about it",

@@ -17,9 +17,8 @@ from nodeclient.errors import ConfigError
 from nodeclient.health.exposition import CONTENT_TYPE
 
 CONNECTIONS = 16
-LIFETIME = (
-    30.0  # seconds: of a connection, so that one that sends nothing holds its place no longer
-)
+IDLE = 10.0  # seconds without a request, before a first one, too
+LIFETIME = 30.0  # seconds of a connection, however it spends them
 Page = Callable[[], Awaitable[str]]
 
 
@@ -33,7 +32,7 @@ class Endpoint:
 
     async def start(self, host: str, port: int) -> int:
         """Listen on ``host``:``port`` (0: any free one); returns the port. Raises ConfigError."""
-        self._http = _Connections(self._serve, access_log=None, keepalive_timeout=LIFETIME)
+        self._http = _Connections(self._serve, access_log=None, keepalive_timeout=IDLE)
         try:
             self._server = await asyncio.get_running_loop().create_server(self._http, host, port)
         except OSError as error:

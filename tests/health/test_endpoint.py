@@ -49,10 +49,16 @@ async def test_anything_else__refused(port: int, path: str, method: str, status:
     assert "sealrun_" not in text
 
 
-async def test_crowd__more_connections_than_there_are_places__closed_at_once(
-    port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection is closed for being old."""
     monkeypatch.setattr(module, "LIFETIME", 3600.0)
+    monkeypatch.setattr(module, "IDLE", 3600.0)
+
+
+async def test_crowd__more_connections_than_there_are_places__closed_at_once(
+    patient: None, port: int
+) -> None:
     kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(module.CONNECTIONS)]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     async with asyncio.timeout(60):
@@ -69,8 +75,11 @@ async def test_crowd__more_connections_than_there_are_places__closed_at_once(
                 await asyncio.sleep(0.01)
 
 
-async def test_silent_connection__ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LIFETIME", 0.05)
+@pytest.mark.parametrize("bound", ["LIFETIME", "IDLE"])
+async def test_connection__asks_for_nothing__ended(
+    bound: str, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, bound, 0.05)
     endpoint = Endpoint(page)
     port = await endpoint.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
