@@ -66,8 +66,9 @@ class Guard:
                 self._revoked.clear()
             case ev.BlockSeen():
                 self._block, self._now = event.block.number, event.block.timestamp
-                # Whoever was not approved may be now; the others only become less so.
-                self._records = {k: v for k, v in self._records.items() if v is not None}
+                # Asked anew: an endpoint that lagged when it was asked, just after a start say,
+                # would be believed for ever. It costs one view call for each image that runs.
+                self._records.clear()
             case _:
                 return
         if self._block:

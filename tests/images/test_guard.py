@@ -113,6 +113,18 @@ async def test_sweep__revoked_before_its_container_came__stopped_though_the_endp
     assert world.left == ["b"]
 
 
+async def test_sweep__endpoint_lagged_at_the_start_and_no_event_comes__stopped_at_the_next_block(
+    world: World,
+) -> None:
+    """Revoked while nothing watched: the event is never told."""
+    world.block()
+    await world.guard.sweep()
+    world.records[A] = replace(GOOD, revoked=True)
+    world.block()
+    await world.guard.sweep()
+    assert world.stopped == ["a: it was revoked"]
+
+
 async def test_sweep__window_is_over_by_the_blocks_clock__stopped(world: World) -> None:
     world.records[A] = replace(GOOD, not_after=NOW + 5)
     world.block(NOW)
