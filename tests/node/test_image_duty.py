@@ -271,7 +271,9 @@ async def test_running__asked_again_before_the_last_answer__busy_and_others_are_
         return RunningAnswer(b"statement", bytes(64))
 
     services: Any = SimpleNamespace(
-        images=SimpleNamespace(own=SimpleNamespace(signed=signed)), note=lambda *_: None
+        images=SimpleNamespace(own=SimpleNamespace(signed=signed)),
+        directory=SimpleNamespace(is_pending=lambda _: False),
+        note=lambda *_: None,
     )
     inbox = Inbox(services, SimpleNamespace())  # type: ignore[arg-type]
     body = pack(RunningRequest(b"\x01" * 32))
