@@ -138,7 +138,7 @@ async def test_bring__folder_cannot_be_made__one_line_with_the_next_step(tmp_pat
 
     (tmp_path / "images").write_text("in the way")
     door = Verification(Registry({image: GOOD}).look, get, tmp_path / "images")
-    with pytest.raises(ImageError, match="cannot be made .*; free some space"):
+    with pytest.raises(ImageError, match=r"cannot be made .*; free some space"):
         await door.bring(cid)
 
 
