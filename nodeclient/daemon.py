@@ -319,7 +319,7 @@ def build_services(
         blocks=folder.store,
         sender=sender,
         ask=ask,
-        peers=lambda: tuple(Address(each) for each in directory.peers()),
+        peers=lambda: tuple(Address(each) for each in directory.admitted()),
         head=lambda: runner_box[0].head,
         boot=lambda: boot_of(store.newest_load, on_machine),
         lines=lines,

@@ -43,7 +43,7 @@ async def run_health(
         contact = services.directory.contact(peer)
         await services.peers.request(contact, ALIVE, b"", ALIVE_SECONDS)
 
-    reach = Reach(lambda: set(services.directory.peers()) - {me.address}, ask)
+    reach = Reach(lambda: set(services.directory.admitted()) - {me.address}, ask)
     sources = Sources(
         account=me.address,
         drawable=is_drawable(config),

@@ -96,6 +96,11 @@ class Directory:
         """Addresses of all current peers."""
         return tuple(self._by_pin.values())
 
+    def admitted(self) -> tuple[bytes, ...]:
+        """Those that take part. PENDING nodes cost nothing: whoever asks all in turn leaves them
+        out, or a thousand silent ones would take most turns."""
+        return tuple(node for node in self.peers() if not self.is_pending(node))
+
     def _is_peer(self, node: bytes) -> bool:
         return self._status.get(node) in PEER_STATUSES and node in self._contacts
 

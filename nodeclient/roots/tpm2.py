@@ -249,7 +249,7 @@ class Tpm2Root:
         ek = self._endorse().ek
         return self._device.turn(
             lambda turn: activate(turn, self._held.key(turn), ek, challenge),
-            "activatingcredential activation",
+            "credential activation",
         )
 
     def close(self) -> None:

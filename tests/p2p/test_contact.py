@@ -256,6 +256,15 @@ def test_directory__same_record_told_again__accepted(executor: Node) -> None:
     assert directory.peers() == (executor.address,)
 
 
+def test_directory__pending_node__is_a_peer_and_not_admitted(executor: Node) -> None:
+    directory = Directory(CHAIN_ID, REGISTRY)
+    executor.publish(directory)
+    directory.set_status(executor.address, NodeStatus.PENDING)
+    assert (directory.peers(), directory.admitted()) == ((executor.address,), ())
+    directory.set_status(executor.address, NodeStatus.ACTIVE)
+    assert directory.admitted() == (executor.address,)
+
+
 def test_directory__superseded_record__refused(executor: Node) -> None:
     """While backfilling, the view already tells the digest of a later record."""
     directory = Directory(CHAIN_ID, REGISTRY)
