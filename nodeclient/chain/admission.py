@@ -10,7 +10,7 @@ from eth_utils.address import to_checksum_address
 from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.errors import AbiMismatch
 from nodeclient.chain.registry import NodeRegistry
-from nodeclient.chain.rpc import blob
+from nodeclient.chain.rpc import Rpc, blob
 from nodeclient.chain.view import Contract
 from nodeclient.core.admission import AdmissionParameters, Motion, MotionKind, MotionState
 from nodeclient.core.types import ZERO_ADDRESS, ZERO_HASH, Address, Verdict

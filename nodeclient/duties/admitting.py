@@ -74,7 +74,9 @@ class Admitter:
         self.me, self._chain_id, self._account, self._root = me, chain_id, account, root
         self._chain, self.ledger, self._ask = chain, ledger, ask
         self._makers, self._accept_simulated = makers, accept_simulated
-        self._judging = Slots(JUDGED_AT_ONCE, 1)  # a candidate that is slow to answer holds up no other
+        self._judging = Slots(
+            JUDGED_AT_ONCE, 1
+        )  # a candidate that is slow to answer holds up no other
         self._parameters: AdmissionParameters | None = None
         self._asked: dict[int, frozenset[Address]] = {}
 

@@ -91,9 +91,7 @@ def endorse(turn: Turn, key: bytes, eks: EndorsementKeys) -> Endorsement:
     return Endorsement(tuple(certificates[:MAX_CERTIFICATES]), ek, key)
 
 
-def activate(
-    turn: Turn, key: Any, ek: bytes, challenge: Challenge, eks: EndorsementKeys
-) -> bytes:
+def activate(turn: Turn, key: Any, ek: bytes, challenge: Challenge, eks: EndorsementKeys) -> bytes:
     """TPM2_ActivateCredential. Raises RootError: sealed for another EK or another key."""
     shelf = Shelf(turn)
     for kind in EK_KINDS:
