@@ -32,7 +32,9 @@ from nodeclient.roots.base import RootError
 log = logging.getLogger(__name__)
 
 LOOKS = 2  # in a row without an answer: a driver that is loaded anew answers at the second
-PAUSE_SECONDS = 600.0  # longer than the draw stands still, during which no node may leave it
+# Longer than the draw stands still at most, during which no node may leave it: lookahead and draw
+# window of the mainnet preset are 160 blocks of 12 s.
+PAUSE_SECONDS = 2400.0
 RETRY_SECONDS = 2.0
 POWER_SECONDS = 60.0
 CLOSE_SECONDS = 30.0

@@ -11,6 +11,7 @@ import pytest
 
 from nodeclient import rootguard
 from nodeclient.chain.errors import ChainUnavailable, OrderReverted
+from nodeclient.chain.presets import PRESETS
 from nodeclient.core.incidents import Incident, Kind
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, NodeStatus
@@ -198,3 +199,9 @@ async def test_end__cancelled_while_it_pauses__account_is_forgotten_all_the_same
     with pytest.raises(asyncio.CancelledError):
         await watching
     assert world.did[-1] == "forget account"
+
+
+def test_pause__is_tried_for_longer_than_a_draw_can_stand_still() -> None:
+    mainnet = PRESETS["mainnet"]
+    window = max(mainnet.draw_window, mainnet.admission_draw_window)
+    assert rootguard.PAUSE_SECONDS > 12 * (mainnet.lookahead + window)
