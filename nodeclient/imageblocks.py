@@ -1,7 +1,8 @@
 """Blocks of images: from the own store, or from whichever peer has them.
 
 Blocks of peers are not kept: the tar that they make up is, and twice the space is not needed. Who
-gave the last block is asked first for the next.
+gave the last block is asked first for the next, who was silent last: a few that register and never
+answer must not use up the time of every block.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from agent.formats.cbor import FormatError
 from agent.formats.cid import check_block
 from nodeclient.capsules.errors import BlockCorrupt, BlockMissing
 from nodeclient.core.types import Address
-from nodeclient.p2p.errors import PeerError
+from nodeclient.p2p.errors import PeerError, PeerSilent
 from nodeclient.p2p.messages import BlockRequest
 from nodeclient.ports import BlockStore
 
@@ -29,6 +30,7 @@ class ImageBlocks:
     ) -> None:
         self._store, self._ask, self._peers, self._own = store, ask, peers, own
         self._last: Address | None = None
+        self._silent: set[Address] = set()
 
     async def get(self, cid: str) -> bytes:
         """One block, checked against its CID. Raises BlockMissing, StoreError."""
@@ -43,14 +45,23 @@ class ImageBlocks:
             raise BlockMissing(f"no peer gave block {cid[:16]}… in time", "try again") from None
 
     async def _from_peers(self, cid: str) -> bytes:
-        for peer in sorted(self._peers(), key=lambda each: each != self._last):
+        peers = self._peers()
+        self._silent.intersection_update(peers)
+        for peer in sorted(peers, key=self._rank):
             if peer == self._own:
                 continue
             try:
                 block = await self._ask(peer, "block", BlockRequest(cid))
+                self._silent.discard(peer)
                 check_block(cid, block)
+            except PeerSilent:
+                self._silent.add(peer)
+                continue
             except (PeerError, FormatError):
                 continue
             self._last = peer
             return block
         raise BlockMissing(f"no peer has block {cid[:16]}…", "ask its publisher to come back")
+
+    def _rank(self, peer: Address) -> int:
+        return 2 if peer in self._silent else int(peer != self._last)

@@ -48,7 +48,6 @@ class Loads:
     def __init__(self, store: Store, sender: ChainSender) -> None:
         self._store, self._sender = store, sender
         self._due = asyncio.Event()
-        self._due.set()  # what an earlier life did not report
 
     def add(self, image: bytes, kind: ImageKind) -> None:
         """Durable before it returns. Raises ValueError for a kind that is not reported."""
@@ -63,6 +62,7 @@ class Loads:
 
     async def run(self) -> None:
         """Report what is not reported. Ends only by cancellation."""
+        self._due.set()  # what an earlier life did not report, or this one before it failed
         delay = FIRST_RETRY
         while True:
             await self._due.wait()

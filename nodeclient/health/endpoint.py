@@ -35,8 +35,9 @@ class Endpoint:
         self._http = _Connections(self._serve, access_log=None, keepalive_timeout=IDLE)
         try:
             self._server = await asyncio.get_running_loop().create_server(self._http, host, port)
-        except OSError as error:
-            text = f"health: cannot listen on {host}:{port} ({error.strerror})"
+        except (OSError, OverflowError) as error:  # the latter: no such port
+            why = error.strerror if isinstance(error, OSError) else "no such port"
+            text = f"health: cannot listen on {host}:{port} ({why})"
             raise ConfigError(text, "choose another health.listen") from error
         return int(self._server.sockets[0].getsockname()[1])
 

@@ -5,6 +5,7 @@ Nothing is written and no key is unsealed but the one that covers the database a
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,11 +103,12 @@ def _opened(config: Config) -> Iterator[_Found]:
 
 
 def _open_store(config: Config, root: Root) -> Store | None:
-    """The database that a daemon has left; None where none has run or the root does not open it."""
+    """The database that a daemon has left; None where none has run, and where it cannot be opened:
+    by this root, or because of the disk."""
     database, key = config.folder / "node.db", config.folder / STORE_KEY
     if not database.exists() or not key.exists():
         return None
     try:
         return Store(database, root.unseal(read_private(key), STORE_KEY))
-    except SealrunError:
+    except (SealrunError, sqlite3.Error):
         return None

@@ -18,6 +18,7 @@ INTERVAL = 15.0  # seconds between two pictures that nobody asked for
 SOON = 2.0  # seconds until the next one after an incident, however many there are
 FRESH = 3.0  # seconds for which a picture serves everybody
 PATIENCE = 0.5  # seconds that an asker waits for a newer picture than the last
+OLD = 2 * INTERVAL  # seconds after which a picture serves nobody: whoever asks once an hour waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,14 @@ class Health:
         self._hurry = asyncio.Event()
 
     async def read(self, fresh: float = FRESH) -> Reading:
-        """A reading of the last ``fresh`` seconds; an older one if a new one takes too long: a
-        chain endpoint that hangs must not make this Node's own status hang."""
+        """A reading of the last ``fresh`` seconds; one of the last ``OLD`` if a new one takes too
+        long: a chain endpoint that hangs must not make this Node's own status hang."""
         last = self._last
         if last is not None and self._clock() - self._at <= fresh:
             return last
         if self._gathering is None or self._gathering.done():
             self._gathering = asyncio.create_task(self._gather())
-        if last is None:
+        if last is None or self._clock() - self._at > OLD:
             return await asyncio.shield(self._gathering)
         done, _ = await asyncio.wait({self._gathering}, timeout=PATIENCE)
         return self._gathering.result() if done else last

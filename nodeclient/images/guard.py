@@ -66,8 +66,9 @@ class Guard:
                 self._revoked.clear()
             case ev.BlockSeen():
                 self._block, self._now = event.block.number, event.block.timestamp
-                # Whoever was not approved may be now; the others only become less so.
-                self._records = {k: v for k, v in self._records.items() if v is not None}
+                # Asked anew: an endpoint that lagged when it was asked, just after a start say,
+                # would be believed for ever. It costs one view call for each image that runs.
+                self._records.clear()
             case _:
                 return
         if self._block:
@@ -92,23 +93,27 @@ class Guard:
         """Hold all that runs against the chain once. Raises ChainUnavailable, EngineError, after
         everything was tried."""
         block, now = self._block, self._now
-        sound: list[tuple[str, bytes]] = []
-        failed: ChainUnavailable | EngineError | None = None
-        for service in await asyncio.to_thread(self._engine.running):
-            try:
-                reason = await self._fault(service.image, now)
-                if reason:
-                    await asyncio.to_thread(self._engine.stop, service.container)
-                    self._stopped(service, reason)
-                else:
-                    sound.append((service.name, service.image))
-            except (ChainUnavailable, EngineError) as error:
-                failed = error
-        if failed is not None:
-            raise failed
-        picture = Picture(block, tuple(sound))
+        services = await asyncio.to_thread(self._engine.running)
+        # Side by side: one image may run in several, each takes seconds to end, and neither a chain
+        # that is slow about one nor a journal that cannot be written may keep another running.
+        found = await asyncio.gather(
+            *(self._hold(each, now) for each in services), return_exceptions=True
+        )
+        for each in found:
+            if isinstance(each, BaseException):
+                raise each
+        sound = zip(services, found, strict=True)
+        picture = Picture(block, tuple((s.name, s.image) for s, reason in sound if not reason))
         self._swept(picture)
         return picture
+
+    async def _hold(self, service: RunningService, now: int) -> str:
+        """Stop one service if its image is unfit; the reason, or none."""
+        reason = await self._fault(service.image, now)
+        if reason:
+            await asyncio.to_thread(self._engine.stop, service.container)
+            self._stopped(service, reason)
+        return reason
 
     async def _fault(self, image: bytes, now: int) -> str:
         if image in self._revoked:

@@ -67,9 +67,9 @@ class ServiceEngine:
         with self._client() as client:
             try:
                 found = client.containers.get(container)
-                # A restart policy would bring it back when the engine starts anew.
-                found.update(restart_policy=_NEVER)
-                with contextlib.suppress(APIError):
+                with contextlib.suppress(APIError):  # what refuses is removed below
+                    # A restart policy would bring it back when the engine starts anew.
+                    found.update(restart_policy=_NEVER)
                     found.stop(timeout=GRACE_SECONDS)
                 found.reload()
                 if found.status not in _OVER:

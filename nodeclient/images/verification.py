@@ -75,7 +75,12 @@ class Verification:
 
     def _path(self, image: bytes, kind: ImageKind) -> Path:
         folder = self._images / "services" if kind is ImageKind.SERVICE else self._images
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(
+                f"{folder} cannot be made ({error.strerror}); free some space or check the disk"
+            ) from error
         return folder / f"{image.hex()}.tar"
 
 

@@ -370,7 +370,11 @@ async def pair(world: World, tmp_path: Path) -> Pair:
         lambda: b"",
         lambda: Picture(1, tuple(services.items())),
     )
-    stand: Any = SimpleNamespace(images=SimpleNamespace(own=own), note=lambda *_: None)
+    stand: Any = SimpleNamespace(
+        images=SimpleNamespace(own=own),
+        directory=SimpleNamespace(is_pending=lambda _: False),
+        note=lambda *_: None,
+    )
     inbox = Inbox(stand, SimpleNamespace())  # type: ignore[arg-type]
     asker = Address(b"\x0a" * 20)
 

@@ -175,6 +175,19 @@ def test_stopped__daemon_ran_before__its_tasks_and_ban_are_shown(
     assert faults_of(outcome) == ["daemon-stopped", "chain-unreachable", "machine-banned"]
 
 
+def test_stopped__database_cannot_be_read__everything_else_is_shown(
+    dark: Path, sealrun: Sealrun
+) -> None:
+    """Damaged, or no room for what SQLite writes beside it: then most of all one looks here."""
+    key = open_folder(dark).load_store_key()
+    Store(dark / "node.db", key).close()
+    (dark / "node.db").write_bytes(b"no database" * 1000)
+    outcome = sealrun("node", "status", "--node", dark, "--json")
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert outcome.json["tasks"] is None
+    assert faults_of(outcome) == ["daemon-stopped", "chain-unreachable"]
+
+
 def test_stopped__root_does_not_open__is_a_fault_beside_the_others(
     dark: Path, sealrun: Sealrun
 ) -> None:

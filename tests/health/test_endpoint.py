@@ -91,6 +91,11 @@ async def test_connection__asks_for_nothing__ended(
     await endpoint.close()
 
 
+async def test_port__there_is_no_such__one_line_with_the_next_step() -> None:
+    with pytest.raises(ConfigError, match=r"no such port.*health\.listen"):
+        await Endpoint(page).start("127.0.0.1", 99_999)
+
+
 async def test_port__taken__one_line_with_the_next_step(port: int) -> None:
     with pytest.raises(ConfigError, match=r"health\.listen"):
         await Endpoint(page).start("127.0.0.1", port)

@@ -158,12 +158,29 @@ async def test_read__new_one_takes_long__the_last_one_is_served(
     health = Health(Gatherer(sources(chain)), Bounds(), clock)
     first = await health.read()
     chain.before, chain.record = held.wait, replace(RECORD, status=NodeStatus.PAUSED)
-    clock.now = 100.0
+    clock.now = service.OLD
     assert await health.read() is first
     held.set()
     assert await asyncio.shield(health._gathering) is not first  # type: ignore[arg-type]
     later = await health.read()
     assert Fault.NOT_ACTIVE in {remark.code for remark in later.remarks}
+    await health.stop()
+
+
+async def test_read__last_one_is_old_and_the_new_one_takes_long__waited_for(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watchdog that asks once an hour would be told of the hour before."""
+    monkeypatch.setattr(service, "PATIENCE", 0.0)
+    chain, held = FakeChain(), asyncio.Event()
+    health = Health(Gatherer(sources(chain)), Bounds(), clock)
+    await health.read()
+    chain.before, chain.record = held.wait, replace(RECORD, status=NodeStatus.PAUSED)
+    clock.now = service.OLD + 1.0
+    asked = asyncio.create_task(health.read())
+    asyncio.get_running_loop().call_later(0.05, held.set)
+    remarks = (await asyncio.wait_for(asked, 60)).remarks
+    assert Fault.NOT_ACTIVE in {remark.code for remark in remarks}
     await health.stop()
 
 

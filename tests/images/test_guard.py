@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import threading
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
+from docker.errors import APIError
 
 from nodeclient.core import events as ev
 from nodeclient.core.images import ImageKind, ImageRecord
@@ -14,7 +18,7 @@ from nodeclient.errors import ChainUnavailable
 from nodeclient.images.errors import EngineError
 from nodeclient.images.guard import Guard
 from nodeclient.images.picture import Picture
-from nodeclient.images.services import RunningService
+from nodeclient.images.services import RunningService, ServiceEngine
 
 NOW = 1_800_000_000
 GOOD = ImageRecord(ImageKind.SERVICE, bytes(20), NOW - 10, NOW + 100, NOW - 5, revoked=False)
@@ -109,6 +113,18 @@ async def test_sweep__revoked_before_its_container_came__stopped_though_the_endp
     assert world.left == ["b"]
 
 
+async def test_sweep__endpoint_lagged_at_the_start_and_no_event_comes__stopped_at_the_next_block(
+    world: World,
+) -> None:
+    """Revoked while nothing watched: the event is never told."""
+    world.block()
+    await world.guard.sweep()
+    world.records[A] = replace(GOOD, revoked=True)
+    world.block()
+    await world.guard.sweep()
+    assert world.stopped == ["a: it was revoked"]
+
+
 async def test_sweep__window_is_over_by_the_blocks_clock__stopped(world: World) -> None:
     world.records[A] = replace(GOOD, not_after=NOW + 5)
     world.block(NOW)
@@ -160,6 +176,83 @@ async def test_sweep__chain_does_not_answer__sound_ones_run_on_and_revoked_ones_
         await world.guard.sweep()
     assert world.left == ["a"]
     assert world.pictures == [], "what could not be checked is no picture"
+
+
+async def test_sweep__several_of_one_image__all_are_stopped_at_the_same_time(world: World) -> None:
+    """Each takes seconds to end; one after the other they would outlast two blocks."""
+    together, stop = threading.Barrier(2), world.engine.stop
+
+    def slow(container: str) -> None:
+        together.wait(60)
+        stop(container)
+
+    world.engine.stop = slow  # type: ignore[method-assign]
+    world.engine.services = [RunningService(name, name, A) for name in ("one", "two")]
+    world.event(ev.ImageRevoked, image=A)
+    world.block()
+    await world.guard.sweep()
+    assert world.left == []
+
+
+async def test_sweep__chain_hangs_about_one_and_nothing_can_be_written__others_are_stopped(
+    world: World,
+) -> None:
+    asked, stopped = asyncio.Event(), asyncio.Event()
+
+    async def hang(_image: bytes) -> ImageRecord | None:
+        asked.set()
+        await stopped.wait()
+        return GOOD
+
+    def tell(service: RunningService, _why: str) -> None:
+        if len(world.engine.services) == 1:
+            stopped.set()
+        raise OSError(errno.ENOSPC, "disk full", service.name)
+
+    revoked = [RunningService(name, name, B) for name in ("b1", "b2")]
+    world.engine.services = [RunningService("a", "c1", A), *revoked]
+    guard = Guard(world.engine, hang, tell)
+    where = {"block": BlockRef(2, bytes(32), NOW), "log_index": 0, "tx_hash": bytes(32)}
+    guard.on_event(ev.ImageRevoked(**where, image=B))  # type: ignore[arg-type]
+    guard.on_event(ev.BlockSeen(BlockRef(2, bytes(32), NOW)))
+    async with asyncio.timeout(60):
+        with pytest.raises(OSError, match="disk full"):
+            await guard.sweep()
+    assert asked.is_set()
+    assert world.left == ["a"]
+
+
+@dataclass
+class Stubborn:
+    """A container whose engine cannot change its limits, as on a kernel without some cgroup."""
+
+    status: str = "running"
+    removed: bool = False
+
+    def update(self, **_: object) -> None:
+        raise APIError("cannot update container")
+
+    def stop(self, **_: object) -> None:
+        self.status = "exited"
+
+    def reload(self) -> None:
+        pass
+
+    def remove(self, **_: object) -> None:
+        self.removed = True
+
+
+def test_stop__restart_policy_cannot_be_taken_away__container_is_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped only, it would be back when the engine starts anew."""
+    container = Stubborn()
+    client = SimpleNamespace(
+        containers=SimpleNamespace(get=lambda _: container), close=lambda: None
+    )
+    monkeypatch.setattr("docker.DockerClient", lambda **_: client)
+    ServiceEngine("sealrun").stop("c1")
+    assert container.removed
 
 
 async def test_run__wakes_by_itself_and_outlives_an_engine_that_is_away(

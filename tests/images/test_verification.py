@@ -12,7 +12,7 @@ from docker.errors import NotFound
 
 from nodeclient.capsules.stores.blockstore import FolderStore
 from nodeclient.core.images import ImageKind, ImageRecord, fault
-from nodeclient.images.errors import ImageRefused
+from nodeclient.images.errors import ImageError, ImageRefused
 from nodeclient.images.parts import publish
 from nodeclient.images.verification import Verification
 from tests.images.small import small_image
@@ -125,6 +125,21 @@ async def test_bring__revoked_while_it_was_fetched__not_loaded(bench: Bench) -> 
     with pytest.raises(ImageRefused, match="revoked"):
         await bench.door(registry).bring(bench.cid)
     assert not bench.loaded
+
+
+async def test_bring__folder_cannot_be_made__one_line_with_the_next_step(tmp_path: Path) -> None:
+    image, tar = small_image(tmp_path, b"x" * 1000)
+    store = FolderStore(tmp_path / "blocks")
+    with store.batch() as put:
+        cid, _ = publish(tar, put)
+
+    async def get(block: str) -> bytes:
+        return store.get(block)
+
+    (tmp_path / "images").write_text("in the way")
+    door = Verification(Registry({image: GOOD}).look, get, tmp_path / "images")
+    with pytest.raises(ImageError, match=r"cannot be made .*; free some space"):
+        await door.bring(cid)
 
 
 async def test_bring__again__fetches_nothing_but_the_list(bench: Bench) -> None:

@@ -20,10 +20,10 @@ from nodeclient.core.types import Address, BlockRef, Phase, Statement, Verdict
 from nodeclient.duties.appraising import Appraiser
 from nodeclient.duties.machine import effects, evidence_key
 from nodeclient.imageblocks import ImageBlocks
-from nodeclient.imageduty import ImageDuty, picture_of
+from nodeclient.imageduty import ImageDuty, kept, picture_of
 from nodeclient.images.picture import PICTURE, Picture, read_picture, write_picture
 from nodeclient.inbox import Inbox
-from nodeclient.loads import LoadBook
+from nodeclient.loads import LoadBook, Loads
 from nodeclient.p2p.errors import PeerBusy, PeerDeclined, PeerSilent
 from nodeclient.p2p.messages import RunningAnswer, RunningRequest, pack, unpack
 from nodeclient.ports import Session
@@ -37,8 +37,8 @@ EVIDENCE = make_kit(Phase.BEFORE).evidence()
 
 
 @dataclass
-class Loads:
-    """Remembers what was noted."""
+class Noted:
+    """Remembers what was noted as loaded."""
 
     noted: list[tuple[bytes, ImageKind]] = field(default_factory=list)
 
@@ -68,7 +68,7 @@ class Desk:
         pass
 
 
-def services_of(desk: Desk, loads: Loads) -> Any:
+def services_of(desk: Desk, loads: Noted) -> Any:
     store = Store(Path(":memory:"), bytes(32))
     store.put_blob(evidence_key(EVIDENCE.root), EVIDENCE.encode())
     return SimpleNamespace(
@@ -81,7 +81,7 @@ def services_of(desk: Desk, loads: Loads) -> Any:
 
 
 async def test_boot__its_image__noted_as_loaded() -> None:
-    loads = Loads()
+    loads = Noted()
     order = do.BootMachine(commitment=b"\x0c" * 32, phase=Phase.BEFORE, attempt=0)
     await effects(services_of(Desk(), loads))[do.BootMachine](order, lambda _: None)
     assert loads.noted == [(BOOT, ImageKind.BOOT)]
@@ -89,7 +89,7 @@ async def test_boot__its_image__noted_as_loaded() -> None:
 
 @pytest.mark.parametrize("erased", [True, False])
 async def test_clean__the_eraser_that_was_booted__noted_as_loaded(erased: bool) -> None:
-    loads = Loads()
+    loads = Noted()
     proof = honest_erasure(SigningKey.generate(), 1).encode() if erased else b""
     order = do.CleanMachine(commitment=b"\x0c" * 32, resume=b"r", before=EVIDENCE.root)
     await effects(services_of(Desk(proof), loads))[do.CleanMachine](order, lambda _: None)
@@ -168,7 +168,7 @@ def test_picture__of_an_earlier_configuration__not_read_where_nothing_watches(
 
 
 def test_block_seen__service_that_the_guard_let_run__noted_once_as_loaded() -> None:
-    loads, own = Loads(), SimpleNamespace(picture=lambda: Picture(7, (("web", WEB),)))
+    loads, own = Noted(), SimpleNamespace(picture=lambda: Picture(7, (("web", WEB),)))
     parts: Any = {"verification": None, "watch": None, "guard": None}
     duty = ImageDuty(loads=loads, book=LoadBook(), own=own, **parts)  # type: ignore[arg-type]
     for number in (1, 2):
@@ -218,6 +218,27 @@ async def test_blocks__first_peers_have_not_or_lie__the_one_that_has_is_asked_fi
     assert peers.asked == [A, B, C, C]
 
 
+async def test_blocks__silent_peers_used_up_the_time__they_are_asked_last_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else every try would end where the first one did, with the peer that has it never asked."""
+    block, gone = b"a block", PeerSilent("gone", "later")
+    peers = Peers({A: gone, B: gone, C: block})
+    blocks, ask = blocks_of(peers), peers.ask
+
+    async def out_of_time(peer: Address, method: str, message: object) -> bytes:
+        if peer == C:
+            raise TimeoutError
+        return await ask(peer, method, message)
+
+    monkeypatch.setattr(blocks, "_ask", out_of_time)
+    with pytest.raises(BlockMissing, match="in time"):
+        await blocks.get(cid_of(block))
+    monkeypatch.setattr(blocks, "_ask", ask)
+    assert await blocks.get(cid_of(block)) == block
+    assert peers.asked == [A, B, C]
+
+
 async def test_blocks__nobody_has_it__says_so_and_never_asks_itself() -> None:
     peers = Peers({A: PeerDeclined("no such block", "ask another")})
     with pytest.raises(BlockMissing, match="no peer has"):
@@ -263,6 +284,31 @@ async def test_run__one_part_fails_unexpectedly__it_begins_again_and_the_others_
         worker.cancel()
 
 
+async def test_loads__reporting_fails_unexpectedly__reported_when_it_begins_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing new needs to be loaded for that."""
+    monkeypatch.setattr("nodeclient.imageduty.AGAIN_SECONDS", 0.0)
+    faults, sent = [RuntimeError("a fault")], asyncio.Event()
+
+    class Sender:
+        async def execute(self, _order: object) -> None:
+            if faults:
+                raise faults.pop()
+            sent.set()
+
+    store = Store(Path(":memory:"), bytes(32))
+    loads = Loads(store, Sender())  # type: ignore[arg-type]
+    loads.add(WEB, ImageKind.SERVICE)
+    worker = asyncio.create_task(kept(loads.run))
+    try:
+        async with asyncio.timeout(60):
+            await sent.wait()
+    finally:
+        worker.cancel()
+        store.close()
+
+
 async def test_running__asked_again_before_the_last_answer__busy_and_others_are_answered() -> None:
     going_on = asyncio.Event()
 
@@ -271,7 +317,9 @@ async def test_running__asked_again_before_the_last_answer__busy_and_others_are_
         return RunningAnswer(b"statement", bytes(64))
 
     services: Any = SimpleNamespace(
-        images=SimpleNamespace(own=SimpleNamespace(signed=signed)), note=lambda *_: None
+        images=SimpleNamespace(own=SimpleNamespace(signed=signed)),
+        directory=SimpleNamespace(is_pending=lambda _: False),
+        note=lambda *_: None,
     )
     inbox = Inbox(services, SimpleNamespace())  # type: ignore[arg-type]
     body = pack(RunningRequest(b"\x01" * 32))
