@@ -21,8 +21,9 @@
 
         COMMITTEES. A round draws up to 11 nodes by Deposit. All of them decide about bars and
         admitters, the first `size` of them about admissions (a beginning of a draw without
-        replacement is such a draw). Whom a motion would bar does not vote on it, nor who is barred
-        already; of the m that are left (3 at least) ceil(2m/3) must agree.
+        replacement is such a draw). Who is barred already does not vote, nor whom the motion would
+        bar unless that is half of the seats; of the m that are left (3 at least, and most of the
+        seats) ceil(2m/3) must agree.
 
         A TPM shows by its maker's certificates where its key lives. A Zymkey has none: what it
         answers can be answered by a program. So a Zymkey also needs the signature of an admitter,
@@ -422,24 +423,34 @@ def _able(
     motion: IAdmissionLedger.Motion, committee: DynArray[address, MAX_SIZE]
 ) -> (uint256, uint256):
     """
-    @dev Who votes on a motion: bitmap of their seats, and their number.
+    @dev Who votes on a motion: bitmap of their seats, and their number. Nobody where most of the
+         seats are barred. Where most are accused these vote, too: else two nodes of eleven could
+         bar all the others and be the network.
     """
     size: uint256 = len(committee)
     if motion.kind == ADMIT:
         size = min(size, SIZE)
+    everybody: uint256 = 0
+    number: uint256 = 0
     able: uint256 = 0
     count: uint256 = 0
     for seat: uint256 in range(size, bound=MAX_SIZE):
         member: address = committee[seat]
-        accused: bool = staticcall REGISTRY.barred_by_vote(member)
+        if staticcall REGISTRY.barred_by_vote(member):
+            continue
+        everybody |= 1 << seat
+        number += 1
+        accused: bool = False
         if motion.kind == BAR:
-            accused = accused or staticcall REGISTRY.holder(motion.subject) == member
+            accused = staticcall REGISTRY.holder(motion.subject) == member
         elif motion.kind == BAR_MAKER:
-            accused = accused or staticcall REGISTRY.maker_of(member) == motion.subject
+            accused = staticcall REGISTRY.maker_of(member) == motion.subject
         if not accused:
             able |= 1 << seat
             count += 1
-    return able, count
+    if 2 * count > size:
+        return able, count
+    return everybody, number if 2 * number > size else 0
 
 
 @internal

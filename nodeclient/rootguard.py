@@ -16,10 +16,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
+from agent.formats.faults import place_of
 from nodeclient.chain import registry
+from nodeclient.chain.errors import OrderReverted
 from nodeclient.core.incidents import Incident, Kind, Report
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, NodeStatus
@@ -30,9 +32,12 @@ from nodeclient.roots.base import RootError
 log = logging.getLogger(__name__)
 
 LOOKS = 2  # in a row without an answer: a driver that is loaded anew answers at the second
-PAUSE_SECONDS = 600.0  # longer than the draw stands still, during which no node may leave it
+# Longer than the draw stands still at most, during which no node may leave it: lookahead and draw
+# window of the mainnet preset are 160 blocks of 12 s.
+PAUSE_SECONDS = 2400.0
 RETRY_SECONDS = 2.0
 POWER_SECONDS = 60.0
+CLOSE_SECONDS = 30.0
 NOT_ACTIVE = "not active"  # of the registry's reason: paused already, or never drawn
 
 
@@ -46,6 +51,15 @@ class Hands:
     power_off: Callable[[], Awaitable[None]]
     forget: Callable[[], None]
     forget_account: Callable[[], None]
+
+
+@contextlib.contextmanager
+def going_on(what: str) -> Iterator[None]:
+    """Whatever fails here (a full disk, a relay) must not keep the keys from being forgotten."""
+    try:
+        yield
+    except Exception as error:
+        log.error("cannot %s: %s", what, place_of(error))
 
 
 class RootGuard:
@@ -85,15 +99,18 @@ class RootGuard:
         """Stop, forget, pause. Raises RootLost, whatever of it succeeded."""
         what = "was tampered with" if health.tampered else "is lost"
         log.error("the root of trust %s: %s", what, health.detail)
-        self._report(Incident(Kind.ROOT, f"{what}: {health.detail}"))
-        await self._hands.stop_work()
-        if health.tampered:
-            # Whatever the Machine was given for a task was given on the word of this root.
-            with contextlib.suppress(SealrunError, TimeoutError):
-                await asyncio.wait_for(self._hands.power_off(), POWER_SECONDS)
-        self._hands.forget()
-        self._root.close()
         try:
+            with going_on("write that down"):
+                self._report(Incident(Kind.ROOT, f"{what}: {health.detail}"))
+            with going_on("stop the work"):
+                await self._hands.stop_work()
+            if health.tampered:
+                # Whatever the Machine was given for a task was given on the word of this root.
+                with going_on("cut the machine's power"):
+                    await asyncio.wait_for(self._hands.power_off(), POWER_SECONDS)
+            self._hands.forget()
+            with going_on("let go of the device"):  # which may hang: not on the event loop
+                await asyncio.wait_for(asyncio.to_thread(self._root.close), CLOSE_SECONDS)
             paused = await self._pause()
         finally:
             self._hands.forget_account()
@@ -119,6 +136,9 @@ class RootGuard:
             except Reverted as refused:
                 if NOT_ACTIVE in refused.reason:
                     return True
+                if isinstance(refused, OrderReverted) and refused.tx_hash is not None:
+                    # Mined, and refused: the journal would say so again for this key for ever.
+                    order = registry.pause(f"root-lost/{time.time_ns()}")
                 log.warning("cannot leave the draw yet: %s", refused.reason)
             except SealrunError as error:
                 log.warning("cannot leave the draw yet: %s", error.message)

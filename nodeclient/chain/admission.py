@@ -7,8 +7,10 @@ from typing import Any
 
 from eth_utils.address import to_checksum_address
 
+from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.errors import AbiMismatch
-from nodeclient.chain.rpc import blob
+from nodeclient.chain.registry import NodeRegistry
+from nodeclient.chain.rpc import Rpc, blob
 from nodeclient.chain.view import Contract
 from nodeclient.core.admission import AdmissionParameters, Motion, MotionKind, MotionState
 from nodeclient.core.types import ZERO_ADDRESS, ZERO_HASH, Address, Verdict
@@ -23,6 +25,11 @@ class AdmissionLedger(Contract):
     """Views of `AdmissionLedger`. Spans in blocks, the fee in wei."""
 
     NAME = "AdmissionLedger"
+
+    def __init__(self, rpc: Rpc, deployment: Deployment, *, at: int | None = None) -> None:
+        """See ``Contract``."""
+        super().__init__(rpc, deployment, at=at)
+        self._registry = NodeRegistry(rpc, deployment, at=at)
 
     async def parameters(self) -> AdmissionParameters:
         """The constructor's immutables."""
@@ -93,6 +100,10 @@ class AdmissionLedger(Contract):
             raise AbiMismatch(
                 f"{name}: a log does not fit its event ({error})", "check the deployment file"
             ) from error
+
+    async def is_barred(self, who: Address) -> bool:
+        """Whether a vote barred a Node: it decides nothing any more."""
+        return bool(await self._registry.view("barred_by_vote", who))
 
     async def is_admitter(self, who: Address) -> bool:
         """Whether an account can vouch for a Zymkey."""

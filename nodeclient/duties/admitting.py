@@ -36,6 +36,7 @@ from nodeclient.core.hardware import (
 )
 from nodeclient.core.types import Address, NodeRecord, RootClass, Verdict
 from nodeclient.p2p.errors import PeerBusy, PeerRefused
+from nodeclient.p2p.limits import OverLimit, Slots
 from nodeclient.p2p.messages import (
     MotionQuestion,
     MotionVoteMessage,
@@ -73,7 +74,9 @@ class Admitter:
         self.me, self._chain_id, self._account, self._root = me, chain_id, account, root
         self._chain, self.ledger, self._ask = chain, ledger, ask
         self._makers, self._accept_simulated = makers, accept_simulated
-        self._judging = asyncio.Semaphore(JUDGED_AT_ONCE)
+        self._judging = Slots(
+            JUDGED_AT_ONCE, 1
+        )  # a candidate that is slow to answer holds up no other
         self._parameters: AdmissionParameters | None = None
         self._asked: dict[int, frozenset[Address]] = {}
 
@@ -112,10 +115,11 @@ class Admitter:
         record = await self._chain.node(sender)
         if record is None:
             raise PeerRefused("no such node", "register first")
-        if self._judging.locked():
-            raise PeerBusy("busy judging others", "ask again")
-        async with self._judging:
-            await self._judge(motion, record)
+        try:
+            with self._judging.hold(sender):
+                await self._judge(motion, record)
+        except OverLimit:
+            raise PeerBusy("busy judging", "ask again") from None
         r, vs = sign(self.digest(motion, terms), self._account())
         return pack(MotionVoteMessage(terms.vote_end(motion), r, vs))
 

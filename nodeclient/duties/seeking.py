@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from agent.formats.cbor import FormatError
 from agent.formats.hashes import keccak256
 from nodeclient.chain import admission
+from nodeclient.chain.errors import OrderReverted
 from nodeclient.core.admission import (
     AdmissionParameters,
     Motion,
@@ -26,7 +29,7 @@ from nodeclient.duties.admitting import Admitter, Ask
 from nodeclient.errors import SealrunError
 from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import MotionQuestion, MotionVoteMessage, unpack
-from nodeclient.ports import ChainReader, ChainSender, Root
+from nodeclient.ports import ChainReader, ChainSender, Order, Root
 
 TRIES = 3
 log = logging.getLogger(__name__)
@@ -52,15 +55,16 @@ class Seeker:
         self._admitter, self._root, self._chain, self._sender = admitter, root, chain, sender
         self._ask, self._maker, self._vouch, self._poll = ask, maker, vouch, poll_seconds
         self._ledger = admitter.ledger
+        self._refused: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Until the Node is admitted, or only its operator can help."""
         said = ""
         while True:
-            record = await self._chain.node(self._admitter.me)
-            if record is not None and record.status is not NodeStatus.PENDING:
-                return
             try:
+                record = await self._chain.node(self._admitter.me)
+                if record is not None and record.status is not NodeStatus.PENDING:
+                    return
                 if not await self.step():
                     return
             except (SealrunError, FormatError) as error:
@@ -89,7 +93,10 @@ class Seeker:
             if len(mine) >= TRIES:
                 log.error("admission: %d motions found no quorum; ask again later", len(mine))
                 return False
-            await self._request(len(mine), terms)
+            # An order of the same key is not carried out again: each request has its own, also
+            # once the motions before it lie further back than this Node looks.
+            place = f"at {head // (TRIES * terms.longest)}" if last is None else f"after {last.id}"
+            await self._request(place, terms)
         elif head > last.round:
             await self._bring(last, terms)
         return True
@@ -101,26 +108,39 @@ class Seeker:
         undrawn = await self._ledger.committee(motion.round) is None
         return undrawn and head >= terms.draw_end(motion)
 
-    async def _request(self, number: int, terms: AdmissionParameters) -> None:
+    async def _request(self, place: str, terms: AdmissionParameters) -> None:
         evidence = keccak256(await asyncio.to_thread(self._root.endorsement))
-        key = f"admission/request/{self._admitter.me.hex()}/{number}"
+        key = f"admission/request/{self._admitter.me.hex()}/{place}"
         maker = await asyncio.to_thread(self._maker)
         order = admission.request(key, terms.fee, maker, evidence, self._vouch())
-        await self._sender.execute(order)
+        await self._execute(order)
+
+    async def _execute(self, order: Order) -> None:
+        """Once; what was mined and refused, under another key when it is due again: the journal
+        gives the same answer to the same key for ever."""
+        try:
+            await self._sender.execute(
+                replace(order, key=f"{order.key}/{self._refused[order.key]}")
+            )
+        except OrderReverted as refused:
+            self._refused[order.key] += refused.tx_hash is not None
+            raise
 
     async def _bring(self, motion: Motion, terms: AdmissionParameters) -> None:
         """Draw the round if nobody has, collect votes, and bring them once they are a quorum."""
         members = await self._ledger.members(motion.round)
         if members is None:
             header, _ = await self._chain.block_header(motion.round)
-            await self._sender.execute(admission.draw(f"admission/draw/{motion.round}", header))
+            await self._execute(admission.draw(f"admission/draw/{motion.round}", header))
             return
         seats = tuple(terms.seats(motion, members))
         self._admitter.answer_to(motion.id, frozenset(seats))
-        votes = await self._collect(motion, seats, terms)
-        if len(votes) < quorum_among(len(seats)):
+        # The vote of one who was barred since would void the whole ballot.
+        able = {one for one in seats if not await self._ledger.is_barred(one)}
+        votes = await self._collect(motion, seats, able, terms)
+        if len(votes) < quorum_among(len(able)):
             return
-        await self._sender.execute(
+        await self._execute(
             admission.decide(
                 f"admission/decide/{motion.id}",
                 motion,
@@ -132,7 +152,11 @@ class Seeker:
         )
 
     async def _collect(
-        self, motion: Motion, seats: Sequence[Address], terms: AdmissionParameters
+        self,
+        motion: Motion,
+        seats: Sequence[Address],
+        able: Collection[Address],
+        terms: AdmissionParameters,
     ) -> list[tuple[int, admission.Signature]]:
         digest = self._admitter.digest(motion, terms)
 
@@ -148,5 +172,5 @@ class Seeker:
                 return None
             return seat, (vote.r, vote.vs)
 
-        found = await asyncio.gather(*(one(*pair) for pair in enumerate(seats)))
+        found = await asyncio.gather(*(one(*pair) for pair in enumerate(seats) if pair[1] in able))
         return [vote for vote in found if vote is not None]

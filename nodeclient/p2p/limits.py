@@ -33,6 +33,11 @@ class Limits:
     rate_per_second: float = 100.0  # a block fetch moves 1 MiB per request
     burst: int = 200
     body_budget: int = 8 * 1024 * 1024  # bytes of request bodies held at one time
+    # Of all PENDING peers together, and of each: to register as one takes no Deposit.
+    pending_connections: int = 8
+    pending_requests: int = 6
+    pending_each: int = 2
+    pending_body: int = 1024  # what they may ask is short
 
 
 class OverLimit(Exception):

@@ -58,11 +58,13 @@ class PeerServer:
         self._handshakes = Slots(limit.handshakes, limit.handshakes_per_source)
         self._connections = Slots(limit.connections, limit.connections_per_peer)
         self._requests = Slots(limit.requests, limit.requests_per_peer)
+        self._pending_connections = Slots(limit.pending_connections, limit.pending_each)
+        self._pending_requests = Slots(limit.pending_requests, limit.pending_each)
         self._rate = RateLimiter(limit.rate_per_second, limit.burst, clock)
         self.refusals: Counter[str] = Counter()  # connections turned away, by cause
         self._context: tuple[int, ssl.SSLContext] | None = None
         self._workers: set[asyncio.Task[None]] = set()
-        self._peers: dict[RequestHandler, bytes] = {}
+        self._peers: dict[RequestHandler, tuple[bytes, Slots]] = {}
 
     async def start(self, host: str, port: int) -> int:
         """Listen on ``host``:``port`` (0: any free one); returns the port."""
@@ -134,12 +136,14 @@ class PeerServer:
         if peer is None:  # it left the registry during the handshake
             self._turn_away(transport, "unknown")
             return
+        pending = self._directory.is_pending(peer)
+        slots = self._pending_connections if pending else self._connections
         try:
-            self._connections.take(peer)
+            slots.take(peer)
         except OverLimit:
             self._turn_away(transport, "connections")
             return
-        self._peers[protocol] = peer
+        self._peers[protocol] = peer, slots
         if transport.is_closing():  # it closed before we had noted it
             self._forget(protocol)
 
@@ -158,30 +162,33 @@ class PeerServer:
         return self._directory.find(certificate) if certificate is not None else None
 
     def _forget(self, protocol: RequestHandler) -> None:
-        peer = self._peers.pop(protocol, None)
-        if peer is not None:
-            self._connections.give(peer)
+        peer, slots = self._peers.pop(protocol, (b"", None))
+        if slots is not None:
+            slots.give(peer)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         peer = self._peer_of(request.transport)
         if peer is None:
             return _refuse(403, "not a peer any more: register or publish the contact anew")
+        pending = self._directory.is_pending(peer)
+        slots = self._pending_requests if pending else self._requests
+        most = self._limits.pending_body if pending else self._limits.max_body
         try:
-            with self._requests.hold(peer):
+            with slots.hold(peer):
                 self._rate.spend(peer)
-                return await self._answer(peer, request)
+                return await self._answer(peer, request, most)
         except OverLimit:
             return _refuse(429, "over the limit: send again later")
 
-    async def _answer(self, peer: bytes, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, peer: bytes, request: web.BaseRequest, most: int) -> web.StreamResponse:
         path = _PATH.fullmatch(request.path_qs)
         if request.method != "POST" or path is None:
             return _refuse(404, "unknown path: POST /v1/<method>")
         length = request.content_length
         if length is None or "Content-Encoding" in request.headers:
             return _refuse(411, "body without length or encoded: send it plain")
-        if length > self._limits.max_body:
-            return _refuse(413, f"body exceeds {self._limits.max_body} bytes: send less")
+        if length > most:
+            return _refuse(413, f"body exceeds {most} bytes: send less")
         try:
             async with asyncio.timeout(self._limits.body_seconds) as deadline:
                 async with self._budget.reserve(length):

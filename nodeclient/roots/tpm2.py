@@ -42,7 +42,7 @@ from nodeclient.core.types import RootClass
 from nodeclient.files import FileRefused, write_new
 from nodeclient.roots import tpm2_objects as objects
 from nodeclient.roots.base import RootAbsent, RootBusy, RootError, RootLocked, UnsealError
-from nodeclient.roots.tpm2_chip import Chip, activate, describe, endorse
+from nodeclient.roots.tpm2_chip import Chip, EndorsementKeys, activate, describe, endorse
 from nodeclient.roots.tpm2_device import Device, Open, Turn
 from nodeclient.roots.tpm2_faults import code_of, is_about_content
 from nodeclient.roots.tpm2_held import Held, make_key
@@ -63,6 +63,7 @@ class Tpm2Root:
         self._device, self._file, self._pcrs = device, file, pcrs
         self._public = parse_root_key(file.public[2:]).point
         self._held = Held(file)
+        self._eks = EndorsementKeys()
         self._endorsement: Endorsement | None = None
         self._last_random = b""
         self._chip: Chip
@@ -248,7 +249,7 @@ class Tpm2Root:
         """
         ek = self._endorse().ek
         return self._device.turn(
-            lambda turn: activate(turn, self._held.key(turn), ek, challenge),
+            lambda turn: activate(turn, self._held.key(turn), ek, challenge, self._eks),
             "credential activation",
         )
 
@@ -260,7 +261,7 @@ class Tpm2Root:
         if self._endorsement is None:
             key = self._file.public[2:]
             self._endorsement = self._device.turn(
-                lambda turn: endorse(turn, key), "reading the endorsement"
+                lambda turn: endorse(turn, key, self._eks), "reading the endorsement"
             )
         return self._endorsement
 

@@ -26,7 +26,7 @@ from nodeclient.roots.tpm2_device import Turn
 from nodeclient.roots.tpm2_faults import code_of, is_about_content
 
 # The RSA key first: nearly every chip has a certificate for it, so that a chip has one identity
-# and not two. It takes a real TPM some ten seconds to derive, once in a daemon's life.
+# and not two.
 EK_KINDS = ("EK-RSA2048", "EK-ECC256")
 _CHAIN = range(0x01C00100, 0x01C00200)  # EK Credential Profile, §2.2.1.5: certificates of issuers
 _NV_FIRST, _NV_END, _AT_ONCE = 0x01000000, 0x02000000, 64
@@ -60,27 +60,44 @@ def describe(turn: Turn) -> Chip:
     return Chip(simulated, text)
 
 
-def endorse(turn: Turn, key: bytes) -> Endorsement:
+class EndorsementKeys:
+    """The EKs that were derived so far, kept as the TPM's own contexts: an RSA one takes a real
+    TPM some ten seconds, and each member of a committee asks for it. For the device's thread only.
+    """
+
+    def __init__(self) -> None:
+        self._saved: dict[str, tuple[bytes, Any]] = {}
+
+    def load(self, turn: Turn, kind: str, template: Any) -> tuple[Any, bytes]:
+        """(handle for this turn, TPMT_PUBLIC)."""
+        public, context = self._saved.get(kind, (b"", None))
+        handle = turn.restore(context)
+        if handle is None:
+            handle, made, *_ = turn.esys.create_primary(None, template, ESYS_TR.ENDORSEMENT)
+            turn.keep(handle)
+            public = bytes(made.publicArea.marshal())
+            self._saved[kind] = public, turn.esys.context_save(handle)
+        return handle, public
+
+
+def endorse(turn: Turn, key: bytes, eks: EndorsementKeys) -> Endorsement:
     """The EK, its certificates and ``key`` (TPMT_PUBLIC of the root key)."""
     shelf = Shelf(turn)
-    made = [create_ek_template(kind, shelf.read) for kind in EK_KINDS]
-    leaf, template = next((each for each in made if each[0]), made[0])
-    handle, public, *_ = turn.esys.create_primary(None, template, ESYS_TR.ENDORSEMENT)
-    turn.keep(handle)
+    made = [(kind, *create_ek_template(kind, shelf.read)) for kind in EK_KINDS]
+    kind, leaf, template = next((each for each in made if each[1]), made[0])
+    _, ek = eks.load(turn, kind, template)
     chain = b"".join(shelf.read(index) for index in sorted(shelf.present) if index in _CHAIN)
     certificates = [*split_certificates(leaf or b"")[:1], *split_certificates(chain)]
-    ek = bytes(public.publicArea.marshal())
     return Endorsement(tuple(certificates[:MAX_CERTIFICATES]), ek, key)
 
 
-def activate(turn: Turn, key: Any, ek: bytes, challenge: Challenge) -> bytes:
+def activate(turn: Turn, key: Any, ek: bytes, challenge: Challenge, eks: EndorsementKeys) -> bytes:
     """TPM2_ActivateCredential. Raises RootError: sealed for another EK or another key."""
     shelf = Shelf(turn)
     for kind in EK_KINDS:
         _, template = create_ek_template(kind, shelf.read)
-        handle, public, *_ = turn.esys.create_primary(None, template, ESYS_TR.ENDORSEMENT)
-        turn.keep(handle)
-        if bytes(public.publicArea.marshal()) == ek:
+        handle, public = eks.load(turn, kind, template)
+        if public == ek:
             break
         turn.flush(handle)
     session = turn.plain_session(TPM2_SE.POLICY)

@@ -23,6 +23,7 @@ from nodeclient.roots.base import RootAbsent, RootBusy, RootError, RootLocked, U
 
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between tries of a busy device: 1.6 in all
 RENEW_AFTER = 10_000  # questions: the binding leaks about 100 bytes each
+END_SECONDS = 2.0
 _GONE = {errno.ENODEV, errno.ENXIO, errno.EIO, errno.ENOENT, errno.ECONNREFUSED, errno.EPIPE}
 _GONE |= {errno.ENOTCONN, errno.ECONNRESET, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ESHUTDOWN}
 _NOT_GENUINE = {errno.EBADMSG, errno.EINVAL}  # of bytes that are to be unlocked
@@ -141,7 +142,8 @@ class ZymkeyLink:
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()  # it may stand in a call that never comes back
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)  # a driver that hangs keeps even the dead
 
     def __del__(self) -> None:
         self._end()

@@ -6,6 +6,7 @@ is swtpm. The Zymkey is a software key that answers in its format: only its vote
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from agent.formats.hashes import keccak256
 from nodeclient.chain import admission, registration, registry
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain.admission import AdmissionLedger
+from nodeclient.chain.errors import ChainUnavailable, OrderReverted
 from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.sender import Sender
@@ -39,16 +41,17 @@ from nodeclient.core.case import Role
 from nodeclient.core.types import Address, NodeStatus, RootClass
 from nodeclient.core.zymkey import STAND_IN, ZymkeyEndorsement
 from nodeclient.duties.admitting import Admitter
-from nodeclient.duties.seeking import Seeker
+from nodeclient.duties.seeking import TRIES, Seeker
 from nodeclient.folder import create_folder, open_folder
 from nodeclient.keys import NodeKeys
-from nodeclient.p2p.errors import PeerError, PeerRefused
+from nodeclient.p2p.errors import PeerBusy, PeerError, PeerRefused
 from nodeclient.p2p.messages import (
     MotionQuestion,
     RootActivation,
     RootChallenge,
     pack,
 )
+from nodeclient.ports import Order, Receipt
 from nodeclient.registration import prepare_registration, write_registration
 from nodeclient.roots.software import SoftwareRoot
 from nodeclient.seeking import MakerUnknown, VouchInvalid, load_vouch, maker_of
@@ -164,6 +167,19 @@ class Town:
         await sender.execute(order)
         return person
 
+    async def bar(self, person: Person) -> None:
+        """As if a committee had: its round would take the test a while."""
+        record = await self.reader.node(person.address)
+        assert record is not None
+        node, ledger = self.world.node, "0x" + self.ledger.address.hex()
+        deployed = self.world.deployment["NodeRegistry"]
+        data = deployed.interface.function("bar", 1).encode([record.hardware_id])
+        node.rpc("anvil_setBalance", ledger, hex(UNIT))
+        node.rpc("anvil_impersonateAccount", ledger)
+        call = {"from": ledger, "to": "0x" + deployed.address.hex(), "data": "0x" + data.hex()}
+        node.rpc("eth_sendTransaction", call | {"gas": hex(10**6)})
+        assert await self.ledger.is_barred(person.address)
+
     async def status(self, person: Any) -> NodeStatus:
         """As the registry has it."""
         record = await self.reader.node(person.address)
@@ -270,6 +286,108 @@ async def test_seeker__nobody_decides__stops_after_three_fees(town: Town, tmp_pa
     assert not await seeker.step()
     assert await town.ledger.state(3) is MotionState.OPEN
     assert await town.ledger.state(4) is None
+
+
+async def test_seeker__member_barred_after_the_draw__its_vote_does_not_void_the_others(
+    town: Town, tmp_path: Path
+) -> None:
+    candidate = await town.newcomer(card(), tmp_path / "card")
+    seeker = town.seeker(candidate, MAKER_ZYMBIT, await town.vouched(candidate, MAKER_ZYMBIT))
+    await town.seek(seeker, 1)
+    town.world.node.mine(8)
+    await seeker.step()  # draws: all four
+    await town.bar(town.members[0])  # its daemon goes on, and would sign
+    await seeker.step()
+    assert await town.status(candidate) is NodeStatus.ACTIVE
+    assert await town.ledger.state(1) is MotionState.CARRIED
+
+
+async def test_seeker__mined_and_refused__is_tried_under_another_key(
+    town: Town, tmp_path: Path
+) -> None:
+    candidate = await town.newcomer(card(), tmp_path / "card")
+    seeker = town.seeker(candidate, MAKER_ZYMBIT, await town.vouched(candidate, MAKER_ZYMBIT))
+    refused = OrderReverted("AdmissionLedger.request", "draw the round first", bytes(32))
+    sender, keys = candidate.sender, []
+
+    class Unlucky:
+        async def execute(self, order: Order) -> Receipt:
+            keys.append(order.key)
+            if len(keys) == 1:
+                raise refused
+            return await sender.execute(order)
+
+    seeker._sender = Unlucky()  # type: ignore[assignment]
+    with pytest.raises(OrderReverted):
+        await seeker.step()
+    assert await seeker.step()
+    assert len(set(keys)) == 2
+    assert await town.ledger.state(1) is MotionState.OPEN
+
+
+async def test_seeker__motions_of_long_ago__asks_again(town: Town, tmp_path: Path) -> None:
+    """The journal keeps every order for good: a key of then would open no motion now."""
+    candidate = await town.newcomer(card(), tmp_path / "card")
+    seeker = town.seeker(candidate, MAKER_ZYMBIT, await town.vouched(candidate, MAKER_ZYMBIT))
+    terms = await town.ledger.parameters()
+    assert await seeker.step()
+    town.world.node.mine(TRIES * terms.longest + 1)
+    assert await seeker.step()
+    assert await town.ledger.state(2) is MotionState.OPEN
+
+
+async def test_seeker__endpoint_is_away_for_a_while__goes_on(town: Town, tmp_path: Path) -> None:
+    candidate = await town.newcomer(card(), tmp_path / "card")
+    seeker = town.seeker(candidate, MAKER_ZYMBIT)
+    asked: list[Address] = []
+
+    class Away(Reader):
+        async def node(self, address: Address) -> Any:
+            asked.append(address)
+            if len(asked) == 1:
+                raise ChainUnavailable("no answer", "wait")
+            return replace(await super().node(address), status=NodeStatus.ACTIVE)
+
+    seeker._chain = Away(town.world.rpc, town.world.deployment)
+    await asyncio.wait_for(seeker.run(), 60)
+    assert len(asked) == 2
+
+
+async def test_vote__candidate_that_keeps_quiet__holds_up_no_other(
+    town: Town, tmp_path: Path
+) -> None:
+    slow, quick = [await town.newcomer(card(), tmp_path / name) for name in ("slow", "quick")]
+    seekers = [
+        town.seeker(each, MAKER_ZYMBIT, await town.vouched(each, MAKER_ZYMBIT))
+        for each in (slow, quick)
+    ]
+    for seeker in seekers:
+        await seeker.step()
+    town.world.node.mine(12)
+    await seekers[0].step()  # draws for both
+    round = await town.ledger.round()
+    assert round is not None
+    for number, each in enumerate((slow, quick), 1):
+        members = await town.ledger.members(round[0])
+        town.admitters[each.address].answer_to(number, frozenset(members or ()))
+    silent, reached = asyncio.Event(), asyncio.Event()
+    judge = town.admitters[town.members[0].address]
+    ask = judge._ask
+
+    async def asks(peer: Address, method: str, message: object) -> bytes:
+        if peer == slow.address:
+            reached.set()
+            await silent.wait()
+        return await ask(peer, method, message)
+
+    judge._ask = asks
+    waiting = asyncio.create_task(judge.vote(slow.address, 1))
+    await asyncio.wait_for(reached.wait(), 60)
+    with pytest.raises(PeerBusy):
+        await asyncio.wait_for(judge.vote(slow.address, 1), 60)
+    assert await asyncio.wait_for(judge.vote(quick.address, 2), 60)
+    silent.set()
+    assert await waiting
 
 
 # --- who may ask what ---------------------------------------------------------------------------

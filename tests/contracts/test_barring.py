@@ -384,6 +384,53 @@ def test_bar_maker__its_members__do_not_vote_on_it(network: Network) -> None:
     assert reason == "admission: seat does not vote on this"
 
 
+@pytest.fixture
+def one_maker(network: Network) -> tuple[list[NodeKeys], list[str]]:
+    """Eleven nodes, eight of them with chips of one maker; and the other three."""
+    chips = [admitted(network, f"chip {i}") for i in range(8)]
+    registry = network.registry.functions
+    others = [one for one in network.nodes if registry.maker_of(one).call() != MAKER]
+    for one in others[3:]:
+        network.send(one, registry.pause())
+    assert registry.drawable().call() == 11
+    return chips, others[:3]
+
+
+def test_bar_maker__most_are_accused__the_few_others_do_not_decide(
+    network: Network, one_maker: tuple[list[NodeKeys], list[str]]
+) -> None:
+    """Else two nodes of eleven could bar all the others, and be the network from then on."""
+    _, others = one_maker
+    motion = motions.propose(network, motions.BAR_MAKER, MAKER, others[0])
+    members = motions.draw(network, motion)
+    few = [seat for seat, member in enumerate(members) if member in others]
+    call = motions.decide_call(network, motion, members, few)
+    assert network.reason(network.outsider, call) == "admission: no quorum"
+    call = motions.decide_call(network, motion, members, range(7))
+    assert network.reason(network.outsider, call) == "admission: no quorum"
+    # with those who own such chips, two thirds of all
+    network.send(network.outsider, motions.decide_call(network, motion, members, range(8)))
+    assert network.registry.functions.is_maker_barred(MAKER).call()
+
+
+def test_decide__most_seats_are_barred__too_few(
+    network: Network, one_maker: tuple[list[NodeKeys], list[str]]
+) -> None:
+    chips, others = one_maker
+    motion = motions.propose(network, motions.NAME, bytes(31) + b"\x07", others[0])
+    members = motions.draw(network, motion)
+    for keys in chips[:5]:
+        bar_now(network, chip_of(network, keys))
+    barred = {keys.address for keys in chips[:5]}
+    seats = [seat for seat, member in enumerate(members) if member not in barred]
+    call = motions.decide_call(network, motion, members, seats)
+    call.call({"from": network.outsider})  # six of eleven: they could
+    bar_now(network, chip_of(network, chips[5]))
+    seats = [seat for seat in seats if members[seat] != chips[5].address]
+    call = motions.decide_call(network, motion, members, seats)
+    assert network.reason(network.outsider, call) == "admission: too few members"
+
+
 # --- tasks of barred nodes ----------------------------------------------------------------------
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from nodeclient import rootguard
-from nodeclient.chain.errors import ChainUnavailable
+from nodeclient.chain.errors import ChainUnavailable, OrderReverted
+from nodeclient.chain.presets import PRESETS
 from nodeclient.core.incidents import Incident, Kind
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, NodeStatus
@@ -24,6 +25,7 @@ SOUND = RootHealth(True, False, "sound")
 GONE = RootHealth(False, False, "no TPM answers")
 OPENED = RootHealth(True, True, "perimeter breached on channel 0")
 FROZEN = Reverted("registry: draw task 7 first")
+MINED = OrderReverted("NodeRegistry.pause", "registry: draw task 7 first", b"\x07" * 32)
 PAUSED_ALREADY = Reverted("registry: node not active")
 
 
@@ -38,6 +40,7 @@ class World:
     did: list[str] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
+    failing: str = ""  # what ends in an error that nobody foresaw
     tried: asyncio.Event = field(default_factory=asyncio.Event)
 
     # the root
@@ -49,7 +52,14 @@ class World:
         return found
 
     def close(self) -> None:
-        self.did.append("close")
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()  # a device that hangs must not hold up the node
+        self._do("close")
+
+    def _do(self, what: str) -> None:
+        self.did.append(what)
+        if what == self.failing:
+            raise OSError(28, "no space left on device")
 
     # the chain
     async def node(self, _: Address) -> Any:
@@ -63,11 +73,16 @@ class World:
             raise answer
 
     # the daemon
+    def report(self, incident: Incident) -> None:
+        self.incidents.append(incident)
+        if self.failing == "report":
+            raise OSError(28, "no space left on device")
+
     async def stop(self) -> None:
-        self.did.append("stop")
+        self._do("stop")
 
     async def power_off(self) -> None:
-        self.did.append("off")
+        self._do("off")
         if self.stuck:
             raise MachineError("relay failed", "try it by hand")
 
@@ -79,7 +94,7 @@ class World:
             lambda: self.did.append("forget account"),
         )
         root: Any = self
-        return RootGuard(root, NODE, root, root, hands, self.incidents.append, 0.0)
+        return RootGuard(root, NODE, root, root, hands, self.report, 0.0)
 
     async def live(self) -> RootLost:
         with pytest.raises(RootLost) as caught:
@@ -138,6 +153,22 @@ async def test_pause__draw_stands_still_or_chain_is_away__is_tried_again(
     assert len({order.key for order in world.orders}) == 1  # never sent twice
 
 
+@pytest.mark.parametrize("failing", ["report", "stop", "off", "close"])
+async def test_end__a_step_fails__keys_are_forgotten_and_the_node_pauses(failing: str) -> None:
+    world = World([OPENED], failing=failing)
+    assert "out of the draw" in str(await world.live())
+    assert world.did == ["look", "stop", "off", "forget", "close", "pause", "forget account"]
+
+
+async def test_pause__mined_and_refused__is_another_order() -> None:
+    """The journal answers for an order that was mined, again and again, as it was mined."""
+    world = World([OPENED], answers=[MINED, FROZEN, MINED, None])
+    assert "out of the draw" in str(await world.live())
+    first, second, third, fourth = (order.key for order in world.orders)
+    assert second == third
+    assert len({first, second, fourth}) == 3
+
+
 async def test_pause__never_taken__account_is_forgotten_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -168,3 +199,9 @@ async def test_end__cancelled_while_it_pauses__account_is_forgotten_all_the_same
     with pytest.raises(asyncio.CancelledError):
         await watching
     assert world.did[-1] == "forget account"
+
+
+def test_pause__is_tried_for_longer_than_a_draw_can_stand_still() -> None:
+    mainnet = PRESETS["mainnet"]
+    window = max(mainnet.draw_window, mainnet.admission_draw_window)
+    assert 12 * (mainnet.lookahead + window) < rootguard.PAUSE_SECONDS

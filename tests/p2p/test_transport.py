@@ -20,7 +20,7 @@ from nodeclient.p2p.contact import Contact
 from nodeclient.p2p.directory import Directory
 from nodeclient.p2p.tls import TlsIdentity, client_context, server_context
 from nodeclient.p2p.transport import Limits, PeerBusy, PeerRefused, PeerServer, PeerSilent
-from tests.p2p.conftest import CHAIN_ID, REGISTRY, Network, Node, echo
+from tests.p2p.conftest import CHAIN_ID, REGISTRY, Network, Node, echo, make_node
 
 SECONDS = 60.0
 
@@ -438,6 +438,56 @@ async def test_flood__one_peer_opens_many_connections__others_still_served(
     assert await client.request(contact, "hello", b"", SECONDS)
     for _, writer in held:
         writer.close()
+
+
+async def test_flood__pending_peers__leave_room_for_admitted_ones(
+    network: Network, requester: Node, executor: Node, member: Node
+) -> None:
+    """To register as PENDING takes no Deposit: a crowd of them must not fill the server."""
+    release, running = asyncio.Event(), []
+
+    async def handler(peer: bytes, method: str, body: bytes) -> bytes:
+        if peer == requester.address:
+            running.append(method)
+            await release.wait()
+        return b"done"
+
+    limits = Limits(connections=2, requests=2, pending_connections=4, pending_requests=1)
+    server = await network.serve(executor, handler, limits)
+    contact = executor.publish(network.directory)
+    crowd = [requester, *(make_node(number) for number in range(10, 14))]
+    for node in crowd:
+        node.publish(network.directory, NodeStatus.PENDING)
+    member.publish(network.directory)
+    first = asyncio.create_task(
+        (await network.client(requester)).request(contact, "vote", b"", SECONDS)
+    )
+    await until(lambda: running == ["vote"])
+    with pytest.raises(PeerBusy):
+        await (await network.client(crowd[1])).request(contact, "vote", b"", SECONDS)
+    held = []
+    for node in crowd[2:]:
+        for _ in range(3):
+            context = client_context(node.identity, contact)
+            held.append(await asyncio.open_connection(contact.host, contact.port, ssl=context))
+    await until(lambda: server.refusals["connections"] == 7)
+    assert await (await network.client(member)).request(contact, "a", bytes(2000), SECONDS)
+    release.set()
+    assert await first == b"done"
+    for _, writer in held:
+        writer.close()
+
+
+async def test_request__long_body_of_a_pending_peer__refused(
+    network: Network, requester: Node, executor: Node
+) -> None:
+    await network.serve(executor)
+    contact = executor.publish(network.directory)
+    requester.publish(network.directory, NodeStatus.PENDING)
+    client = await network.client(requester)
+    assert await client.request(contact, "a", bytes(1024), SECONDS)
+    with pytest.raises(PeerRefused, match="1024 bytes"):
+        await client.request(contact, "a", bytes(1025), SECONDS)
 
 
 async def test_flood__one_peer_asks_too_fast__busy_and_others_still_served(

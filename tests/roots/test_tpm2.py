@@ -84,6 +84,30 @@ def test_endorsement__certified_by_the_maker__and_activated_by_this_chip_alone(
         activation.check_root(said, bytes(64), makers)
 
 
+def test_activate__each_member_of_a_committee_asks__endorsement_key_is_derived_once(
+    bench: Tpm2Bench, root: Tpm2Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    derived: list[Any] = []
+    create = ESAPI.create_primary
+
+    def noted(esys: ESAPI, secret: Any, template: Any, hierarchy: Any) -> Any:
+        derived.append(hierarchy)
+        return create(esys, secret, template, hierarchy)
+
+    monkeypatch.setattr(ESAPI, "create_primary", noted)
+    makers = [der for path in bench.chip.certificates for der in load_certificates(path)]
+    said = Endorsement.decode(root.endorsement())
+    ours = activation.check_root(said, root.public_key(), makers)
+    for _ in range(2):
+        question = activation.new_activation(*ours)
+        assert question.is_answered_by(root.activate(question.challenge))
+    bench.chip.stop()  # contexts of the time before are stale then
+    bench.chip.start()
+    question = activation.new_activation(*ours)
+    assert question.is_answered_by(root.activate(question.challenge))
+    assert derived.count(ESYS_TR.ENDORSEMENT) == 2
+
+
 def test_activate__for_another_key_or_another_chip__refused(
     bench: Tpm2Bench, root: Tpm2Root
 ) -> None:
