@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from agent.formats.cbor import FormatError
 from agent.formats.endorsement import Endorsement
 from agent.formats.hashes import keccak256, sha256
@@ -52,6 +54,10 @@ def check_tpm(
     if not root:
         raise HardwareFault("hardware: its maker is none that this node believes")
     ek = check_endorsement(said.certificates, said.ek, root)
+    if not isinstance(ek, rsa.RSAPublicKey):
+        # Nearly every chip has two certified keys: by the other one it could stand a second time,
+        # and come back after it was barred.
+        raise HardwareFault("hardware: only its RSA endorsement key names a chip")
     if keccak256(said.ek) != record.hardware_id:
         raise HardwareFault("hardware: the endorsement key is not that of the hardware id")
     key = parse_root_key(said.ak)
