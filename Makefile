@@ -8,11 +8,12 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.build/bin:$(PATH)
 export DEBIAN_FRONTEND := noninteractive
 SETUP := scripts/setup.sh
 PYTEST ?= python -m pytest
-# Attacks on an emulated PC, and whatever else takes machines, containers or whole networks: two rows
-# beside each other, in each of them one at a time, as they wait more than they compute. Those of
-# tests/e2e share one network, which lives until the end: they come last.
+# What takes emulated PCs, containers or whole networks: two rows beside each other, in each of them one
+# at a time, as they wait more than they compute. Those of tests/e2e share one network, which lives until
+# the end: they come last.
 ATTACKS := tests/lab/test_attacks.py
-ALONE := tests/images tests/lab tests/agent tests/machine tests/scripts tests/e2e
+MACHINES := $(ATTACKS) tests/images tests/agent tests/machine tests/scripts
+NETWORKS := tests/lab tests/e2e
 
 .PHONY: help setup demo lab lab-soak test test-fast test-long fuzz mutate check gas odds evasion bench fmt lock clean
 
@@ -31,15 +32,15 @@ lab: setup ## a PC that boots from its Pi, one task through it; takes everything
 
 test: setup ## all gates and all tests; what CI runs
 	@$(MAKE) --no-print-directory gates
-	@$(PYTEST) -n auto --dist loadfile $(addprefix --ignore=,tests/gates $(ALONE)) $(PYTEST_ARGS)
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target --keep-going test-attacks test-alone
+	@$(PYTEST) -n auto --dist loadfile $(addprefix --ignore=,tests/gates $(MACHINES) $(NETWORKS)) $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target --keep-going test-machines test-networks
 
-.PHONY: test-attacks test-alone
-test-attacks:
-	@$(PYTEST) $(ATTACKS) $(PYTEST_ARGS)
+.PHONY: test-machines test-networks
+test-machines:
+	@$(PYTEST) $(MACHINES) $(PYTEST_ARGS)
 
-test-alone:
-	@$(PYTEST) $(ALONE) --ignore=$(ATTACKS) $(PYTEST_ARGS)
+test-networks:
+	@$(PYTEST) $(NETWORKS) --ignore=$(ATTACKS) $(PYTEST_ARGS)
 
 test-fast: ## the tests that need neither chain nor Docker
 	@$(SETUP) python
