@@ -45,6 +45,7 @@ EXCLUDED = {
     "nodeclient.roots.choose:open_root": "a configuration that was read before",
     "nodeclient.roots.software:SoftwareRoot.load": "the operator's own encrypted key",
     "nodeclient.roots.tpm2:Tpm2Root.load": "KeyFile.load",
+    "nodeclient.roots.tpm2_chip:EndorsementKeys.load": "loads a key into the TPM, reads nothing",
     "nodeclient.roots.tpm2_objects:KeyFile.load": "KeyFile.decode",
     "nodeclient.roots.zymkey:ZymkeyRoot.load": "the operator's own file",
     "nodeclient.roots.zymkey_worker:open_client": "opens a device",
