@@ -9,7 +9,7 @@
 @dev    A MOTION is opened, gets a committee, and is decided by its votes:
 
             request | propose --(draw of its round)--> decide --> CARRIED or REJECTED
-                                                        \__ no quorum in time: void
+                                                        +-- no quorum in time: void
 
         ROUNDS. Motions share a draw. A round's entropy is the prevrandao of one fixed block e, at
         least D blocks after each of its motions; whoever draws, and when, changes nothing. From

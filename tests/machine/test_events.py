@@ -19,7 +19,7 @@ from nodeclient.machine import events as journals
 from nodeclient.machine.events import EventJournal
 from nodeclient.machine.link import Link
 from nodeclient.machine.linked import LinkedMachine
-from nodeclient.machine.proxy import ProxyRules, TaskProxy
+from nodeclient.machine.local import LocalSettings
 from nodeclient.machine.supply import Supply
 from tests.formats.test_taskspec import SPEC
 from tests.machine.test_link import KEYS, SECONDS, SESSION, dial, hello
@@ -182,8 +182,8 @@ async def test_serve__call_of_the_agent__reaches_the_journal_under_its_session(
 
     slot: Any = None
     supply = Supply(refuse, refuse, refuse)
-    proxy = TaskProxy.of(ProxyRules(), supply, tmp_path, desk.reported.append)
-    machine = Linked(5.0, 5.0, 600.0, slot, supply, desk.journal, proxy)
+    settings = LocalSettings(tmp_path / "machine", boot_seconds=5.0, call_seconds=5.0)
+    machine = Linked(settings, supply, slot, desk.reported.append)
     link = machine._link = Link(KEYS, machine._serve)
     port = link.listen("127.0.0.1", 0)
     certificate, key = new_certificate("agent")
