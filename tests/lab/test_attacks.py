@@ -17,6 +17,9 @@ from scripts.lab.rig import rig
 from tests.lab.leftovers import leftovers, namespaces
 
 FOLDER = ROOT / "var" / "attack-test"
+# Compiles a second kernel, for six minutes of two free cores, and stalled on busy ones: only by
+# `sealrun lab attack wipe-parked`. Its eraser is in tests/images/test_eraser_host.py, too.
+APART = {"wipe-parked"}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,9 @@ def stages() -> Iterator[Stages]:
 
 
 @pytest.mark.machine
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "attack", [one for one in ATTACKS if one.name not in APART], ids=lambda one: one.name
+)
 def test_attack__on_the_lab_machine__refused_for_exactly_its_reasons(
     stages: Stages, attack: Attack
 ) -> None:
