@@ -71,7 +71,8 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 400) -> Any:
 
 def sent_for(network: Network, first: int, task: int, spec_hash: str) -> Sent:
     """(account, function) of every transaction to the market about one task, mined since a block,
-    whether it succeeded or not."""
+    whether it succeeded or not. Only a beaten claim does not count: when another Node's claim comes
+    before it in the same block it fails, and its Node claims again with the Task as it then is."""
     market = network.deployment["TaskMarket"]
     names = {
         function_abi_to_4byte_selector(entry).hex(): entry["name"]  # type: ignore[arg-type]
@@ -84,8 +85,15 @@ def sent_for(network: Network, first: int, task: int, spec_hash: str) -> Sent:
         for sent in network.chain.rpc("eth_getBlockByNumber", hex(number), True)["transactions"]:
             to_market = int(sent["to"] or "0x0", 16) == int.from_bytes(market.address, "big")
             if to_market and sent["input"][10:74] in subjects:
-                found[sent["from"].lower(), names[sent["input"][2:10]]] += 1
+                name = names[sent["input"][2:10]]
+                if name != "claim" or succeeded(network, sent["hash"]):
+                    found[sent["from"].lower(), name] += 1
     return found
+
+
+def succeeded(network: Network, tx_hash: str) -> bool:
+    """Whether a mined transaction did what it was sent for."""
+    return int(network.chain.rpc("eth_getTransactionReceipt", tx_hash)["status"], 16) == 1
 
 
 def orders(node: NodeProcess, kind: type[do.Action], commitment: str) -> int:

@@ -85,11 +85,11 @@ async def test_prove__twice__nothing_is_used_again() -> None:
 
 
 def dropped(count: int, at: int) -> Words:
-    """Some bytes of the fill are not kept."""
+    """Some bytes of the fill are not kept: others stand there, each of them surely wrong."""
 
     def take(me: Peer) -> None:
         me.take_fill()
-        me.memory[at : at + count] = bytes(count)
+        me.memory[at : at + count] = bytes(b ^ 0xFF for b in me.memory[at : at + count])
 
     return take
 
