@@ -97,8 +97,8 @@ bench: setup ## speeds and memory, into var/bench.json
 	@python scripts/bench_images.py
 	@python scripts/bench_status.py
 
-lab-soak: setup ## twenty honest boots in a row: each must be accepted
-	@python scripts/bench_boot.py --boots 20
+lab-soak: setup ## twenty honest tasks in a row through one lab: no false alarm
+	@python scripts/bench_lab.py --tasks 20
 
 fmt: ## format and fix what can be fixed
 	@$(SETUP) python

@@ -1,6 +1,6 @@
 """Boot the lab's PC again and again: how long until its Evidence is accepted, and is it ever not?
 
-Usage: python scripts/bench_boot.py [--boots N]; N is 3 for `make bench`, 20 for `make lab-soak`.
+Usage: python scripts/bench_boot.py [--boots N]; N is 3 for `make bench`.
 
 From power-on to the verifier's affirmed result, everything included: firmware, boot from the
 network, Docker, preparing a task, quote, appraisal. The PC has 1.5 GB of RAM and no acceleration.

@@ -50,7 +50,7 @@ def run_all(folder: Path, story: Story) -> int:
     began = time.monotonic()
     with lab(folder, story.say) as network:
         story.say(f"lab up after {time.monotonic() - began:.1f} s")
-        summary = _task(network, folder, story)
+        summary = one_task(network, folder, story)
     story.say("lab down")
     return _close(summary, folder, story, began)
 
@@ -98,7 +98,7 @@ def task(folder: Path, story: Story) -> int:
     """One task through the lab that is up."""
     began = time.monotonic()
     with joined(folder, story.say) as network:
-        summary = _task(network, folder, story)
+        summary = one_task(network, folder, story)
     return _close(summary, folder, story, began)
 
 
@@ -108,7 +108,8 @@ def take_down(folder: Path, story: Story) -> int:
     return 0
 
 
-def _task(network: LabNetwork, folder: Path, story: Story) -> dict[str, Any]:
+def one_task(network: LabNetwork, folder: Path, story: Story) -> dict[str, Any]:
+    """The common-names task through a lab; what came of it, also in the folder's summary."""
     job = Job(EXAMPLE / "function", tuple(sorted((EXAMPLE / "lists").glob("*.txt"))))
     summary = play(network, job, story, folder / SUMMARY, TASK_SECONDS)
     records, pi = summary["records"], network.workers[PI]
