@@ -86,7 +86,7 @@ def _bad_input() -> tuple[type[Exception], ...]:
     from agent.formats.cbor import FormatError
     from nodeclient.capsules.errors import BlockMissing
     from nodeclient.chain.errors import DeploymentInvalid
-    from nodeclient.keys import KeysError
+    from nodeclient.identity.keys import KeysError
     from nodeclient.p2p.errors import ContactInvalid
     from nodeclient.roots.base import RootError
 

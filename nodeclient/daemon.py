@@ -23,14 +23,14 @@ from cryptography.hazmat.primitives import serialization
 
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import TaskSpec
-from nodeclient.bootimages import BootImages
+from nodeclient.capsules.policies import Policies
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender
 from nodeclient.chain.watcher import Watcher, WatchSettings
-from nodeclient.config import Config, MachineConfig, erases, responses
-from nodeclient.control import Control
+from nodeclient.config.node import Config, MachineConfig, erases, responses
+from nodeclient.control.server import Control
 from nodeclient.core import actions
 from nodeclient.core import events as ev
 from nodeclient.core.actions import Action, Reply, WatchMachine
@@ -54,16 +54,14 @@ from nodeclient.duties import (
 from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.services import Services, Settings
 from nodeclient.duties.vouching import Voucher
-from nodeclient.enrolment import ENDORSEMENT
 from nodeclient.errors import ConfigError
-from nodeclient.folder import NodeFolder, open_folder
 from nodeclient.health.tally import Tally
 from nodeclient.health.wiring import run_health
-from nodeclient.imageduty import choose_images
+from nodeclient.identity.enrolment import ENDORSEMENT
+from nodeclient.identity.folder import NodeFolder, open_folder
+from nodeclient.identity.keys import NodeKeys
 from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
-from nodeclient.incidents import IncidentLog, Incidents
-from nodeclient.keys import NodeKeys
 from nodeclient.machine.ban import Ban
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.desk import MachineDesk
@@ -73,14 +71,16 @@ from nodeclient.p2p.directory import Directory
 from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.server import PeerServer
 from nodeclient.p2p.tls import TlsIdentity, TrustFolder
-from nodeclient.peers import PeerBook
-from nodeclient.policies import Policies
-from nodeclient.reference import Accepted, Reference
-from nodeclient.rootguard import Hands, RootGuard
 from nodeclient.runner import Effect, Runner
-from nodeclient.running import boot_of
-from nodeclient.seeking import build_admitter, build_seeker
-from nodeclient.store import Store
+from nodeclient.store.database import Store
+from nodeclient.upkeep.bootimages import BootImages
+from nodeclient.upkeep.imageduty import choose_images
+from nodeclient.upkeep.incidents import IncidentLog, Incidents
+from nodeclient.upkeep.peers import PeerBook
+from nodeclient.upkeep.reference import Accepted, Reference
+from nodeclient.upkeep.rootguard import Hands, RootGuard
+from nodeclient.upkeep.running import boot_of
+from nodeclient.upkeep.seeking import build_admitter, build_seeker
 
 log = logging.getLogger(__name__)
 LOG_BYTES = 8 << 20  # of node.log, before it becomes node.log.1

@@ -22,8 +22,8 @@ from agent.formats.outcome import MAX_ANSWERS, MAX_QUESTIONS
 from agent.formats.protocol import taskspec_info
 from agent.formats.shape import as_bytes, as_list
 from agent.formats.taskspec import MAX_TASKSPEC, TaskSpec, commitment_of, open_commitment
+from nodeclient.capsules.consents import MAX_CONSENT, check_consents, owners_of
 from nodeclient.capsules.errors import BlockCorrupt
-from nodeclient.consents import MAX_CONSENT, check_consents, owners_of
 from nodeclient.core import events as ev
 from nodeclient.core.case import Case
 from nodeclient.core.incidents import Kind
@@ -40,7 +40,7 @@ from nodeclient.errors import MachineError, MachineRefused, SealrunError
 from nodeclient.p2p import messages as msg
 from nodeclient.p2p.errors import PeerBusy, PeerRefused
 from nodeclient.p2p.limits import OverLimit, Slots
-from nodeclient.quota import Quota
+from nodeclient.p2p.quota import Quota
 from nodeclient.runner import RefusedByPeer, Runner
 
 REPLY_SECONDS = 15.0  # the asker's own bound is longer, so it gets this side's reason

@@ -26,7 +26,7 @@ from nodeclient.core.task import step
 from nodeclient.core.types import Commitment
 from nodeclient.errors import SealrunError
 from nodeclient.ports import ChainWatcher
-from nodeclient.store import END_OF_BLOCK, OutboxRow, Store
+from nodeclient.store.database import END_OF_BLOCK, OutboxRow, Store
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from nodeclient.config import first_fault
+from nodeclient.config.node import first_fault
 from nodeclient.errors import TaskFileInvalid
 from nodeclient.files import read_given
 

@@ -62,7 +62,7 @@ class NodeSigner:
         self, folder: Path, funder: AccountAPI, provider: ProviderAPI, deployment: Deployment
     ) -> None:
         """Raises `ConfigError`, `RootError` or `KeysError` when the folder cannot be opened."""
-        from nodeclient.folder import open_folder  # costs a second: only where needed
+        from nodeclient.identity.folder import open_folder  # costs a second: only where needed
 
         keys = open_folder(folder).load_keys()
         self._key = keys.account

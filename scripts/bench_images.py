@@ -44,7 +44,6 @@ from nodeclient.chain.reader import Reader  # noqa: E402
 from nodeclient.chain.rpc import Rpc  # noqa: E402
 from nodeclient.chain.sender import Sender, SendSettings  # noqa: E402
 from nodeclient.core.types import Address, NodeRecord, NodeStatus, RootClass  # noqa: E402
-from nodeclient.imageblocks import ImageBlocks  # noqa: E402
 from nodeclient.images.engine import ensure_engine  # noqa: E402
 from nodeclient.images.pack import ImageConfig, write_image, write_layer  # noqa: E402
 from nodeclient.images.parts import publish  # noqa: E402
@@ -55,6 +54,7 @@ from nodeclient.p2p.directory import Directory  # noqa: E402
 from nodeclient.p2p.messages import BlockRequest, pack, unpack  # noqa: E402
 from nodeclient.p2p.server import PeerServer  # noqa: E402
 from nodeclient.p2p.tls import TlsIdentity, TrustFolder  # noqa: E402
+from nodeclient.upkeep.imageblocks import ImageBlocks  # noqa: E402
 from scripts._figures import REPORT, report_figures  # noqa: E402
 from scripts.anvil_process import start_anvil, stop_anvil  # noqa: E402
 from scripts.embedded.chain import DEPLOYER  # noqa: E402

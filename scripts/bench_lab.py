@@ -3,9 +3,8 @@
 Usage: python scripts/bench_lab.py [--tasks N]; N is 20 for `make lab-soak`.
 
 Each is the common-names task, checked by scripts/verify_demo.py: two boots of the PC, three
-members, a proof of erasure. A task that does not settle ends it. An incident that the Pi wrote down, or a
-member that did not affirm the end, is a false alarm, since nobody attacks. Merged into
-`var/bench.json`.
+members, a proof of erasure. A task that does not settle ends it. An incident that the Pi wrote
+down is a false alarm, since nobody attacks. Merged into `var/bench.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nodeclient.incidents import INCIDENTS  # noqa: E402
+from nodeclient.upkeep.incidents import INCIDENTS  # noqa: E402
 from scripts._figures import REPORT, report_figures  # noqa: E402
 from scripts.embedded.story import Story  # noqa: E402
 from scripts.lab.__main__ import one_task  # noqa: E402

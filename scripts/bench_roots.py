@@ -22,10 +22,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nodeclient.config_root import Tpm2RootConfig  # noqa: E402
+from nodeclient.config.root import Tpm2RootConfig  # noqa: E402
 from nodeclient.ports import Root  # noqa: E402
 from nodeclient.roots.software import SoftwareRoot  # noqa: E402
-from nodeclient.roots.tpm2 import Tpm2Root  # noqa: E402
+from nodeclient.roots.tpm2.root import Tpm2Root  # noqa: E402
 from scripts._figures import REPORT, report_figures  # noqa: E402
 from scripts.embedded.swtpm import ServedTpm  # noqa: E402
 

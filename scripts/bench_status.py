@@ -27,10 +27,10 @@ sys.path.insert(0, str(ROOT))
 
 from nodeclient.core.case import Case, Role  # noqa: E402
 from nodeclient.core.types import Address, Commitment, Task, TaskId, TaskState  # noqa: E402
-from nodeclient.folder import open_folder  # noqa: E402
 from nodeclient.health.service import FRESH  # noqa: E402
+from nodeclient.identity.folder import open_folder  # noqa: E402
 from nodeclient.images.build import BuiltImage  # noqa: E402
-from nodeclient.store import Store  # noqa: E402
+from nodeclient.store.database import Store  # noqa: E402
 from scripts._figures import REPORT, report_figures  # noqa: E402
 from scripts.embedded.network import Network, Place  # noqa: E402
 from scripts.embedded.node import NodeProcess  # noqa: E402

@@ -1,7 +1,7 @@
 """`<node>/registration.json`: read what a Node says of itself, and check that it says it.
 
-Written by `nodeclient.registration` (`sealrun node init`), sent by `ape run register_node`. All of
-it is public:
+Written by `nodeclient.identity.registration` (`sealrun node init`), sent by
+`ape run register_node`. All of it is public:
 
     {"chain_id": 31337, "registry": "0x…", "account": "0x…",
      "registration": {"root_x": 1, "root_y": 2, "root_class": 1, "vrf_x": 3, "vrf_prefix": 2,

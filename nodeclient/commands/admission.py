@@ -18,8 +18,8 @@ from nodeclient.commands.output import Json, NodeFolder, say, show
 from nodeclient.core.admission import MAKER_ZYMBIT, sign, vouch_digest
 from nodeclient.core.types import Address, NodeRecord, RootClass
 from nodeclient.errors import BadInput, ChainUnavailable
-from nodeclient.folder import NodeFolder as OpenedFolder
-from nodeclient.folder import open_folder
+from nodeclient.identity.folder import NodeFolder as OpenedFolder
+from nodeclient.identity.folder import open_folder
 
 VOUCH_BLOCKS = 50_400  # a week of 12-second blocks: time to bring it, not to sell the device
 Chain = tuple[Reader, AdmissionLedger, int]

@@ -19,7 +19,7 @@ from nodeclient.commands.output import Json, counted, show
 from nodeclient.commands.output import NodeFolder as NodeOption
 from nodeclient.commands.permit import permit
 from nodeclient.errors import BadInput
-from nodeclient.folder import NodeFolder, open_folder
+from nodeclient.identity.folder import NodeFolder, open_folder
 
 app = typer.Typer(
     help="Seal, permit, inspect and open capsules.", no_args_is_help=True, add_completion=False

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nodeclient.commands.output import Json
-from nodeclient.config_root import RootKind
+from nodeclient.config.root import RootKind
 from nodeclient.errors import CheckoutMissing
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender
 from nodeclient.commands.output import Json, NodeFolder, show
-from nodeclient.folder import open_folder
+from nodeclient.identity.folder import open_folder
 from nodeclient.ports import Order
 
 

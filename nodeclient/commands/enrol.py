@@ -16,13 +16,13 @@ from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
 from nodeclient.commands.output import Json, NodeFolder, say, show, working
 from nodeclient.core.types import Address, NodeRecord, NodeStatus
-from nodeclient.enrolment import ENDORSEMENT, AlreadyRegistered, enrol_machine, keep
-from nodeclient.folder import NodeFolder as OpenedFolder
-from nodeclient.folder import open_folder
+from nodeclient.identity.enrolment import ENDORSEMENT, AlreadyRegistered, enrol_machine, keep
+from nodeclient.identity.folder import NodeFolder as OpenedFolder
+from nodeclient.identity.folder import open_folder
+from nodeclient.identity.registration import NO_MACHINE_KEY
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.supply import Supply
-from nodeclient.registration import NO_MACHINE_KEY
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 
 
 def enrol(

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from nodeclient.commands.output import Json, NodeFolder, say, show, working
-from nodeclient.control_client import ControlClient
+from nodeclient.control.client import ControlClient
 from nodeclient.errors import BadInput
-from nodeclient.folder import open_store
+from nodeclient.identity.folder import open_store
 from nodeclient.images.boot.keep import build_boot, check_files
 from nodeclient.images.build import build_runtime
 from nodeclient.images.engine import ensure_engine

@@ -12,10 +12,10 @@ from nodeclient.commands.admission import admission, vouch
 from nodeclient.commands.draw import pause, resume
 from nodeclient.commands.enrol import enrol
 from nodeclient.commands.output import Json, NodeFolder, say, show
-from nodeclient.config import load_config
-from nodeclient.config_root import RootKind
+from nodeclient.config.node import load_config
+from nodeclient.config.root import RootKind
 from nodeclient.core.case import Role
-from nodeclient.folder import create_folder
+from nodeclient.identity.folder import create_folder
 from nodeclient.machine.ban import Ban
 
 app = typer.Typer(
@@ -93,7 +93,7 @@ def run(
 def guard(folder: Annotated[Path, NEW], as_json: Json = False) -> None:
     """Stop containers of the node's services whose image the chain does not approve (any more)."""
     config = load_config(folder)
-    from nodeclient.guarding import run_guard  # as above
+    from nodeclient.upkeep.guarding import run_guard  # as above
 
     asyncio.run(run_guard(config, say))
     show({"node": str(folder), "stopped": True}, as_json)

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from agent.formats.cid import digest_of
+from nodeclient.capsules.policies import load_policy, save_policy
 from nodeclient.commands.output import Json, NodeFolder, show
 from nodeclient.core.policy_file import policy_to_dict
-from nodeclient.folder import open_folder
-from nodeclient.policies import load_policy, save_policy
+from nodeclient.identity.folder import open_folder
 
 
 def permit(

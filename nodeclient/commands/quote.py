@@ -13,7 +13,7 @@ from nodeclient.chain import deployment
 from nodeclient.chain.registry import NodeRegistry
 from nodeclient.chain.rpc import Rpc
 from nodeclient.commands.output import Json, NodeFolder, show
-from nodeclient.config import load_config
+from nodeclient.config.node import load_config
 from nodeclient.core.odds import TYPICAL, Assumptions
 from nodeclient.core.quote import quote as build_quote
 from nodeclient.errors import BadInput

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from nodeclient.commands.output import Json, NodeFolder, show
-from nodeclient.control_client import ControlClient
+from nodeclient.control.client import ControlClient
 from nodeclient.errors import DaemonSilent, DaemonUnreachable, SealrunError
 
 app = typer.Typer(add_completion=False)

@@ -14,10 +14,10 @@ from agent.formats.capsule import Kind
 from nodeclient.commands.capsule import seal_with_progress
 from nodeclient.commands.output import Json, NodeFolder, say, show, working
 from nodeclient.commands.quote import quote, tiers_now
-from nodeclient.control_client import ControlClient
+from nodeclient.control.client import ControlClient
 from nodeclient.core.quote import quote as build_quote
 from nodeclient.errors import BadInput, TaskNotSettled
-from nodeclient.folder import open_folder
+from nodeclient.identity.folder import open_folder
 from nodeclient.taskfile import Function, TaskFile, load_task_file
 
 app = typer.Typer(

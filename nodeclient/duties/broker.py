@@ -18,8 +18,8 @@ from agent.formats.evidence import Evidence, session_key_hash
 from agent.formats.messages import Context
 from agent.formats.protocol import release_info
 from agent.formats.taskspec import TaskSpec
+from nodeclient.capsules.consents import build_consent
 from nodeclient.capsules.keys import load_key
-from nodeclient.consents import build_consent
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.appraisal import appraise

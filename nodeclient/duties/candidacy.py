@@ -8,7 +8,7 @@ from nodeclient.core import ecvrf, sortition
 from nodeclient.core import events as ev
 from nodeclient.core.ecvrf import SECP256K1_TAI
 from nodeclient.duties.services import Services
-from nodeclient.registration import NO_MACHINE_KEY
+from nodeclient.identity.registration import NO_MACHINE_KEY
 from nodeclient.runner import Effect, Emit
 
 NO_ERASER = (

@@ -25,10 +25,10 @@ from nodeclient.core import claims
 from nodeclient.core.evidence_policy import Endorsements, remember
 from nodeclient.core.tpm.facts import TpmFacts
 from nodeclient.core.types import Address, NodeRecord
+from nodeclient.identity.registration import NO_MACHINE_KEY
 from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import ActivationRequest, EndorsementRequest
-from nodeclient.registration import NO_MACHINE_KEY
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 
 PROOF_SECONDS = 30 * 86_400  # what leaves a TPM's maker's hands stays in it; this bounds a mistake
 AGAIN_SECONDS = 0.5  # between two tries

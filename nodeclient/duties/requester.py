@@ -7,7 +7,7 @@ import asyncio
 from agent.formats import cbor, hpke
 from agent.formats.protocol import taskspec_info
 from agent.formats.taskspec import TaskSpec
-from nodeclient.consents import owners_of
+from nodeclient.capsules.consents import owners_of
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.types import Address

@@ -11,27 +11,27 @@ from agent.formats.cbor import FormatError
 from agent.formats.cid import check_block
 from agent.formats.outcome import LEAST_ANSWERS
 from agent.formats.taskspec import TaskSpec
+from nodeclient.capsules.holdings import faults
 from nodeclient.capsules.keys import KeyVault
+from nodeclient.capsules.policies import Policies
 from nodeclient.core.case import Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.incidents import Report
 from nodeclient.core.types import Address
 from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.vouching import Voucher
-from nodeclient.holdings import faults
-from nodeclient.imageduty import ImageDuty
-from nodeclient.incidents import IncidentLog
-from nodeclient.keys import NodeKeys
+from nodeclient.identity.keys import NodeKeys
 from nodeclient.machine.ban import Ban
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.directory import Directory
 from nodeclient.p2p.errors import PeerDeclined, PeerError, PeerSilent
 from nodeclient.p2p.messages import BlockRequest, pack, unpack
-from nodeclient.policies import Policies
 from nodeclient.ports import BlockStore, ChainReader, ChainSender, Root
-from nodeclient.reference import Reference
-from nodeclient.store import Store
+from nodeclient.store.database import Store
+from nodeclient.upkeep.imageduty import ImageDuty
+from nodeclient.upkeep.incidents import IncidentLog
+from nodeclient.upkeep.reference import Reference
 
 ASK_SECONDS = 20.0  # one request to a peer, from dialling to the answer's last byte
 RETRY_SECONDS = 0.5  # between two rounds of asking a Committee

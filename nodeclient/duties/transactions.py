@@ -10,9 +10,9 @@ from nodeclient.core.types import Phase
 from nodeclient.core.vrf_witness import prove
 from nodeclient.duties.services import Services
 from nodeclient.errors import Reverted
-from nodeclient.freezing import row_key
 from nodeclient.ports import Order
 from nodeclient.runner import Effect, Emit
+from nodeclient.store.freezing import row_key
 
 MARKET = "TaskMarket"
 LEDGER = "AttestationLedger"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nodeclient.config import Config, NetbootMachineConfig
+from nodeclient.config.node import Config, NetbootMachineConfig
 from nodeclient.core.case import Role
 from nodeclient.core.health import Use
 from nodeclient.machine.measure import measure_agent

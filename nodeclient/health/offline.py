@@ -16,23 +16,23 @@ from nodeclient.chain.reader import Reader
 from nodeclient.chain.registration import FILE_NAME
 from nodeclient.chain.registration import load as load_registration
 from nodeclient.chain.rpc import Rpc
-from nodeclient.config import Config, load_config
+from nodeclient.config.node import Config, load_config
 from nodeclient.core.health import MachinePart, TaskPart
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import RootClass
 from nodeclient.core.verdict import judge
 from nodeclient.errors import SealrunError
 from nodeclient.files import read_private
-from nodeclient.folder import STORE_KEY
 from nodeclient.health.gather import Gatherer, Sources, unusable
 from nodeclient.health.holdings import held_images
 from nodeclient.health.service import Reading
 from nodeclient.health.state import applied_block, bounds_of, is_drawable, open_tasks
+from nodeclient.identity.folder import STORE_KEY
 from nodeclient.machine.ban import Ban
 from nodeclient.ports import Root
 from nodeclient.roots.base import RootError
 from nodeclient.roots.choose import open_root
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 
 
 @dataclass

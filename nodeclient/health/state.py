@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nodeclient.config import Config
+from nodeclient.config.node import Config
 from nodeclient.core.case import Role
 from nodeclient.core.verdict import Bounds
-from nodeclient.store import END_OF_BLOCK, Store
+from nodeclient.store.database import END_OF_BLOCK, Store
 
 DRAWN = frozenset({Role.EXECUTOR, Role.MEMBER})
 UNPOSTED = "UNPOSTED"

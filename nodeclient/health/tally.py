@@ -11,7 +11,7 @@ from nodeclient.core.health import TaskPart
 from nodeclient.core.incidents import Kind
 from nodeclient.core.types import Address
 from nodeclient.health.state import open_tasks
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 
 
 class Tally:

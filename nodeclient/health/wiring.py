@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from agent.formats.faults import place_of
 from nodeclient.chain.reader import Reader
-from nodeclient.config import Config
+from nodeclient.config.node import Config
 from nodeclient.core.health import MachinePart, Use
 from nodeclient.core.incidents import Kind
 from nodeclient.core.types import Address, RootClass

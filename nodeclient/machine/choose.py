@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nodeclient.config import Config, HookPowerConfig, NetbootMachineConfig
+from nodeclient.config.node import Config, HookPowerConfig, NetbootMachineConfig
 from nodeclient.core.checks.origin import SIMULATED_ROOT
 from nodeclient.core.incidents import Report
 from nodeclient.machine.channel_keys import KeySlot

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodeclient.config import Config
-from nodeclient.config_root import SoftwareRootConfig, Tpm2RootConfig
+from nodeclient.config.node import Config
+from nodeclient.config.root import SoftwareRootConfig, Tpm2RootConfig
 from nodeclient.ports import Root
 from nodeclient.roots.base import RootAbsent
 from nodeclient.roots.software import SoftwareRoot
 
 if TYPE_CHECKING:
-    from nodeclient.roots.tpm2 import Tpm2Root
+    from nodeclient.roots.tpm2.root import Tpm2Root
 
 
 def _tpm2() -> type[Tpm2Root]:
     """Raises RootAbsent where the library is missing."""
     try:
-        from nodeclient.roots.tpm2 import Tpm2Root
+        from nodeclient.roots.tpm2.root import Tpm2Root
     except ImportError as error:
         raise RootAbsent(
             f"root: the TPM's library is not there ({error.name or 'libtss2'})",
@@ -38,7 +38,7 @@ def open_root(config: Config) -> Root:
         return SoftwareRoot.load(folder, config.path(root.passphrase_file))
     if isinstance(root, Tpm2RootConfig):
         return _tpm2().load(folder, root)
-    from nodeclient.roots.zymkey import ZymkeyRoot
+    from nodeclient.roots.zymkey.root import ZymkeyRoot
 
     return ZymkeyRoot.load(folder, root)
 
@@ -51,6 +51,6 @@ def create_root(config: Config) -> Root:
         return SoftwareRoot.create(folder, config.path(root.passphrase_file))
     if isinstance(root, Tpm2RootConfig):
         return _tpm2().create(folder, root)
-    from nodeclient.roots.zymkey import ZymkeyRoot
+    from nodeclient.roots.zymkey.root import ZymkeyRoot
 
     return ZymkeyRoot.create(folder, root)

@@ -24,10 +24,10 @@ from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.registration import load as load_registration
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
-from nodeclient.control_client import ControlClient
+from nodeclient.control.client import ControlClient
 from nodeclient.core.case import Role
 from nodeclient.errors import DaemonUnreachable
-from nodeclient.folder import create_folder, open_folder
+from nodeclient.identity.folder import create_folder, open_folder
 from scripts.embedded.chain import ROOT
 from scripts.embedded.site import HERE, Site
 

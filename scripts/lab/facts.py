@@ -18,8 +18,8 @@ from nodeclient.core.erasure import read_quoted, uncovered
 from nodeclient.core.tpm.material import read_material
 from nodeclient.core.types import Address
 from nodeclient.duties.machine import evidence_key
-from nodeclient.folder import open_folder
-from nodeclient.store import Store
+from nodeclient.identity.folder import open_folder
+from nodeclient.store.database import Store
 from scripts.embedded.node import NodeProcess
 from scripts.lab.network import PI, LabNetwork
 

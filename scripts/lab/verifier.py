@@ -10,7 +10,6 @@ from pathlib import Path
 
 from agent.formats.cbor import FormatError
 from agent.formats.evidence import TPM_QUOTED, Evidence
-from nodeclient.bootimages import BootImages
 from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
@@ -21,8 +20,9 @@ from nodeclient.core.types import NodeRecord, Verdict
 from nodeclient.duties.endorsing import Ask, Endorser
 from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.machine.lab.qemu import SIMULATED
-from nodeclient.reference import Reference
-from nodeclient.store import Store
+from nodeclient.store.database import Store
+from nodeclient.upkeep.bootimages import BootImages
+from nodeclient.upkeep.reference import Reference
 
 POLICY = AppraisalPolicy(vouch=frozenset({TPM_QUOTED}), simulated=frozenset({"root", *SIMULATED}))
 PATIENCE = 30.0  # seconds until a silent Machine counts as one that proves nothing

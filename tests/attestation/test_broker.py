@@ -10,14 +10,14 @@ import pytest
 
 from agent.formats.evidence import TPM_QUOTED, Evidence
 from agent.formats.measure import answer_ranges
-from nodeclient.bootimages import BootImages
 from nodeclient.core import actions as do
 from nodeclient.core.policy import OwnerPolicy
 from nodeclient.core.types import Phase, Verdict
 from nodeclient.duties import broker
 from nodeclient.machine.measure import agent_folder, measure_agent
 from nodeclient.p2p.messages import EvidenceRequest, Question
-from nodeclient.reference import Reference
+from nodeclient.upkeep.bootimages import BootImages
+from nodeclient.upkeep.reference import Reference
 from tests.attestation.machine import TpmMachine
 from tests.attestation.test_endorsing import NODE
 from tests.attestation.test_member import Chip, Image, Member, booted, member, no_eraser  # noqa: F401

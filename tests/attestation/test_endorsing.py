@@ -23,10 +23,10 @@ from nodeclient.core.reasons import Code
 from nodeclient.core.types import Address, NodeRecord, NodeStatus, Phase, RootClass
 from nodeclient.duties.endorsing import PROOF_SECONDS, Endorser
 from nodeclient.duties.vouching import Voucher
-from nodeclient.enrolment import ENDORSEMENT
+from nodeclient.identity.enrolment import ENDORSEMENT
 from nodeclient.p2p.errors import PeerRefused, PeerSilent
 from nodeclient.p2p.messages import ActivationRequest, EndorsementRequest, pack, unpack
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 from tests.attestation.machine import TpmMachine
 from tests.core.evidence_kit import make_kit
 

@@ -14,15 +14,15 @@ from agent.formats.hashes import sha256
 from nodeclient.attestation.makers import load_certificates, load_makers
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain import registration as registrations
-from nodeclient.enrolment import (
+from nodeclient.errors import MachineError, MachineRefused
+from nodeclient.identity.enrolment import (
     ENDORSEMENT,
     AlreadyRegistered,
     EnrolmentFailed,
     enrol_machine,
     keep,
 )
-from nodeclient.errors import MachineError, MachineRefused
-from nodeclient.folder import NodeFolder, open_folder
+from nodeclient.identity.folder import NodeFolder, open_folder
 from nodeclient.ports import Session
 from tests.attestation.machine import TpmMachine
 from tests.cli.conftest import deployment, node, sealrun  # noqa: F401 (fixtures)

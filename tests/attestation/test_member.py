@@ -20,15 +20,15 @@ from agent.formats.hashes import sha256
 from agent.formats.measure import answer_ranges
 from agent.formats.quote import Quote
 from agent.formats.ranges import Answer
-from nodeclient.bootimages import BootImages
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.reasons import Code
 from nodeclient.core.types import Phase, Verdict
 from nodeclient.duties.appraising import Appraiser
+from nodeclient.identity.registration import NO_MACHINE_KEY
 from nodeclient.images.errors import ImageError
 from nodeclient.machine.measure import agent_folder, measure_agent
-from nodeclient.reference import Reference
-from nodeclient.registration import NO_MACHINE_KEY
+from nodeclient.upkeep.bootimages import BootImages
+from nodeclient.upkeep.reference import Reference
 from tests.attestation.machine import TpmMachine
 from tests.attestation.test_endorsing import NODE, Pi, Verifier, registered
 from tests.core.evidence_kit import IMAGE, KERNEL, ROOT, RUNTIME, SPEC, Kit, make_quoted

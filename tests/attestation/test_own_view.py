@@ -15,8 +15,8 @@ from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.monitoring import own_view
 from nodeclient.duties.services import Settings
 from nodeclient.duties.vouching import Voucher
-from nodeclient.enrolment import ENDORSEMENT
-from nodeclient.store import Store
+from nodeclient.identity.enrolment import ENDORSEMENT
+from nodeclient.store.database import Store
 from tests.attestation.machine import TpmMachine
 from tests.attestation.test_endorsing import COMMITMENT, registered, said
 from tests.core.evidence_kit import make_kit

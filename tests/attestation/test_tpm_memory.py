@@ -12,7 +12,7 @@ from nodeclient.core.reasons import Code
 from nodeclient.core.types import NodeRecord, Phase, RootClass
 from nodeclient.duties.endorsing import Endorser
 from nodeclient.p2p.errors import PeerSilent
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 from tests.attestation.test_endorsing import KEY, registered
 from tests.core import tpm_builder as pcs
 from tests.core.evidence_kit import Kit, make_quoted

@@ -13,8 +13,8 @@ from nodeclient.chain.journal import SqliteJournal
 from nodeclient.chain.sender import Sender
 from nodeclient.core.digests import vote_digest
 from nodeclient.core.types import Address, Phase, TaskId, Verdict, Vote
-from nodeclient.keys import NodeKeys
-from nodeclient.registration import prepare_registration, write_registration
+from nodeclient.identity.keys import NodeKeys
+from nodeclient.identity.registration import prepare_registration, write_registration
 from nodeclient.roots.software import SoftwareRoot
 from tests.chain.conftest import FAST, World
 

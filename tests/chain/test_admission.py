@@ -42,8 +42,9 @@ from nodeclient.core.types import Address, NodeStatus, RootClass
 from nodeclient.core.zymkey import STAND_IN, ZymkeyEndorsement
 from nodeclient.duties.admitting import Admitter
 from nodeclient.duties.seeking import TRIES, Seeker
-from nodeclient.folder import create_folder, open_folder
-from nodeclient.keys import NodeKeys
+from nodeclient.identity.folder import create_folder, open_folder
+from nodeclient.identity.keys import NodeKeys
+from nodeclient.identity.registration import prepare_registration, write_registration
 from nodeclient.p2p.errors import PeerBusy, PeerError, PeerRefused
 from nodeclient.p2p.messages import (
     MotionQuestion,
@@ -52,9 +53,8 @@ from nodeclient.p2p.messages import (
     pack,
 )
 from nodeclient.ports import Order, Receipt
-from nodeclient.registration import prepare_registration, write_registration
 from nodeclient.roots.software import SoftwareRoot
-from nodeclient.seeking import MakerUnknown, VouchInvalid, load_vouch, maker_of
+from nodeclient.upkeep.seeking import MakerUnknown, VouchInvalid, load_vouch, maker_of
 from scripts.embedded.swtpm import ServedTpm
 from tests.chain.anvil_node import KEYS
 from tests.chain.conftest import FAST, World

@@ -14,7 +14,7 @@ from nodeclient.chain import deployment as deployments
 from nodeclient.chain.registry import NodeRegistry
 from nodeclient.core.case import Role
 from nodeclient.core.odds import Assumptions, odds_of
-from nodeclient.folder import create_folder
+from nodeclient.identity.folder import create_folder
 from tests.chain.conftest import World
 from tests.chain.people import member
 

@@ -32,11 +32,11 @@ from nodeclient.images.guard import Guard
 from nodeclient.images.picture import PICTURE, Picture, read_picture
 from nodeclient.images.services import PROJECT, SERVICE, RunningService, ServiceEngine
 from nodeclient.inbox import Inbox
-from nodeclient.loads import LoadBook, Loads
 from nodeclient.p2p.messages import RunningAnswer, pack
 from nodeclient.runner import Runner
-from nodeclient.running import OwnSet, RunningWatch
-from nodeclient.store import Store
+from nodeclient.store.database import Store
+from nodeclient.upkeep.loads import LoadBook, Loads
+from nodeclient.upkeep.running import OwnSet, RunningWatch
 from tests.chain.conftest import World
 from tests.chain.people import Person, member
 from tests.machine.fixtures import engine, runtime
@@ -293,8 +293,8 @@ async def test_loads__approved_image__reported_once_over_restarts(
 async def test_loads__not_registered_yet__reported_when_it_is(
     world: World, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nodeclient.loads.FIRST_RETRY", 0.05)
-    monkeypatch.setattr("nodeclient.loads.LAST_RETRY", 0.05)
+    monkeypatch.setattr("nodeclient.upkeep.loads.FIRST_RETRY", 0.05)
+    monkeypatch.setattr("nodeclient.upkeep.loads.LAST_RETRY", 0.05)
     node = await member(world, tmp_path / "node")
     loads = Loads(store, node.sender)
     loads.add(IMAGE, ImageKind.SERVICE)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from nodeclient.capsules.policies import Policies
 from nodeclient.core.types import Address
-from nodeclient.policies import Policies
 from tests.cli.conftest import Sealrun
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nodeclient.control.healthcheck import main
 from nodeclient.core.verdict import judge
 from nodeclient.health.views import as_json
-from nodeclient.healthcheck import main
 from tests.cli.conftest import Daemon
 from tests.health.kit import PICTURE
 

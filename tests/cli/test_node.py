@@ -13,7 +13,7 @@ from nodeclient.core.registration import RegistrationKeys
 from nodeclient.core.types import Address, RootClass
 from nodeclient.core.zymkey import parse_zymkey
 from nodeclient.daemon import only_one
-from nodeclient.folder import open_folder
+from nodeclient.identity.folder import open_folder
 from nodeclient.machine.ban import Ban
 from nodeclient.p2p.contact import verify_record
 from nodeclient.roots.base import RootAbsent

@@ -15,10 +15,10 @@ from nodeclient.core.health import Picture
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import RootClass
 from nodeclient.core.verdict import judge
-from nodeclient.folder import open_folder
 from nodeclient.health.views import as_json
+from nodeclient.identity.folder import open_folder
 from nodeclient.machine.ban import Ban
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 from tests.cli.conftest import Daemon, Sealrun
 from tests.health.kit import CHAIN, PICTURE
 from tests.health.test_verdict import FAULTS, NOTICES
@@ -241,7 +241,7 @@ def test_status__of_a_daemon__imports_neither_chain_nor_folder(
     program = (
         "import sys; from nodeclient import cli;"
         f"code = cli.run(['node', 'status', '--quiet', '--node', {str(tmp_path)!r}]);"
-        "heavy = {'web3', 'nodeclient.config', 'cryptography', 'aiohttp'} & set(sys.modules);"
+        "heavy = {'web3', 'nodeclient.config.node', 'cryptography', 'aiohttp'} & set(sys.modules);"
         "print(code, sorted(heavy))"
     )
     done = subprocess.run(

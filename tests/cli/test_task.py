@@ -221,7 +221,7 @@ def test_answer__no_json__is_one_line(
 def test_answer__too_large__refused(
     daemon: Daemon, tmp_path: Path, sealrun: Sealrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nodeclient.control_client.MAX_ANSWER", 100)
+    monkeypatch.setattr("nodeclient.control.client.MAX_ANSWER", 100)
     daemon.answer("/v1/health", {"long": "x" * 200})
     assert sealrun("node", "status", "--node", tmp_path).code == 1
 

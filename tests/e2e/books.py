@@ -15,7 +15,7 @@ from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender, SendSettings
 from nodeclient.core.types import Address, TaskId, TaskState
-from nodeclient.folder import open_folder
+from nodeclient.identity.folder import open_folder
 from nodeclient.ports import Order
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.formats.capsule import Kind
+from nodeclient.capsules.policies import save_policy
 from nodeclient.capsules.seal import seal_path
 from nodeclient.core.policy_file import policy_from_dict
-from nodeclient.folder import open_folder
-from nodeclient.policies import save_policy
+from nodeclient.identity.folder import open_folder
 from scripts.embedded.job import PATIENT, Job, policy
 from scripts.embedded.node import NodeProcess, Sealed
 from tests.e2e.conftest import OVER, WORKERS, Driver

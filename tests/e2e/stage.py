@@ -12,12 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nodeclient.capsules.policies import save_policy
 from nodeclient.core.case import Case
 from nodeclient.core.policy_file import policy_from_dict
 from nodeclient.core.types import TaskId
-from nodeclient.folder import open_folder
-from nodeclient.policies import save_policy
-from nodeclient.store import Store
+from nodeclient.identity.folder import open_folder
+from nodeclient.store.database import Store
 from scripts.embedded.chain import ROOT
 from scripts.embedded.job import Job, ask_for_common, order, policy
 from scripts.embedded.node import NodeProcess, Sealed

@@ -16,11 +16,11 @@ from eth_utils.abi import function_abi_to_4byte_selector
 from agent.formats.hashes import keccak256
 from nodeclient.core import actions as do
 from nodeclient.core.case import Case
-from nodeclient.cover import Cover
 from nodeclient.errors import SealrunError
-from nodeclient.folder import open_folder
-from nodeclient.freezing import thaw
-from nodeclient.store import CASES
+from nodeclient.identity.folder import open_folder
+from nodeclient.store.cover import Cover
+from nodeclient.store.database import CASES
+from nodeclient.store.freezing import thaw
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
 from tests.e2e.rogues.crashing import CRASHED, KEYS_SEEN, entries

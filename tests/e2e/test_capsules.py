@@ -17,7 +17,7 @@ from agent.formats.cid import cid_of
 from nodeclient import cli
 from nodeclient.capsules.keys import keep_key
 from nodeclient.chain.presets import PRESETS
-from nodeclient.folder import open_folder
+from nodeclient.identity.folder import open_folder
 from scripts.embedded.chain import ROOT
 from scripts.embedded.job import PATIENT, Job, order, policy
 from scripts.embedded.network import Network

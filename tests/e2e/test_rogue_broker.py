@@ -13,7 +13,7 @@ from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpe
 from nodeclient.chain import market
 from nodeclient.chain.presets import PRESETS
 from nodeclient.errors import Reverted, SealrunError
-from nodeclient.folder import open_folder
+from nodeclient.identity.folder import open_folder
 from nodeclient.p2p.errors import PeerDeclined
 from nodeclient.p2p.messages import ConsentRequest
 from scripts.embedded.job import PATIENT

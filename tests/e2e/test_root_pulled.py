@@ -14,7 +14,7 @@ import pytest
 
 from nodeclient.chain import registry
 from nodeclient.core.types import NodeStatus, TaskState
-from nodeclient.folder import open_folder
+from nodeclient.identity.folder import open_folder
 from scripts.embedded.chain import ROOT
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess

@@ -8,8 +8,8 @@ from agent.formats.cbor import FormatError
 from agent.formats.hashes import sha256
 from agent.formats.p256 import SigningKey
 from nodeclient.core.tpm.public import ROOT_ATTRIBUTES, parse_root_key
-from nodeclient.roots.tpm2_objects import KeyFile, private_of, public_of, sealed_object, signing_key
-from nodeclient.roots.tpm2_sealed import Sealed
+from nodeclient.roots.tpm2.objects import KeyFile, private_of, public_of, sealed_object, signing_key
+from nodeclient.roots.tpm2.sealed import Sealed
 from tests.core.tpm_builder import ak_public, sized
 from tests.fuzz.check import Target
 
@@ -35,7 +35,7 @@ def all_targets() -> Iterator[Target]:
         KeyFile.decode,
         (FormatError,),
         lambda data, value: isinstance(value, KeyFile) and value.encode() == data,
-        ("nodeclient.roots.tpm2_objects:KeyFile.decode",),
+        ("nodeclient.roots.tpm2.objects:KeyFile.decode",),
     )
     public = bytes(sealed_object(b"").marshal())
     bound = Sealed(frozenset({7}), public, sized(bytes(90)), bytes(20))
@@ -46,7 +46,7 @@ def all_targets() -> Iterator[Target]:
         Sealed.decode,
         (FormatError,),
         lambda data, value: isinstance(value, Sealed) and value.encode() == data,
-        ("nodeclient.roots.tpm2_sealed:Sealed.decode",),
+        ("nodeclient.roots.tpm2.sealed:Sealed.decode",),
         codec="bytes",
     )
     yield Target(

@@ -14,22 +14,26 @@ FORBIDDEN = {
     "agent.formats": ("agent.runner", "agent.channel", "agent.devices", "docker", "nodeclient"),
     "nodeclient.core": (
         "nodeclient.chain", "nodeclient.machine", "nodeclient.attestation", "nodeclient.capsules",
-        "nodeclient.roots", "nodeclient.images", "nodeclient.p2p", "nodeclient.broker",
-        "nodeclient.store", "nodeclient.runner", "nodeclient.daemon", "nodeclient.cli",
-        "nodeclient.commands", "nodeclient.config", "nodeclient.ports",
+        "nodeclient.roots", "nodeclient.images", "nodeclient.p2p", "nodeclient.store",
+        "nodeclient.identity", "nodeclient.upkeep", "nodeclient.control", "nodeclient.duties",
+        "nodeclient.health", "nodeclient.runner", "nodeclient.inbox", "nodeclient.daemon",
+        "nodeclient.cli", "nodeclient.commands", "nodeclient.config", "nodeclient.ports",
         "asyncio", "logging", "random", "secrets", "time", "os", "socket", "sqlite3", "subprocess",
         "threading", "pathlib", "aiohttp", "web3", "docker",
     ),
     "nodeclient.runner": ("nodeclient.daemon", "nodeclient.cli", "nodeclient.commands"),
+    "nodeclient.store": ("nodeclient.daemon", "nodeclient.upkeep", "nodeclient.control"),
+    "nodeclient.identity": ("nodeclient.daemon", "nodeclient.upkeep", "nodeclient.control"),
+    "nodeclient.upkeep": ("nodeclient.daemon", "nodeclient.cli", "nodeclient.commands"),
     "nodeclient.daemon": ("nodeclient.cli", "nodeclient.commands"),
 }  # fmt: skip
 ADAPTERS = ("chain", "machine", "capsules", "roots", "images", "p2p")
-ABOVE = ("runner", "daemon", "cli", "commands", "broker")
+ABOVE = ("runner", "inbox", "upkeep", "control.server", "daemon", "cli", "commands")
 for adapter in ADAPTERS:
     FORBIDDEN[f"nodeclient.{adapter}"] = tuple(
         f"nodeclient.{other}" for other in (*ADAPTERS, *ABOVE) if other != adapter
     )
-FORBIDDEN["nodeclient.health"] = tuple(f"nodeclient.{above}" for above in (*ABOVE, "control"))
+FORBIDDEN["nodeclient.health"] = tuple(f"nodeclient.{above}" for above in ABOVE)
 # A profile is put together where nothing else happens; an image is loaded by the machine.
 ALLOWED = {("nodeclient.machine", "nodeclient.images")}
 

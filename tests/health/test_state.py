@@ -13,7 +13,7 @@ from nodeclient.core.types import BlockRef, TaskState
 from nodeclient.health.holdings import MOST_RUNTIME, runtime_images
 from nodeclient.health.state import applied_block, open_tasks
 from nodeclient.health.tally import Tally
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 from tests.core.test_roles import (
     COMMITMENT,
     ME,

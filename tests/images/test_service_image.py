@@ -195,7 +195,7 @@ def test_compose__daemon_is_gone__the_health_check_says_so(
     composed: Composed, engine: docker.DockerClient
 ) -> None:
     image = "sha256:" + composed.image.hex()
-    words = ["-m", "nodeclient.healthcheck", "/node"]
+    words = ["-m", "nodeclient.control.healthcheck", "/node"]
     volumes = {str(composed.folder): {"bind": "/node", "mode": "ro"}}
     with pytest.raises(docker.errors.ContainerError, match="start it"):
         engine.containers.run(

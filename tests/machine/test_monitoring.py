@@ -16,7 +16,6 @@ import pytest
 from agent.formats.hashes import sha256
 from agent.formats.messages import DURING, MONITOR
 from agent.formats.taskspec import commitment_of
-from nodeclient.bootimages import BootImages
 from nodeclient.core import actions as do
 from nodeclient.core.case import Case, Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
@@ -28,15 +27,16 @@ from nodeclient.duties.endorsing import Endorser
 from nodeclient.duties.machine import evidence_key
 from nodeclient.duties.services import Services, Settings
 from nodeclient.errors import MachineRefused
-from nodeclient.incidents import IncidentLog
+from nodeclient.identity.registration import NO_MACHINE_KEY
 from nodeclient.machine.ban import Ban
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.machine.measure import measure_agent
 from nodeclient.machine.resume import ResumeRecord
 from nodeclient.ports import Session
-from nodeclient.reference import Reference
-from nodeclient.registration import NO_MACHINE_KEY
-from nodeclient.store import Store
+from nodeclient.store.database import Store
+from nodeclient.upkeep.bootimages import BootImages
+from nodeclient.upkeep.incidents import IncidentLog
+from nodeclient.upkeep.reference import Reference
 from tests.attestation.test_endorsing import registered
 from tests.core.test_roles import PARAMETERS
 from tests.machine.support import MARKET, NODE, TASK, Job, Pi, some_root

@@ -24,11 +24,11 @@ from nodeclient.core.roles.execution import State
 from nodeclient.core.types import Address
 from nodeclient.duties import responding
 from nodeclient.errors import MachineError
-from nodeclient.incidents import IncidentLog, Incidents
 from nodeclient.machine.ban import Ban
 from nodeclient.p2p.errors import PeerSilent
 from nodeclient.runner import Effect, Runner
-from nodeclient.store import Store
+from nodeclient.store.database import Store
+from nodeclient.upkeep.incidents import IncidentLog, Incidents
 from tests.core.test_roles import COMMITMENT, ME, OTHER, THIRD, me, running
 
 RESUME = b"r"

@@ -11,11 +11,11 @@ import pytest
 
 from agent.formats.bootimage import ROOT, BootManifest
 from agent.formats.ranges import Answer
-from nodeclient.bootimages import KEPT, BootImages
 from nodeclient.core.evidence_policy import EraserReference, ReferenceValues
 from nodeclient.core.types import Phase
 from nodeclient.images.errors import ImageError
-from nodeclient.reference import Accepted, Reference
+from nodeclient.upkeep.bootimages import KEPT, BootImages
+from nodeclient.upkeep.reference import Accepted, Reference
 from tests.core.erasure_kit import honest_erasure
 from tests.core.evidence_kit import TPM, make_kit, make_quoted
 

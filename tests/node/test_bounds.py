@@ -14,7 +14,7 @@ from agent.formats import cbor
 from agent.formats.cbor import FormatError
 from agent.formats.evidence import MAX_ITEMS, Evidence
 from nodeclient.capsules.errors import BlockCorrupt
-from nodeclient.control import listen_privately
+from nodeclient.control.server import listen_privately
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.roles import receiver
@@ -31,8 +31,8 @@ from nodeclient.inbox import refusal_of
 from nodeclient.machine.desk import MachineDesk
 from nodeclient.p2p import messages as msg
 from nodeclient.p2p.errors import PeerBusy, PeerRefused
+from nodeclient.p2p.quota import Quota
 from nodeclient.ports import Session
-from nodeclient.quota import Quota
 from tests.core.test_reorganisation import LIFE, SETTLED
 from tests.core.test_roles import COMMITMENT, consent_asked, owner, walk
 

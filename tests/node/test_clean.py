@@ -16,7 +16,7 @@ from nodeclient.core.claims import Region, memory
 from nodeclient.core.types import Phase
 from nodeclient.duties.machine import effects, evidence_key, proof_key
 from nodeclient.errors import MachineError
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 from tests.core.evidence_kit import Kit, make_kit, make_quoted
 
 TASK = b"\x0c" * 32

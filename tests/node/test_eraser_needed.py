@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from nodeclient.config import erases
+from nodeclient.config.node import erases
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.types import Phase
 from nodeclient.duties import candidacy, machine
 from nodeclient.duties.candidacy import NO_ERASER
-from nodeclient.registration import NO_MACHINE_KEY
-from nodeclient.store import Store
+from nodeclient.identity.registration import NO_MACHINE_KEY
+from nodeclient.store.database import Store
 from tests.core.evidence_kit import make_kit, make_quoted
 from tests.core.test_roles import COMMITMENT, ME, SPEC, me, posted, walk
 from tests.node.test_machine_config import NETBOOT, QEMU, load

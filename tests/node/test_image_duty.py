@@ -19,15 +19,15 @@ from nodeclient.core.images import ImageKind
 from nodeclient.core.types import Address, BlockRef, Phase, Statement, Verdict
 from nodeclient.duties.appraising import Appraiser
 from nodeclient.duties.machine import effects, evidence_key
-from nodeclient.imageblocks import ImageBlocks
-from nodeclient.imageduty import ImageDuty, kept, picture_of
 from nodeclient.images.picture import PICTURE, Picture, read_picture, write_picture
 from nodeclient.inbox import Inbox
-from nodeclient.loads import LoadBook, Loads
 from nodeclient.p2p.errors import PeerBusy, PeerDeclined, PeerSilent
 from nodeclient.p2p.messages import RunningAnswer, RunningRequest, pack, unpack
 from nodeclient.ports import Session
-from nodeclient.store import Store
+from nodeclient.store.database import Store
+from nodeclient.upkeep.imageblocks import ImageBlocks
+from nodeclient.upkeep.imageduty import ImageDuty, kept, picture_of
+from nodeclient.upkeep.loads import LoadBook, Loads
 from tests.core.erasure_kit import ERASER, honest_erasure
 from tests.core.evidence_kit import make_kit
 from tests.core.test_roles import me
@@ -252,7 +252,7 @@ async def test_blocks__nobody_has_it__says_so_and_never_asks_itself() -> None:
 async def test_run__one_part_fails_unexpectedly__it_begins_again_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("nodeclient.imageduty.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("nodeclient.upkeep.imageduty.AGAIN_SECONDS", 0.0)
     begun: list[str] = []
     again = asyncio.Event()
 
@@ -288,7 +288,7 @@ async def test_loads__reporting_fails_unexpectedly__reported_when_it_begins_agai
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing new needs to be loaded for that."""
-    monkeypatch.setattr("nodeclient.imageduty.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("nodeclient.upkeep.imageduty.AGAIN_SECONDS", 0.0)
     faults, sent = [RuntimeError("a fault")], asyncio.Event()
 
     class Sender:

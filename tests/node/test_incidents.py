@@ -16,20 +16,20 @@ from typing import Any
 
 import pytest
 
-from nodeclient import incidents
-from nodeclient.control import Control, reasons_of
+from nodeclient.control.server import Control, reasons_of
 from nodeclient.core import actions as do
 from nodeclient.core.incidents import Incident, Kind
 from nodeclient.core.responses import Response
 from nodeclient.core.roles.execution import State
 from nodeclient.core.types import Address, Phase
 from nodeclient.inbox import Inbox
-from nodeclient.incidents import INCIDENTS, IncidentLog
 from nodeclient.machine.ban import Ban
 from nodeclient.p2p.errors import PeerRefused
 from nodeclient.p2p.messages import IncidentReport, pack
 from nodeclient.runner import Runner
-from nodeclient.store import Store
+from nodeclient.store.database import Store
+from nodeclient.upkeep import incidents
+from nodeclient.upkeep.incidents import INCIDENTS, IncidentLog
 from tests.core.test_roles import (
     COMMITMENT,
     OTHER,

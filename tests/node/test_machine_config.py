@@ -10,7 +10,7 @@ import pytest
 from agent.boot import BootParameters
 from agent.formats.evidence import PI_ONLY, TPM_QUOTED
 from agent.formats.rpc import RpcError
-from nodeclient.config import Config, LocalMachineConfig, load_config, responses
+from nodeclient.config.node import Config, LocalMachineConfig, load_config, responses
 from nodeclient.core.evidence_policy import AppraisalPolicy
 from nodeclient.core.incidents import Incident, Kind, Report
 from nodeclient.core.responses import DEFAULTS, Response
@@ -24,8 +24,8 @@ from nodeclient.machine.link import LinkKeys
 from nodeclient.machine.netboot import HookPower, NetbootMachine
 from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.supply import Supply
-from nodeclient.reference import Accepted
 from nodeclient.roots.software import SoftwareRoot
+from nodeclient.upkeep.reference import Accepted
 from tests.machine.support import some_root
 
 BASE = """

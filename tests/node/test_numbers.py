@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+from nodeclient.control.numbers import take_unspent
 from nodeclient.core.types import Address
-from nodeclient.numbers import take_unspent
 from nodeclient.ports import ChainReader
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 
 ACCOUNT = Address(b"a" * 20)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from nodeclient import rootguard
 from nodeclient.chain.errors import ChainUnavailable, OrderReverted
 from nodeclient.chain.presets import PRESETS
 from nodeclient.core.incidents import Incident, Kind
@@ -17,8 +16,9 @@ from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, NodeStatus
 from nodeclient.errors import MachineError, Reverted, RootLost
 from nodeclient.ports import Order
-from nodeclient.rootguard import Hands, RootGuard
 from nodeclient.roots.base import RootAbsent, RootBusy
+from nodeclient.upkeep import rootguard
+from nodeclient.upkeep.rootguard import Hands, RootGuard
 
 NODE = Address(b"\x11" * 20)
 SOUND = RootHealth(True, False, "sound")

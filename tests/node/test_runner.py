@@ -14,9 +14,9 @@ from nodeclient.core import events as ev
 from nodeclient.core.case import Case, Role
 from nodeclient.core.types import Commitment, Phase, TaskId, TaskState, Verdict
 from nodeclient.errors import ChainUnavailable
-from nodeclient.freezing import row_key
 from nodeclient.runner import RefusedByPeer, Runner
-from nodeclient.store import Store
+from nodeclient.store.database import Store
+from nodeclient.store.freezing import row_key
 from tests.core.test_roles import (
     ASKER,
     COMMITMENT,
@@ -205,7 +205,7 @@ async def test_heads__are_remembered_and_forgotten_with_a_reorganisation(store: 
 
 
 async def test_journal__has_an_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodeclient.store.KEPT_NOTES", 5)
+    monkeypatch.setattr("nodeclient.store.database.KEPT_NOTES", 5)
     for number in range(20):
         store.note(0.0, None, str(number))
     assert [what for _, _, what in store.notes()] == ["19", "18", "17", "16", "15"]

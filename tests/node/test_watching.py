@@ -16,7 +16,7 @@ from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.types import Address
 from nodeclient.duties import machine
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 from tests.core.evidence_kit import OUTCOME
 from tests.core.test_roles import ASKER, COMMITMENT, OTHER, THIRD, me, running
 

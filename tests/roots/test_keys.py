@@ -10,7 +10,7 @@ from cryptography import x509
 from eth_account import Account
 
 from agent.formats import hpke
-from nodeclient.keys import KEYS_FILE, KeysError, NodeKeys
+from nodeclient.identity.keys import KEYS_FILE, KeysError, NodeKeys
 from nodeclient.roots.software import SoftwareRoot
 
 

@@ -22,12 +22,12 @@ from nodeclient.attestation.makers import load_certificates
 from nodeclient.core.tpm.endorsement import EndorsementError
 from nodeclient.core.tpm.public import parse_attestation_key, parse_root_key
 from nodeclient.core.tpm.reader import TpmError
-from nodeclient.roots import tpm2, tpm2_device
-from nodeclient.roots import tpm2_objects as objects
 from nodeclient.roots.base import RootBusy, RootError, RootLocked, UnsealError
-from nodeclient.roots.tpm2 import Tpm2Root, lower
-from nodeclient.roots.tpm2_objects import KEY_FILE, KeyFile
-from nodeclient.roots.tpm2_sealed import Sealed
+from nodeclient.roots.tpm2 import device, objects
+from nodeclient.roots.tpm2 import root as tpm2
+from nodeclient.roots.tpm2.objects import KEY_FILE, KeyFile
+from nodeclient.roots.tpm2.root import Tpm2Root, lower
+from nodeclient.roots.tpm2.sealed import Sealed
 from tests.roots.relay import Relay
 from tests.roots.tpm2_kit import Tpm2Bench, manufactured
 
@@ -282,7 +282,7 @@ def test_turns__one_after_the_other__share_a_connection_for_so_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linger: float, connections: int
 ) -> None:
     """Sessions are used again as well, those for PCRs, too: each opens what it should."""
-    monkeypatch.setattr(tpm2_device, "LINGER", linger)
+    monkeypatch.setattr(device, "LINGER", linger)
     with ExitStack() as stack:
         bench, made = Tpm2Bench(tmp_path, stack, frozenset({16})), []
         plain = bench.connect

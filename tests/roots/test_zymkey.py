@@ -11,11 +11,11 @@ import pytest
 
 from agent.formats import p256
 from agent.formats.hashes import keccak256, sha256
-from nodeclient.config_root import ZymkeyRootConfig
+from nodeclient.config.root import ZymkeyRootConfig
 from nodeclient.core.zymkey import STAND_IN, Binding, parse_zymkey
 from nodeclient.roots.base import RootAbsent, RootError, RootLocked, RootTampered, UnsealError
-from nodeclient.roots.zymkey import PUBLIC_FILE, ZymkeyRoot
-from nodeclient.roots.zymkey_link import ZymkeyLink
+from nodeclient.roots.zymkey.link import ZymkeyLink
+from nodeclient.roots.zymkey.root import PUBLIC_FILE, ZymkeyRoot
 from scripts.standin.control import StandIn
 from scripts.standin.keys import MODEL, MOST_LOCKED
 from tests.roots.zymkey_kit import config_of, library, link_to

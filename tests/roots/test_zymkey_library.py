@@ -23,7 +23,7 @@ MANDATORY, OPTIONAL = 32, 44
 PRELUDE = """
 import errno, hashlib, os, re, sys
 sys.path.insert(0, sys.argv[2])
-from nodeclient.roots.zymkey_worker import Digest, open_client
+from nodeclient.roots.zymkey.worker import Digest, open_client
 zk = open_client(sys.argv[1])
 import zymkey
 from zymkey.exceptions import VerificationError, ZymkeyTimeoutError

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from nodeclient.roots import zymkey_link, zymkey_worker
 from nodeclient.roots.base import (
     RootAbsent,
     RootBusy,
@@ -25,8 +24,10 @@ from nodeclient.roots.base import (
     RootLocked,
     UnsealError,
 )
-from nodeclient.roots.zymkey_link import PAUSES, ZymkeyLink
-from nodeclient.roots.zymkey_worker import (
+from nodeclient.roots.zymkey import link as zymkey_link
+from nodeclient.roots.zymkey import worker
+from nodeclient.roots.zymkey.link import PAUSES, ZymkeyLink
+from nodeclient.roots.zymkey.worker import (
     BROKEN,
     NO_LIBRARY,
     NOT_GENUINE,
@@ -162,7 +163,7 @@ def test_ask__after_so_many__in_a_new_process(
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"\0\0", struct.pack("!iI", 0, zymkey_worker.MOST_BYTES + 1) + b"x" * 9000],
+    [b"", b"\0\0", struct.pack("!iI", 0, worker.MOST_BYTES + 1) + b"x" * 9000],
 )
 def test_ask__answer_out_of_form__ends_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
@@ -172,7 +173,7 @@ def test_ask__answer_out_of_form__ends_the_process(
         f"import os, socket\ns = socket.socket(fileno=0)\ns.recv(1)\ns.sendall({answer!r})\n"
         "s.shutdown(socket.SHUT_WR)\ns.recv(9999)\n"
     )
-    monkeypatch.setattr(zymkey_worker, "__file__", str(script))
+    monkeypatch.setattr(worker, "__file__", str(script))
     with contextlib.closing(ZymkeyLink(tmp_path, PATIENCE)) as link:
         with pytest.raises(RootAbsent, match="ended its process"):
             link.ask(b"K")
@@ -207,10 +208,10 @@ def test_process__memory__leaves_no_core(link: ZymkeyLink) -> None:
 def test_protect__memory__is_closed_to_a_debugger_of_the_same_user() -> None:
     get_dumpable = 3  # PR_GET_DUMPABLE of prctl(2)
     lines = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import zymkey_worker as worker\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); import worker\n"
         f"worker.protect(); print(worker._libc.prctl({get_dumpable}))"
     )
-    folder = str(Path(zymkey_worker.__file__).parent)
+    folder = str(Path(worker.__file__).parent)
     done = subprocess.run(
         [sys.executable, "-c", lines, folder], capture_output=True, text=True, check=True
     )
@@ -275,7 +276,7 @@ def test_unlock__plain_bytes_of_the_library__are_cleared_before_they_are_freed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     libc = FreeingLibc()
-    monkeypatch.setattr(zymkey_worker, "_libc", libc)
+    monkeypatch.setattr(worker, "_libc", libc)
     client = UnlockingClient(1, b"secret")
     assert Zymkey(client).answer(b"U", b"locked") == (0, b"secret")
     assert libc.freed == [bytes(6)]
@@ -289,14 +290,14 @@ def test_unlock__status_that_is_not_one__gives_nothing(status: int, error: type[
 
 
 @pytest.mark.parametrize(
-    "request_bytes", [struct.pack("!BI", 75, zymkey_worker.MOST_BYTES + 1), b"K\0", b""]
+    "request_bytes", [struct.pack("!BI", 75, worker.MOST_BYTES + 1), b"K\0", b""]
 )
 def test_serve__request_out_of_form__is_hung_up_on(request_bytes: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(request_bytes)
         ours.shutdown(socket.SHUT_WR)
-        zymkey_worker.serve(theirs, "/nowhere")
+        worker.serve(theirs, "/nowhere")
         theirs.shutdown(socket.SHUT_WR)
         assert ours.recv(100) == b""
 

@@ -19,10 +19,10 @@ from tpm2_pytss import ESAPI
 from tpm2_pytss.constants import ESYS_TR, TPM2_ALG
 from tpm2_pytss.types import TPML_DIGEST_VALUES, TPMT_HA, TPMU_HA
 
-from nodeclient.config_root import Tpm2RootConfig
+from nodeclient.config.root import Tpm2RootConfig
 from nodeclient.core.types import RootClass
 from nodeclient.ports import Root
-from nodeclient.roots.tpm2 import Tpm2Root
+from nodeclient.roots.tpm2.root import Tpm2Root
 from scripts.embedded.swtpm import ServedTpm
 from tests.roots.kits import Fault
 

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
-from nodeclient.config_root import ZymkeyRootConfig
+from nodeclient.config.root import ZymkeyRootConfig
 from nodeclient.core.types import RootClass
 from nodeclient.ports import Root
-from nodeclient.roots.zymkey import ZymkeyRoot
-from nodeclient.roots.zymkey_link import ZymkeyLink
+from nodeclient.roots.zymkey.link import ZymkeyLink
+from nodeclient.roots.zymkey.root import ZymkeyRoot
 from scripts.standin.control import StandIn, build_library
 from tests.roots.kits import Bench, Fault
 

@@ -13,7 +13,7 @@ from nodeclient.core import events as ev
 from nodeclient.core.case import Role
 from nodeclient.core.types import Commitment
 from nodeclient.runner import Emit, Runner
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 from tests.core.test_roles import ASKER, COMMITMENT, OWNER, SPEC, me
 
 KEY = b"k" * 32

@@ -28,7 +28,7 @@ from agent.formats.taskspec import (
 from nodeclient.chain import abi
 from nodeclient.chain import deployment as deployments
 from nodeclient.core.case import Role
-from nodeclient.folder import create_folder
+from nodeclient.identity.folder import create_folder
 from scripts.anvil_process import find_anvil
 from tests.chain.anvil_node import AnvilNode
 

@@ -17,7 +17,7 @@ import pytest
 from nodeclient.core import actions as do
 from nodeclient.core.case import Case, fold
 from nodeclient.core.types import BlockRef
-from nodeclient.store import Store
+from nodeclient.store.database import Store
 from scripts.embedded import chain as module
 from scripts.embedded.chain import AnvilChain
 from scripts.embedded.network import Network

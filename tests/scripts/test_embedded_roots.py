@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from nodeclient.config_root import ZymkeyRootConfig
+from nodeclient.config.root import ZymkeyRootConfig
 from nodeclient.core.admission import MAKER_ZYMBIT
 from nodeclient.core.types import RootClass
-from nodeclient.roots.zymkey import ZymkeyRoot
+from nodeclient.roots.zymkey.root import ZymkeyRoot
 from scripts.embedded.roots import KINDS, ZymkeyRoots
 
 

@@ -10,8 +10,8 @@ from nodeclient.core.actions import LearnBefore
 from nodeclient.core.case import Case
 from nodeclient.core.roles.broker import Broker
 from nodeclient.core.types import Address, Commitment, Task, TaskId
-from nodeclient.cover import Cover, StoreUnreadable
-from nodeclient.store import Store
+from nodeclient.store.cover import Cover, StoreUnreadable
+from nodeclient.store.database import Store
 
 KEY = b"k" * 32
 MARK = b"canary-0123456789"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from nodeclient import daemon
-from nodeclient.config import load_config
+from nodeclient.config.node import load_config
 from nodeclient.core import events as ev
 from nodeclient.core.actions import Action
 from nodeclient.duties.services import Services

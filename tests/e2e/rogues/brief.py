@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.formats.taskspec import TaskSpec
 from nodeclient import daemon
-from nodeclient.config import load_config
+from nodeclient.config.node import load_config
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.duties.services import Services

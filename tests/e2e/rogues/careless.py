@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from nodeclient import daemon
-from nodeclient.config import load_config
+from nodeclient.config.node import load_config
 from nodeclient.duties import services
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from nodeclient import daemon
-from nodeclient.config import load_config
+from nodeclient.config.node import load_config
 from nodeclient.core import events as ev
 from nodeclient.core.actions import Action
 from nodeclient.core.case import Case, Role

@@ -8,14 +8,14 @@ from cryptography.hazmat.primitives import serialization
 
 from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc
-from nodeclient.folder import open_folder
+from nodeclient.identity.folder import open_folder
 from nodeclient.p2p.client import PeerClient
 from nodeclient.p2p.contact import Contact
 from nodeclient.p2p.directory import Directory
 from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.messages import BlockRequest, pack
 from nodeclient.p2p.tls import TlsIdentity
-from nodeclient.peers import PeerBook
+from nodeclient.upkeep.peers import PeerBook
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
 from tests.e2e.books import address

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from agent.formats.taskspec import TaskSpec
-from nodeclient.consents import build_consent, owners_of
+from nodeclient.capsules.consents import build_consent, owners_of
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.duties.services import Services

@@ -1,0 +1,1 @@
+"""What an operator writes: `config.toml`, one file for each group of its tables."""

@@ -1,0 +1,1 @@
+"""The Node's memory: one SQLite file, its bodies encrypted."""
