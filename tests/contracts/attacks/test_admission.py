@@ -21,7 +21,15 @@ from tests.contracts.motions import (
     request_call,
     status,
 )
-from tests.contracts.network import MOTION_FEE, NOBODY, SIZE, Network
+from tests.contracts.network import (
+    DRAW_WINDOW,
+    MOTION_FEE,
+    NOBODY,
+    SIZE,
+    Network,
+    Refused,
+    Task,
+)
 from tests.contracts.signing import AFFIRMING, CONTRAINDICATED, NodeKeys
 
 
@@ -127,6 +135,42 @@ ENOUGH: Final = Removal(
     "TaskMarket.vy",
     'assert able < needed, "market: enough are not barred"',
     "pass",
+)
+UNPAID: Final = Removal(
+    "barred-not-paid",
+    "`TaskMarket.finish` settles no task whose executor was barred since the posting",
+    "TaskMarket.vy",
+    'assert not self._is_barred(task.executor), "market: executor is barred"',
+    "pass",
+)
+NOTED: Final = registry(
+    "bar-noted",
+    "bar_maker` tells the market of each bar",
+    "log INodeRegistry.MakerBarred(maker=maker)\n    extcall ITaskMarket(MARKET).note_bar()",
+    "log INodeRegistry.MakerBarred(maker=maker)",
+)
+JUDGED: Final = Removal(
+    "barred-judges-settle-nothing",
+    "`TaskMarket.finish` settles no task of which fewer than a quorum can be judges any more",
+    "TaskMarket.vy",
+    '''        assert not self._lacks_judges(
+            task, ADMITTED, committee
+        ), "market: too many judges are barred"''',
+    "        pass",
+)
+NO_FAULT: Final = Removal(
+    "barred-leader-blameless",
+    "`TaskMarket.expire` counts no undrawn task against a leader that a vote has barred",
+    "TaskMarket.vy",
+    "if possible and not self._is_barred(leader):",
+    "if possible:",
+)
+DISMISSED: Final = ledger(
+    "bootstrap-dismissed",
+    "decide` ends the bootstrap admitter's powers when a vote dismisses it",
+    "        if motion.kind == DISMISS and who == self.founder:\n"
+    "            self.founder = empty(address)\n",
+    "",
 )
 SEAT: Final = "votes: signer does not hold the seat"
 HELD: Final = "registry: hardware id already registered"
@@ -255,6 +299,17 @@ def test_admission__renounced__its_key_admits_nobody(network: Network) -> None:
     assert status(network, keys) == ACTIVE
 
 
+@attack("admission: only the bootstrap admitter", DISMISSED)
+def test_admission__bootstrap_admitter_voted_out__admits_nobody(network: Network) -> None:
+    """A bootstrap admitter that lets in what is no hardware goes on after a vote dismissed it."""
+    keys = pending(network, "impostor")
+    subject = bytes(12) + bytes.fromhex(bootstrap(network)[2:])
+    motions.decide(network, motions.propose(network, motions.DISMISS, subject))
+    call = network.admission.functions.admit_bootstrap(keys.address, MAKER)
+    network.send(bootstrap(network), call)
+    assert status(network, keys) == ACTIVE
+
+
 @attack("registry: node is barred", NO_CLAIM)
 def test_admission__barred_maker_nobody_synced__claims_nothing(network: Network) -> None:
     """A node of a maker that was barred claims before anybody has taken it out of the draw."""
@@ -272,3 +327,57 @@ def test_admission__executor_calls_its_judges_barred__pays_for_its_task(network:
     call = network.market.functions.fail_barred(task.as_tuple(), list(task.members))
     network.send(task.executor, call)
     assert network.registry.functions.deposit(task.executor).call() == deposit
+
+
+def run_by(network: Network, keys: NodeKeys) -> Task:
+    """A task that a node has admitted, with time enough for a vote."""
+    task = network.claim(network.post(class_id=3), keys)
+    return network.admit(network.accept(network.draw(task)))
+
+
+@attack("market: executor is barred", UNPAID)
+def test_admission__executor_barred_while_it_runs__not_paid(network: Network) -> None:
+    """An executor whose chip was barred brings its record before anybody ends its task."""
+    keys = admitted(network, "broken")
+    task = run_by(network, keys)
+    motions.bar(network, network.registry.functions.node(keys.address).call()[7])
+    network.finish(task)
+    assert network.owed(keys.address) == task.executor_fee
+
+
+@attack("market: executor is barred", NOTED)
+def test_admission__executors_maker_barred_while_it_runs__not_paid(network: Network) -> None:
+    """An executor whose maker was barred brings its record before anybody has synced it."""
+    keys = admitted(network, "broken")
+    task = run_by(network, keys)
+    motions.bar_maker(network, MAKER)
+    network.finish(task)
+    assert network.owed(keys.address) == task.executor_fee
+
+
+@attack("market: too many judges are barred", JUDGED)
+def test_admission__judges_barred_while_it_runs__their_votes_settle_nothing(
+    network: Network,
+) -> None:
+    """An executor settles its task with the votes of judges that were barred since."""
+    task = run_by(network, network.free_node())
+    for member in task.members[:2]:
+        motions.bar(network, network.registry.functions.node(member).call()[7])
+    network.finish(task)
+    assert network.owed(task.executor) == task.executor_fee
+
+
+@attack("its reputation stays", NO_FAULT)
+def test_admission__barred_leader_left_undrawn__loses_nothing(network: Network) -> None:
+    """Somebody lets the task of a barred leader expire, instead of ending it by the bar."""
+    keys = admitted(network, "broken")
+    history = network.reputation.functions.history
+    before = history(keys.address).call()
+    task = network.claim(network.post(), keys)
+    network.fund(network.admission.address)
+    chip = network.registry.functions.node(keys.address).call()[7]
+    network.send(network.admission.address, network.registry.functions.bar(chip))
+    network.mine_to(network.entropy_block(task) + DRAW_WINDOW)
+    network.send(network.outsider, network.expire_call(task))
+    if history(keys.address).call() == before:
+        raise Refused("its reputation stays")
