@@ -161,8 +161,11 @@ class Admitter:
             raise HardwareFault("hardware: the endorsement is too long")
         if kind is RootClass.TPM2:
             makers = await asyncio.to_thread(load_makers, self._makers)
-            found = await asyncio.to_thread(check_tpm, motion, record, endorsement, makers)
-            activation = new_activation(*found)
+            chip = await asyncio.to_thread(check_tpm, motion, record, endorsement, makers)
+            for maker in chip.makers:  # the ledger looks at the first only
+                if await self.ledger.is_maker_barred(maker):
+                    raise HardwareFault(f"hardware: its maker 0x{maker.hex()} is barred")
+            activation = new_activation(chip.ek, chip.key)
             asked = activation.challenge
             request: object = RootActivation(motion.id, asked.blob, asked.secret)
             if not activation.is_answered_by(
