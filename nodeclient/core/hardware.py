@@ -105,6 +105,8 @@ def check_zymkey(
         raise HardwareFault("hardware: the key is not that of the hardware id")
     if not said.serial:
         raise HardwareFault("hardware: the Zymkey has no serial number")
+    if said.binding is None and not said.can_be_silent_on_binding:
+        raise HardwareFault("hardware: the Zymkey keeps quiet about its binding, which it has")
     if said.binding is not None and not said.binding.bound:
         raise HardwareFault("hardware: the Zymkey is not bound to its host")
     if said.simulated and not accept_simulated:

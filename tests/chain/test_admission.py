@@ -521,6 +521,12 @@ async def test_commands__candidate_and_admitter__what_they_print_fits(
             opened,
             lambda chain: commands._vouch(opened, chain, town.members[0].address, evidence),
         )
+    deployer = town.world.sender(SqliteJournal(":memory:"), 0)
+    await deployer.execute(admission.admit_bootstrap("in", candidate.address, MAKER_ZYMBIT))
+    with pytest.raises(commands.NotACandidate, match="is ACTIVE, not PENDING"):
+        await commands._with_chain(
+            opened, lambda chain: commands._vouch(opened, chain, candidate.address, evidence)
+        )
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -11,15 +11,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.formats.endorsement import Endorsement
 from agent.formats.hashes import keccak256, sha256
-from nodeclient.core.admission import Motion, MotionKind
-from nodeclient.core.hardware import HardwareFault, check_tpm, makers_of
+from nodeclient.core.admission import MAKER_ZYMBIT, Motion, MotionKind
+from nodeclient.core.hardware import HardwareFault, check_tpm, check_zymkey, makers_of
 from nodeclient.core.tpm.endorsement import EndorsementError
 from nodeclient.core.tpm.public import ROOT_ATTRIBUTES
 from nodeclient.core.types import Address, NodeRecord, NodeStatus, RootClass
+from nodeclient.core.zymkey import STAND_IN, Binding, ZymkeyEndorsement
 from tests.core.ek_builder import Authority, authority, certify, der, ek_public, rsa_key
 from tests.core.tpm_builder import ak_public
 
 MAKER = authority("maker")
+EK = rsa_key().public_key()
 NODE = Address(b"\x11" * 20)
 _NUMBERS = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
 POINT = _NUMBERS.x.to_bytes(32, "big") + _NUMBERS.y.to_bytes(32, "big")
@@ -93,12 +95,70 @@ def test_check_tpm__other_documents_than_registered__refused() -> None:
         check_tpm(replace(motion, evidence=bytes(32)), record, endorsement, [MAKER.der])
 
 
+# --- a Zymkey -----------------------------------------------------------------------------------
+
+CARD = ZymkeyEndorsement("0042", "HSM6", "1.2", POINT, Binding(True, True), (0, 1))
+
+
+def card(
+    said: ZymkeyEndorsement, registered: bytes = POINT, simulated: bool = False, **named: Any
+) -> None:
+    """Judge a node that registered a key and shows what this Zymkey says."""
+    motion, record, _ = candidate(EK)
+    record = replace(
+        record,
+        root_class=RootClass.ZYMKEY,
+        root_public=registered,
+        hardware_id=keccak256(registered),
+    )
+    evidence = keccak256(said.encode())
+    motion = replace(motion, maker=MAKER_ZYMBIT, subject=record.hardware_id, evidence=evidence)
+    check_zymkey(replace(motion, **named), record, said.encode(), accept_simulated=simulated)
+
+
+def test_check_zymkey__bound_and_the_registered_key__passes() -> None:
+    card(CARD)
+    card(replace(CARD, binding=Binding(False, True)))
+    card(replace(CARD, model=f"{STAND_IN} of an HSM6"), simulated=True)
+
+
+@pytest.mark.parametrize("model", ["Zymkey 4i", "ZYMKEY-4I", f"{STAND_IN} 4i"])
+def test_check_zymkey__model_without_binding_state__may_say_none(model: str) -> None:
+    card(replace(CARD, model=model, binding=None), simulated=True)
+
+
+@pytest.mark.parametrize("model", ["HSM6", "hsm4", "SCM", "Zymkey HSM4i", "", "another"])
+def test_check_zymkey__model_with_binding_state__must_say_it(model: str) -> None:
+    with pytest.raises(HardwareFault, match="quiet about its binding"):
+        card(replace(CARD, model=model, binding=None))
+
+
+def test_check_zymkey__other_than_registered_or_unfit__refused() -> None:
+    for said, why in (
+        (replace(CARD, public_key=POINT[::-1]), "not the registered root key"),
+        (replace(CARD, serial=""), "no serial number"),
+        (replace(CARD, binding=Binding(False, False)), "not bound"),
+        (replace(CARD, model=STAND_IN), "stand-in"),
+    ):
+        with pytest.raises(HardwareFault, match=why):
+            card(said)
+    with pytest.raises(HardwareFault, match="another maker"):
+        card(CARD, maker=sha256(MAKER.der))
+    with pytest.raises(HardwareFault, match="not the endorsement"):
+        card(CARD, evidence=bytes(32))
+
+
+def test_check_zymkey__key_that_no_zymkey_endorses__refused() -> None:
+    """The registration's signature is valid, by a key in a file; the documents are another's."""
+    with pytest.raises(HardwareFault, match="not the registered root key"):
+        card(CARD, registered=POINT[::-1])
+
+
 # --- who made it --------------------------------------------------------------------------------
 
 TOP = authority("top")
 MIDDLE = authority("middle", TOP)
 ISSUER = authority("issuer", MIDDLE)
-EK = rsa_key().public_key()
 
 
 def makers(carried: tuple[Authority, ...], believed: tuple[Authority, ...]) -> list[str]:
