@@ -41,7 +41,7 @@ from nodeclient.core.admission import (
 from nodeclient.core.case import Role
 from nodeclient.core.types import Address, NodeStatus, RootClass
 from nodeclient.core.zymkey import STAND_IN, ZymkeyEndorsement
-from nodeclient.duties.admitting import Admitter
+from nodeclient.duties.admitting import ASKED_AT_ONCE, Admitter
 from nodeclient.duties.seeking import TRIES, Seeker
 from nodeclient.identity.folder import create_folder, open_folder
 from nodeclient.identity.keys import NodeKeys
@@ -397,6 +397,35 @@ async def test_vote__candidate_that_keeps_quiet__holds_up_no_other(
     assert await asyncio.wait_for(judge.vote(quick.address, 2), 60)
     silent.set()
     assert await waiting
+
+
+async def test_vote__questions_about_nothing__cost_the_chain_no_more_than_so_many_at_once(
+    town: Town,
+) -> None:
+    judge, looked, answer = town.admitters[town.members[0].address], 0, asyncio.Event()
+
+    class Slow(AdmissionLedger):
+        async def parameters(self) -> AdmissionParameters:
+            nonlocal looked
+            looked += 1
+            await answer.wait()
+            return await super().parameters()
+
+    judge.ledger = Slow(town.world.rpc, town.world.deployment)
+    strangers = [Address(bytes([number]) * 20) for number in range(1, ASKED_AT_ONCE + 2)]
+    asked = [asyncio.create_task(judge.vote(each, 1)) for each in strangers[:-1]]
+    await asyncio.sleep(0)  # each runs up to its first look
+    assert looked == ASKED_AT_ONCE
+    for again in (strangers[0], strangers[-1]):
+        with pytest.raises(PeerBusy):
+            await judge.vote(again, 1)
+    assert looked == ASKED_AT_ONCE
+    answer.set()
+    for each in asked:
+        with pytest.raises(PeerRefused, match="no open motion"):
+            await each
+    with pytest.raises(PeerRefused, match="no open motion"):  # the slots are free again
+        await judge.vote(strangers[-1], 1)
 
 
 # --- who may ask what ---------------------------------------------------------------------------
