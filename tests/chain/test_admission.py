@@ -418,7 +418,7 @@ async def test_vote__questions_about_nothing__cost_the_chain_no_more_than_so_man
     assert looked == ASKED_AT_ONCE
     for again in (strangers[0], strangers[-1]):
         with pytest.raises(PeerBusy):
-            await judge.vote(again, 1)
+            await asyncio.wait_for(judge.vote(again, 1), 60)
     assert looked == ASKED_AT_ONCE
     answer.set()
     for each in asked:

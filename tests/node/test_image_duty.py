@@ -362,6 +362,7 @@ async def test_running__few_peers_that_ask_all_the_time__another_waits_for_one_a
         first = [await begun.get() for _ in busy]
         honest = ask(99)
         await asyncio.sleep(0)
+        assert begun.empty()  # the root does only so many at once
         ends[first[0]].set()
         await busy[0]
         busy[0] = ask(1, 2)  # at once again, and behind
