@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,18 +19,17 @@ from agent.formats.endorsement import Endorsement
 from agent.formats.hashes import keccak256, sha256
 from nodeclient.attestation import activation
 from nodeclient.attestation.makers import load_certificates
-from nodeclient.core.admission import Motion, MotionKind
-from nodeclient.core.hardware import Chip, HardwareFault, check_tpm, makers_of
+from nodeclient.core.hardware import HardwareFault
 from nodeclient.core.tpm.endorsement import EndorsementError
 from nodeclient.core.tpm.public import parse_attestation_key, parse_root_key
 from nodeclient.core.tpm.reader import TpmError
-from nodeclient.core.types import Address, NodeRecord, NodeStatus, RootClass
 from nodeclient.roots.base import RootBusy, RootError, RootLocked, UnsealError
 from nodeclient.roots.tpm2 import device, objects
 from nodeclient.roots.tpm2 import root as tpm2
 from nodeclient.roots.tpm2.objects import KEY_FILE, KeyFile
 from nodeclient.roots.tpm2.root import Tpm2Root, lower
 from nodeclient.roots.tpm2.sealed import Sealed
+from tests.roots.judging import judged
 from tests.roots.relay import Relay
 from tests.roots.tpm2_kit import Tpm2Bench, manufactured
 
@@ -62,43 +61,6 @@ class closing(ExitStack):
 
 
 # ------------------------------------------------------------------------------------- whose chip
-
-
-def judged(
-    root: Tpm2Root,
-    makers: Sequence[bytes],
-    believed: Sequence[bytes] | None = None,
-    point: bytes | None = None,
-) -> Chip:
-    """As a committee member judges the root of a candidate that names its topmost maker."""
-    endorsement = root.endorsement()
-    record = NodeRecord(
-        id=1,
-        address=Address(bytes(20)),
-        status=NodeStatus.PENDING,
-        root_class=RootClass.TPM2,
-        root_public=root.public_key() if point is None else point,
-        vrf_public=bytes(33),
-        hardware_id=root.hardware_id(),
-        attestation_key=bytes(32),
-        contact_digest=bytes(32),
-        deposit=0,
-        tier=0,
-        engaged=False,
-        fixed_at=1,
-    )
-    maker = makers_of(Endorsement.decode(endorsement).certificates, makers)[0]
-    motion = Motion(
-        id=1,
-        kind=MotionKind.ADMIT,
-        proposer=record.address,
-        number=record.id,
-        subject=record.hardware_id,
-        maker=maker,
-        evidence=keccak256(endorsement),
-        round=1,
-    )
-    return check_tpm(motion, record, endorsement, makers if believed is None else believed)
 
 
 def test_key__born_in_the_tpm__cannot_leave_it(root: Tpm2Root) -> None:
