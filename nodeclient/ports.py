@@ -11,7 +11,7 @@ from typing import Protocol
 
 from nodeclient.core.claims import Region
 from nodeclient.core.events import BlockSeen, ChainEvent, ChainReorganised
-from nodeclient.core.images import ImageRecord
+from nodeclient.core.images import ImageKind, ImageRecord
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import (
     Address,
@@ -85,7 +85,9 @@ class ChainReader(Protocol):
 
     async def total_weight(self) -> int: ...
     async def reputation(self, address: Address) -> int: ...
-    async def is_approved(self, image: bytes) -> bool: ...
+    async def is_approved(self, image: bytes, kind: ImageKind) -> bool:
+        """Whether an image may be used now, and as this: a RUNTIME runs anybody's function."""
+
     async def image(self, image: bytes) -> ImageRecord | None:
         """The registry's entry of an image; None when nobody ever approved it."""
 

@@ -72,7 +72,8 @@ def cli(
 
     async def look(rpc: Rpc) -> tuple[ImageRecord | None, bool]:
         contract = ImageRegistry(rpc, deployment)
-        return await contract.image(image), await contract.is_approved(image)
+        found = await contract.image(image)
+        return found, found is not None and await contract.is_approved(image, found.kind)
 
     record, approved = with_rpc(provider, look)
     if record is None:

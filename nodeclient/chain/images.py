@@ -14,8 +14,14 @@ class ImageRegistry(Contract):
 
     NAME = "ImageRegistry"
 
-    async def is_approved(self, image: bytes) -> bool:
-        """Whether the image may run now: approved, timelock over, inside its window."""
+    async def is_approved(self, image: bytes, kind: ImageKind) -> bool:
+        """Whether the image may run now as `kind`: approved, timelock over, inside its window.
+
+        The contract's view leaves the kind to us; it never changes, so two views are as one.
+        """
+        record = await self.image(image)
+        if record is None or record.kind is not kind:
+            return False
         return bool(await self.view("is_approved", image))
 
     async def image(self, image: bytes) -> ImageRecord | None:

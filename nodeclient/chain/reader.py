@@ -11,7 +11,7 @@ from nodeclient.chain.market import TaskMarket
 from nodeclient.chain.registry import NodeRegistry
 from nodeclient.chain.reputation import ReputationLedger
 from nodeclient.chain.rpc import Rpc, blob, quantity
-from nodeclient.core.images import ImageRecord
+from nodeclient.core.images import ImageKind, ImageRecord
 from nodeclient.core.types import (
     Address,
     BlockRef,
@@ -87,9 +87,9 @@ class Reader:
         """0 to 10,000 basis points."""
         return await self.ledger_of_reputation.reputation(address)
 
-    async def is_approved(self, image: bytes) -> bool:
-        """Whether an image may run now."""
-        return await self.images.is_approved(image)
+    async def is_approved(self, image: bytes, kind: ImageKind) -> bool:
+        """Whether an image may run now, as what it was approved for and nothing else."""
+        return await self.images.is_approved(image, kind)
 
     async def image(self, image: bytes) -> ImageRecord | None:
         """The registry's entry of an image; None when nobody ever approved it."""

@@ -7,6 +7,7 @@ from nodeclient.core import actions as do
 from nodeclient.core import ecvrf, sortition
 from nodeclient.core import events as ev
 from nodeclient.core.ecvrf import SECP256K1_TAI
+from nodeclient.core.images import ImageKind
 from nodeclient.duties.services import Services
 from nodeclient.identity.registration import NO_MACHINE_KEY
 from nodeclient.runner import Effect, Emit
@@ -52,8 +53,8 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         """Reads only."""
         spec = TaskSpec.decode(action.spec)
         reasons = []
-        if not await chain.is_approved(spec.runtime_image):
-            reasons.append("the runtime image is not approved")
+        if not await chain.is_approved(spec.runtime_image, ImageKind.RUNTIME):
+            reasons.append("the runtime image is not approved as one")
         if services.reference.image_path(spec.runtime_image) is None:
             reasons.append("the runtime image is not on this node")
         if services.ban.standing() is not None:

@@ -30,8 +30,8 @@ def choose_machine(
     """The adapter of `[machine] kind`; nothing is started yet.
 
     `root` seals the keys of the channel to the Machine; a simulated one is named in the Evidence,
-    whatever class it is registered as. `is_approved` asks the chain whether a boot
-    image (ID, 32 bytes) may be booted now. `report` is told what is noticed of the Machine.
+    whatever class it is registered as. `is_approved` asks the chain whether an
+    image (ID, 32 bytes) may be used now as a kind. `report` is told what is noticed of the Machine.
     """
     machine = config.machine
     folder = config.folder / "machine"

@@ -21,6 +21,7 @@ from nodeclient.core.evidence_policy import (
     RangeAnswer,
     ReferenceValues,
 )
+from nodeclient.core.images import ImageKind
 from nodeclient.machine.measure import agent_folder, measure_agent
 from nodeclient.ports import ChainReader
 from nodeclient.upkeep.bootimages import BootImages
@@ -81,9 +82,9 @@ class Reference:
             boot = await self._boot_images.reference(image, evidence.nonce)
         # Without a copy nothing can be compared, so an image that is not here is not approved here.
         known = image == self._agent or boot is not None
-        approved = known and await self._chain.is_approved(image)
+        approved = known and await self._chain.is_approved(image, ImageKind.BOOT)
         eraser = await self._eraser(evidence)
-        runtime_ok = await self._chain.is_approved(runtime_image)
+        runtime_ok = await self._chain.is_approved(runtime_image, ImageKind.RUNTIME)
         agent = self._agent if boot is None else boot.agent
         return ReferenceValues(
             boot_images=frozenset({image} if approved else ()),
@@ -106,7 +107,9 @@ class Reference:
         except FormatError:
             return None
         known = await self._boot_images.eraser(image)
-        return known if known is not None and await self._chain.is_approved(image) else None
+        if known is None or not await self._chain.is_approved(image, ImageKind.BOOT):
+            return None
+        return known
 
     def _ranges(self, nonce: bytes) -> tuple[RangeAnswer, ...]:
         ranges: list[RangeAnswer] = []

@@ -70,11 +70,11 @@ class Approvals:
         """Undo all that was sent since."""
         self._chain.rpc("evm_revert", moment)
 
-    async def is_approved(self, image: bytes) -> bool:
+    async def is_approved(self, image: bytes, kind: ImageKind) -> bool:
         """What the chain says now."""
         rpc = Rpc(self._chain.url)
         try:
-            return await Reader(rpc, self.deployment).is_approved(image)
+            return await Reader(rpc, self.deployment).is_approved(image, kind)
         finally:
             await rpc.close()
 

@@ -11,6 +11,7 @@ import pytest
 from agent.formats.evidence import TPM_QUOTED, Evidence
 from agent.formats.measure import answer_ranges
 from nodeclient.core import actions as do
+from nodeclient.core.images import ImageKind
 from nodeclient.core.policy import OwnerPolicy
 from nodeclient.core.types import Phase, Verdict
 from nodeclient.duties import broker
@@ -83,13 +84,14 @@ class Broker:
         async def reputation(_address: bytes) -> int:
             return 10_000
 
+        approved = {IMAGE: ImageKind.BOOT, RUNTIME: ImageKind.RUNTIME}
         services: Any = SimpleNamespace(
             me=SimpleNamespace(
                 address=OWNER, parameters=SimpleNamespace(chain_id=31337, market=MARKET)
             ),
             ask=self.ask,
             chain=SimpleNamespace(node=node, record=record, reputation=reputation),
-            reference=Reference(Approvals({IMAGE, RUNTIME}), self.before.folder, images),  # type: ignore[arg-type]
+            reference=Reference(Approvals(approved), self.before.folder, images),  # type: ignore[arg-type]
             endorser=verifier.endorser,
             policies=SimpleNamespace(load=lambda _cid: self.policy),
             settings=SimpleNamespace(appraisal=None),

@@ -21,6 +21,7 @@ from agent.formats.measure import answer_ranges
 from agent.formats.quote import Quote
 from agent.formats.ranges import Answer
 from nodeclient.core.evidence_policy import AppraisalPolicy
+from nodeclient.core.images import ImageKind
 from nodeclient.core.reasons import Code
 from nodeclient.core.types import Phase, Verdict
 from nodeclient.duties.appraising import Appraiser
@@ -94,7 +95,9 @@ class Member:
     folder: Path
     key: bytes
     policy: AppraisalPolicy = BOTH
-    approved: set[bytes] = field(default_factory=lambda: {IMAGE, RUNTIME})
+    approved: dict[bytes, ImageKind] = field(
+        default_factory=lambda: {IMAGE: ImageKind.BOOT, RUNTIME: ImageKind.RUNTIME}
+    )
     copy: bool = True
 
     def __post_init__(self) -> None:
@@ -201,7 +204,7 @@ async def test_judge__machine_silent_when_its_tpm_is_asked__refused(member: Memb
 
 
 async def test_judge__image_revoked__refused(member: Member) -> None:
-    member.approved.discard(IMAGE)
+    del member.approved[IMAGE]
     assert await member.judge() == {Code.BOOT_IMAGE}
 
 

@@ -54,6 +54,19 @@ async def approve(world: World, image: bytes, kind: ImageKind) -> None:
     await world.sender(SqliteJournal(":memory:"), 0).execute(order)
 
 
+@pytest.mark.parametrize("kind", ImageKind)
+async def test_is_approved__as_what_it_was_approved_for__and_nothing_else(
+    world: World, kind: ImageKind
+) -> None:
+    reader = Reader(world.rpc, world.deployment)
+    assert not any([await reader.is_approved(IMAGE, each) for each in ImageKind])
+    await approve(world, IMAGE, kind)
+    world.node.mine(1)
+    assert [each for each in ImageKind if await reader.is_approved(IMAGE, each)] == [kind]
+    await revoke(world, IMAGE)
+    assert not await reader.is_approved(IMAGE, kind)
+
+
 async def revoke(world: World, image: bytes) -> int:
     """The block that says so."""
     order = images.revoke(f"revoke/{image.hex()}", image)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.formats.bootimage import EFI, KERNEL_MAP, MANIFEST, ROOT, BootManifest
+from nodeclient.core.images import ImageKind
 from nodeclient.core.incidents import Report
 from nodeclient.images.engine import DEFAULT_SOCKET
 from nodeclient.machine.incidents import log_only
@@ -115,14 +116,14 @@ def netboot(
     image: bytes,
     power: Power,
     *,
-    approved: bool = True,
+    approved: ImageKind | None = ImageKind.BOOT,
     lease: int = 60,
     report: Report = log_only,
 ) -> NetbootMachine:
     """A NetbootMachine over this Pi's blocks; the "PC" uses this host's Docker."""
 
-    async def is_approved(asked: bytes) -> bool:
-        return approved and asked == image
+    async def is_approved(asked: bytes, kind: ImageKind) -> bool:
+        return (asked, kind) == (image, approved)
 
     settings = NetbootSettings(
         folder=pi.folder,

@@ -18,6 +18,7 @@ from agent.formats.netboot import LINK_PORT
 from nodeclient.core.claims import Region
 from nodeclient.core.erasure import uncovered
 from nodeclient.core.evidence_policy import MOST_UNCOVERED
+from nodeclient.core.images import ImageKind
 from nodeclient.errors import MachineError
 from nodeclient.machine.channel_keys import KeySlot
 from nodeclient.machine.desk import LABEL, MachineDesk
@@ -94,7 +95,7 @@ class Bench:
     wire: Wire
     folder: Path
     eraser: bytes
-    approved: bool = True
+    approved: ImageKind | None = ImageKind.BOOT
     record: bytes = ResumeRecord(None, LINK_PORT, bytes(32), HPKE, SIGNING).encode()
 
     def power(self, *manners: str) -> EraserPower:
@@ -104,8 +105,8 @@ class Bench:
     def machine(
         self, power: EraserPower, eraser: bytes | None = None, uncovered: int = MOST_UNCOVERED
     ) -> NetbootMachine:
-        async def is_approved(asked: bytes) -> bool:
-            return self.approved and asked in (self.eraser, BOOT_IMAGE)
+        async def is_approved(asked: bytes, kind: ImageKind) -> bool:
+            return kind is self.approved and asked in (self.eraser, BOOT_IMAGE)
 
         settings = NetbootSettings(
             folder=self.folder,
@@ -214,12 +215,17 @@ async def test_erase__wrong_answer_twice__lost_with_the_reason_and_off(bench: Be
         await machine.erase(bench.record, MEMORY, False)
 
 
-async def test_erase__eraser_revoked__never_booted(bench: Bench) -> None:
-    bench.approved = False
+@pytest.mark.parametrize("approved", [None, ImageKind.RUNTIME, ImageKind.SERVICE])
+async def test_erase__eraser_revoked_or_approved_as_another_kind__never_booted(
+    bench: Bench, approved: ImageKind | None
+) -> None:
+    bench.approved = approved
     power = bench.power()
     with pytest.raises(MachineError, match=r"eraser image .* is not approved on chain; name"):
         await bench.machine(power).erase(bench.record, MEMORY, False)
     assert power.log == ["off"]
+    with pytest.raises(MachineError, match=r"boot image .* is not approved on chain; name"):
+        await bench.machine(power).boot(1)
 
 
 async def test_boot__eraser_revoked__no_task_begins(bench: Bench) -> None:

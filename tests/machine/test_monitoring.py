@@ -19,6 +19,7 @@ from agent.formats.taskspec import commitment_of
 from nodeclient.core import actions as do
 from nodeclient.core.case import Case, Me
 from nodeclient.core.evidence_policy import AppraisalPolicy
+from nodeclient.core.images import ImageKind
 from nodeclient.core.incidents import Incident, Kind
 from nodeclient.core.roles.execution import Executor, State
 from nodeclient.core.types import Address, Commitment, Task, TaskId, TaskState
@@ -83,8 +84,8 @@ class Watched:
         async def nobody(*_: object) -> bytes:
             raise AssertionError("a machine of one's own is asked without a network")
 
-        approved = {measure_agent(), self.pi.image_id} if self.approved else set()
-        approvals = Approvals(approved)
+        kinds = {measure_agent(): ImageKind.BOOT, self.pi.image_id: ImageKind.RUNTIME}
+        approvals = Approvals(kinds if self.approved else {})
         approvals.node = node  # type: ignore[attr-defined]
         return Services(
             me=ME,

@@ -17,6 +17,7 @@ from agent.formats.cable import COUNTERS, CableReport
 from agent.formats.netboot import HTTP_PORT, LINK_PORT, PI_ADDRESS
 from agent.formats.outcome import Ending
 from nodeclient.core import claims
+from nodeclient.core.images import ImageKind
 from nodeclient.core.incidents import Incident
 from nodeclient.errors import MachineError
 from nodeclient.images.build import BuiltImage
@@ -162,9 +163,12 @@ async def test_run__task_defines_a_connection__its_pi_makes_it(bench: Bench) -> 
     server.close()
 
 
-async def test_boot__image_revoked__refused_without_power(bench: Bench) -> None:
+@pytest.mark.parametrize("approved", [None, ImageKind.RUNTIME, ImageKind.SERVICE])
+async def test_boot__image_revoked_or_approved_as_another_kind__refused_without_power(
+    bench: Bench, approved: ImageKind | None
+) -> None:
     power = bench.power()
-    machine = netboot(bench.pi, bench.image, power, approved=False)
+    machine = netboot(bench.pi, bench.image, power, approved=approved)
     with pytest.raises(MachineError, match=r"boot image .* is not approved on chain; name"):
         await machine.boot(1)
     assert power.log == ["off"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nodeclient.core import actions as do
+from nodeclient.core.images import ImageKind
 from nodeclient.duties import candidacy, transactions
 from nodeclient.errors import MachineError
 from nodeclient.machine.ban import BANNED, Ban
@@ -62,6 +63,27 @@ def test_file__nobody_else_reads_or_writes_it(tmp_path: Path) -> None:
     assert os.stat(tmp_path / "machine" / BANNED).st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("kind", [None, *ImageKind])
+async def test_candidacy__runtime_image__counts_only_if_approved_as_one(
+    tmp_path: Path, kind: ImageKind | None
+) -> None:
+    async def approved(_image: bytes, wanted: ImageKind) -> bool:
+        return wanted is kind
+
+    services: Any = SimpleNamespace(
+        me=me(ME),
+        chain=SimpleNamespace(is_approved=approved),
+        reference=SimpleNamespace(image_path=lambda _image: tmp_path),
+        note=lambda *_: None,
+        ban=Ban(tmp_path),
+        settings=SimpleNamespace(erases=True),
+    )
+    vet = do.VetTask(commitment=COMMITMENT, spec=SPEC)
+    vetted: Any = await candidacy.effects(services)[do.VetTask](vet, lambda _event: None)
+    why = () if kind is ImageKind.RUNTIME else ("the runtime image is not approved as one",)
+    assert vetted.reasons == why
+
+
 async def test_candidacy__banned__no_ticket_no_task_no_claim(tmp_path: Path) -> None:
     ban = Ban(tmp_path)
     ban.impose("hardware: usb", 1)
@@ -71,8 +93,8 @@ async def test_candidacy__banned__no_ticket_no_task_no_claim(tmp_path: Path) -> 
     async def weight(*_: object) -> int:
         raise AssertionError("asked the chain for a ticket")
 
-    async def approved(_image: bytes) -> bool:
-        return True
+    async def approved(_image: bytes, kind: ImageKind) -> bool:
+        return kind is ImageKind.RUNTIME
 
     services: Any = SimpleNamespace(
         me=me(ME),

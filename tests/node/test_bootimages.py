@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from agent.formats.bootimage import ROOT, BootManifest
 from agent.formats.ranges import Answer
 from nodeclient.core.evidence_policy import EraserReference, ReferenceValues
+from nodeclient.core.images import ImageKind
 from nodeclient.core.types import Phase
 from nodeclient.images.errors import ImageError
 from nodeclient.upkeep.bootimages import KEPT, BootImages
@@ -81,10 +83,10 @@ class Shelf:
 class Approvals:
     """The part of a ChainReader that a Reference asks."""
 
-    approved: set[bytes]
+    approved: Mapping[bytes, ImageKind]
 
-    async def is_approved(self, image: bytes) -> bool:
-        return image in self.approved
+    async def is_approved(self, image: bytes, kind: ImageKind) -> bool:
+        return self.approved.get(image) is kind
 
 
 def images(folder: Path, shelf: Shelf, *names: bytes) -> BootImages:
@@ -158,19 +160,19 @@ async def test_warm__an_eraser__is_not_opened_as_a_machines_image(tmp_path: Path
     assert shelf.loaded == []
 
 
-@pytest.mark.parametrize("approved", [True, False])
+@pytest.mark.parametrize("approved", [None, *ImageKind])
 @pytest.mark.parametrize("named", [True, False])
 async def test_values__proof_of_an_eraser__only_an_approved_one_counts(
-    tmp_path: Path, approved: bool, named: bool
+    tmp_path: Path, approved: ImageKind | None, named: bool
 ) -> None:
     kit = make_quoted(Phase.AFTER)
     erasure = honest_erasure(TPM, 8)
     erasure.proof = replace(erasure.proof, image=ERASER)
     kit.erasure = erasure if named else None
-    chain: Any = Approvals({ERASER} if approved else set())
+    chain: Any = Approvals({} if approved is None else {ERASER: approved})
     reference = Reference(chain, tmp_path, images(tmp_path, Shelf(), ERASER))
     found = (await reference.values(bytes(32), kit.evidence())).eraser
-    assert (found is not None) is (approved and named)
+    assert (found is not None) is (approved is ImageKind.BOOT and named)
 
 
 async def test_warm__images_here__are_loaded_before_anybody_asks(tmp_path: Path) -> None:
@@ -196,13 +198,14 @@ async def test_reference__no_sound_copy__is_none(tmp_path: Path, broken: bool) -
 
 
 async def values(
-    folder: Path, shelf: Shelf, *, here: bool = True, approved: bool = True
+    folder: Path, shelf: Shelf, *, here: bool = True, approved: ImageKind | None = ImageKind.BOOT
 ) -> tuple[bytes, ReferenceValues]:
     """(image that the Evidence names, reference values for it)."""
     kit = make_kit(Phase.BEFORE)
     image: bytes = kit.claims["boot"]["image"]
     shelved = images(folder, shelf, *([image] if here else []))
-    chain = Approvals({RUNTIME, *([image] if approved else [])})
+    kinds = {} if approved is None else {image: approved}
+    chain = Approvals({RUNTIME: ImageKind.RUNTIME, **kinds})
     reference = Reference(chain, folder, shelved)  # type: ignore[arg-type]
     return image, await reference.values(RUNTIME, kit.evidence())
 
@@ -220,7 +223,7 @@ async def test_values__boot_image_here_and_approved__stands_for_image_and_agent(
 
 async def test_values__what_the_operator_accepts__stands_in_them(tmp_path: Path) -> None:
     choice = Accepted(frozenset({NONCE}), frozenset({RUNTIME}), frozenset({bytes(32)}))
-    reference = Reference(Approvals(set()), tmp_path, images(tmp_path, Shelf()), choice)  # type: ignore[arg-type]
+    reference = Reference(Approvals({}), tmp_path, images(tmp_path, Shelf()), choice)  # type: ignore[arg-type]
     found = await reference.values(RUNTIME, make_kit(Phase.BEFORE).evidence())
     assert Accepted(found.drivers, found.firmware or frozenset(), found.files or frozenset()) == (
         choice
@@ -233,7 +236,7 @@ async def test_values__image_with_this_nodes_agent__is_asked_for_ranges_of_it(
     tmp_path: Path,
 ) -> None:
     own = Reference(
-        Approvals(set()), tmp_path, BootImages(tmp_path, Shelf().load, Shelf().load_eraser)
+        Approvals({}), tmp_path, BootImages(tmp_path, Shelf().load, Shelf().load_eraser)
     ).agent  # type: ignore[arg-type]
     _, found = await values(tmp_path, Shelf(agent=own))
     assert found.agents == {own}
@@ -245,6 +248,18 @@ async def test_values__image_approved_but_not_here__is_no_reference(tmp_path: Pa
     assert (found.boot, found.boot_images, found.executables) == (None, frozenset(), None)
 
 
-async def test_values__image_here_but_revoked__is_not_approved(tmp_path: Path) -> None:
-    _, found = await values(tmp_path, Shelf(), approved=False)
+@pytest.mark.parametrize("approved", [None, ImageKind.SERVICE, ImageKind.RUNTIME])
+async def test_values__image_here_but_revoked_or_approved_as_another_kind__is_not_approved(
+    tmp_path: Path, approved: ImageKind | None
+) -> None:
+    _, found = await values(tmp_path, Shelf(), approved=approved)
     assert found.boot_images == frozenset()
+
+
+@pytest.mark.parametrize("approved", [ImageKind.SERVICE, ImageKind.BOOT])
+async def test_values__runtime_approved_as_another_kind__is_not_approved(
+    tmp_path: Path, approved: ImageKind
+) -> None:
+    reference = Reference(Approvals({RUNTIME: approved}), tmp_path, images(tmp_path, Shelf()))  # type: ignore[arg-type]
+    found = await reference.values(RUNTIME, make_kit(Phase.BEFORE).evidence())
+    assert found.runtime_images == frozenset()

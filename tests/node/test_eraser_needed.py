@@ -11,6 +11,7 @@ import pytest
 from nodeclient.config.node import erases
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
+from nodeclient.core.images import ImageKind
 from nodeclient.core.types import Phase
 from nodeclient.duties import candidacy, machine
 from nodeclient.duties.candidacy import NO_ERASER
@@ -32,8 +33,8 @@ def node(folder: Path, key: bytes | None, can_erase: bool) -> Any:
     async def weight(*_: object) -> int:
         raise Asked
 
-    async def approved(_image: bytes) -> bool:
-        return True
+    async def approved(_image: bytes, kind: ImageKind) -> bool:
+        return kind is ImageKind.RUNTIME
 
     async def record(_address: bytes) -> object:
         return None if key is None else SimpleNamespace(attestation_key=key)

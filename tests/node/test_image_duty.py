@@ -326,7 +326,7 @@ async def test_running__asked_again_before_the_last_answer__busy_and_others_are_
     first = asyncio.create_task(inbox.handle(A, "running", body))
     await asyncio.sleep(0)
     with pytest.raises(PeerBusy):
-        await inbox.handle(A, "running", body)
+        await asyncio.wait_for(inbox.handle(A, "running", body), 60)
     others = [asyncio.create_task(inbox.handle(bytes([n]) * 20, "running", body)) for n in (7, 8)]
     await asyncio.sleep(0)
     going_on.set()

@@ -1,7 +1,8 @@
-"""What peers may ask of the machine's TPM, and who."""
+"""What peers may ask of the machine's TPM, and who; and of what the node runs, how often."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,14 +14,17 @@ from nodeclient.core.case import Case
 from nodeclient.core.roles.executor import Executor, State
 from nodeclient.core.types import Address, Commitment, TaskState
 from nodeclient.errors import MachineError
-from nodeclient.inbox import ACTIVATIONS, Inbox
-from nodeclient.p2p.errors import PeerRefused
+from nodeclient.inbox import ACTIVATIONS, SIGNING_ASKERS, SIGNINGS, Inbox
+from nodeclient.p2p.errors import PeerBusy, PeerRefused
 from nodeclient.p2p.messages import (
     ActivationRequest,
     EndorsementRequest,
     MotionQuestion,
     Question,
+    RunningAnswer,
+    RunningRequest,
     pack,
+    unpack,
 )
 from tests.core.evidence_kit import MEMBER, OTHER, OWNER, SPEC
 from tests.core.test_reorganisation import LIFE
@@ -159,3 +163,57 @@ async def test_question__run_is_over_or_has_not_begun__is_declined_at_once(state
         await inbox(case, Told()).handle(
             MEMBER, "question", pack(Question(COMMITMENT, b"\x01" * 32, during=True))
         )
+
+
+async def test_running__few_peers_that_ask_all_the_time__another_waits_for_one_and_is_next() -> (
+    None
+):
+    begun: asyncio.Queue[bytes] = asyncio.Queue()
+    ends: dict[bytes, asyncio.Event] = {}
+
+    async def signed(nonce: bytes) -> RunningAnswer:
+        ends[nonce] = asyncio.Event()
+        begun.put_nowait(nonce)
+        await ends[nonce].wait()
+        return RunningAnswer(nonce, bytes(64))
+
+    services: Any = SimpleNamespace(
+        images=SimpleNamespace(own=SimpleNamespace(signed=signed)),
+        directory=SimpleNamespace(is_pending=lambda _: False),
+        note=lambda *_: None,
+    )
+    box = Inbox(services, SimpleNamespace())  # type: ignore[arg-type]
+
+    def ask(who: int, times: int = 1) -> asyncio.Task[bytes]:
+        body = pack(RunningRequest(bytes([who, times]) * 16))
+        return asyncio.create_task(box.handle(bytes([who]) * 20, "running", body))
+
+    async with asyncio.timeout(60):
+        busy = [ask(who) for who in range(1, SIGNINGS + 1)]
+        first = [await begun.get() for _ in busy]
+        honest = ask(99)
+        await asyncio.sleep(0)
+        assert begun.empty()  # the root does only so many at once
+        ends[first[0]].set()
+        await busy[0]
+        busy[0] = ask(1, 2)  # at once again, and behind
+        assert await begun.get() == bytes([99, 1]) * 16
+        rest = [ask(who) for who in range(100, 100 + SIGNING_ASKERS - SIGNINGS - 1)]
+        await asyncio.sleep(0)
+        with pytest.raises(PeerBusy):  # every place is taken
+            await ask(200)
+        while not all(each.done() for each in (*busy, honest, *rest)):
+            for each in ends.values():
+                each.set()
+            await asyncio.sleep(0)
+        assert unpack(RunningAnswer, await honest).statement == bytes([99, 1]) * 16
+        again = ask(200)  # and is free again
+        ends[await begun_by(begun, 200)].set()
+        assert await again
+
+
+async def begun_by(begun: asyncio.Queue[bytes], who: int) -> bytes:
+    """The nonce of somebody's question, once its turn has come."""
+    while (nonce := await begun.get())[0] != who:
+        pass
+    return nonce

@@ -19,6 +19,7 @@ from agent.formats.endorsement import Endorsement
 from agent.formats.hashes import keccak256, sha256
 from nodeclient.attestation import activation
 from nodeclient.attestation.makers import load_certificates
+from nodeclient.core.hardware import HardwareFault
 from nodeclient.core.tpm.endorsement import EndorsementError
 from nodeclient.core.tpm.public import parse_attestation_key, parse_root_key
 from nodeclient.core.tpm.reader import TpmError
@@ -28,6 +29,7 @@ from nodeclient.roots.tpm2 import root as tpm2
 from nodeclient.roots.tpm2.objects import KEY_FILE, KeyFile
 from nodeclient.roots.tpm2.root import Tpm2Root, lower
 from nodeclient.roots.tpm2.sealed import Sealed
+from tests.roots.judging import judged
 from tests.roots.relay import Relay
 from tests.roots.tpm2_kit import Tpm2Bench, manufactured
 
@@ -74,14 +76,14 @@ def test_endorsement__certified_by_the_maker__and_activated_by_this_chip_alone(
 ) -> None:
     said = Endorsement.decode(root.endorsement())
     makers = [der for path in bench.chip.certificates for der in load_certificates(path)]
-    ek, key = activation.check_root(said, root.public_key(), makers)
+    chip = judged(root, makers)
     assert root.hardware_id() == keccak256(said.ek)
-    question = activation.new_activation(ek, key)
+    question = activation.new_activation(chip.ek, chip.key)
     assert question.is_answered_by(root.activate(question.challenge))
     with pytest.raises(EndorsementError, match="maker"):
-        activation.check_root(said, root.public_key(), ())
-    with pytest.raises(EndorsementError, match="root key"):
-        activation.check_root(said, bytes(64), makers)
+        judged(root, makers, believed=())
+    with pytest.raises(HardwareFault, match="root key"):
+        judged(root, makers, point=bytes(64))
 
 
 def test_activate__each_member_of_a_committee_asks__endorsement_key_is_derived_once(
@@ -96,8 +98,8 @@ def test_activate__each_member_of_a_committee_asks__endorsement_key_is_derived_o
 
     monkeypatch.setattr(ESAPI, "create_primary", noted)
     makers = [der for path in bench.chip.certificates for der in load_certificates(path)]
-    said = Endorsement.decode(root.endorsement())
-    ours = activation.check_root(said, root.public_key(), makers)
+    chip = judged(root, makers)
+    ours = chip.ek, chip.key
     for _ in range(2):
         question = activation.new_activation(*ours)
         assert question.is_answered_by(root.activate(question.challenge))
@@ -113,9 +115,9 @@ def test_activate__for_another_key_or_another_chip__refused(
 ) -> None:
     stranger = bench.stranger()
     makers = [der for path in bench.chip.certificates for der in load_certificates(path)]
-    ours = activation.check_root(Endorsement.decode(root.endorsement()), root.public_key(), makers)
+    ours = judged(root, makers)
     theirs = parse_root_key(Endorsement.decode(stranger.endorsement()).ak)
-    question = activation.new_activation(ours[0], theirs)  # our EK, but a key that is not in it
+    question = activation.new_activation(ours.ek, theirs)  # our EK, but a key that is not in it
     with closing(stranger):
         for asked in (root, stranger):
             with pytest.raises(RootError, match="challenge"):

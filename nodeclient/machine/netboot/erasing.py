@@ -19,6 +19,7 @@ from agent.formats.netboot import ERASE_PORT, PI_ADDRESS
 from nodeclient.core.claims import Region
 from nodeclient.core.erasure import cut_ranges, plan_ranges, uncovered
 from nodeclient.core.evidence_policy import MOST_UNCOVERED
+from nodeclient.core.images import ImageKind
 from nodeclient.errors import MachineError
 from nodeclient.machine.netboot import firewall
 from nodeclient.machine.netboot.cable import Cable
@@ -38,7 +39,7 @@ class Erasing:
     """What a try needs. image: ID of the eraser (32 bytes), in `images`; boot_seconds: until it
     dials; uncovered: bytes of RAM that may be left out where the eraser's map lacks some;
     quoted: a TPM vouched for the run, so that the eraser must bring its quote.
-    `is_approved` asks the chain whether the image may be booted now."""
+    `is_approved` asks the chain whether the image may be booted now (an eraser is a BOOT image)."""
 
     cable: Cable
     image: bytes
@@ -46,7 +47,7 @@ class Erasing:
     boot_seconds: float
     boot_server: tuple[str, ...]
     power: Power
-    is_approved: Callable[[bytes], Awaitable[bool]]
+    is_approved: Callable[[bytes, ImageKind], Awaitable[bool]]
     patience: Patience = Patience()  # noqa: RUF009 - frozen
     uncovered: int = MOST_UNCOVERED
     quoted: bool = False
@@ -55,7 +56,7 @@ class Erasing:
         """Boot the eraser, from the memory as it is or, `cold`, after the power was cut; have it
         fill the RAM of `memory`. The Machine stays on. Raises MachineError.
         """
-        if not await self.is_approved(self.image):
+        if not await self.is_approved(self.image, ImageKind.BOOT):
             raise MachineError(
                 f"eraser image {self.image.hex()[:16]}… is not approved on chain",
                 "name an approved one as machine.eraser",

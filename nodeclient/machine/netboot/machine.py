@@ -22,6 +22,7 @@ from agent.formats.rpc import RpcError
 from nodeclient.core.claims import Region
 from nodeclient.core.erasure import plan_ranges
 from nodeclient.core.evidence_policy import MOST_UNCOVERED
+from nodeclient.core.images import ImageKind
 from nodeclient.core.incidents import Report
 from nodeclient.errors import MachineErased, MachineError
 from nodeclient.machine.channel_keys import KeySlot
@@ -45,7 +46,7 @@ from nodeclient.ports import Session
 
 _log = logging.getLogger(__name__)
 _HEARD_SECONDS, _REST_SECONDS = 0.5, 5.0  # before the power is cut: an Agent is there, or it is not
-IsApproved = Callable[[bytes], Awaitable[bool]]
+IsApproved = Callable[[bytes, ImageKind], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,9 @@ class NetbootMachine(LinkedMachine):
     """One Machine. Construct, then `boot` or `resume`, `call`, and `power_off`.
 
     `slot` keeps the channel's keys. `is_approved` asks the chain whether an image (ID, 32 bytes)
-    may be booted now. `report` hears of every device that comes or goes and is not the task's, of
-    every frame that the Machine sends past its Pi, and of connections that no task defines.
+    may be used now as a kind: boot image and eraser both are BOOT. `report` hears of every device
+    that comes or goes and is not the task's, of every frame that the Machine sends past its Pi, and
+    of connections that no task defines.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class NetbootMachine(LinkedMachine):
         """Cut the power, boot the approved image from the network and wait for its hello."""
         await self.power_off()
         image = self._settings.image
-        if not await self._is_approved(image):
+        if not await self._is_approved(image, ImageKind.BOOT):
             raise MachineError(
                 f"boot image {image.hex()[:16]}… is not approved on chain",
                 "name an approved one as machine.boot_image",
@@ -137,7 +139,7 @@ class NetbootMachine(LinkedMachine):
 
         Raises MachineError.
         """
-        if not await self._is_approved(eraser):
+        if not await self._is_approved(eraser, ImageKind.BOOT):
             raise MachineError(
                 f"eraser image {eraser.hex()[:16]}… is not approved on chain",
                 "name an approved one as machine.eraser",

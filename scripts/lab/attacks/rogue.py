@@ -27,6 +27,7 @@ from agent.formats.hashes import sha256
 from agent.formats.measure import answer_ranges, choose_ranges, measure_tree, tree_files
 from agent.formats.quote import MAX_EVENT_LOG
 from nodeclient.core import claims
+from nodeclient.core.images import ImageKind
 from nodeclient.errors import MachineError
 from nodeclient.images.boot.keep import BuiltBoot, place
 from nodeclient.images.boot.reference import BootFiles, open_boot_files
@@ -218,5 +219,5 @@ def _files(image: BuiltBoot) -> BootFiles:
     return open_boot_files(image.path, image.image_id)
 
 
-async def _believe(_image: bytes) -> bool:
+async def _believe(_image: bytes, _kind: ImageKind) -> bool:
     return True
