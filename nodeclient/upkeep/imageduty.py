@@ -19,8 +19,10 @@ from nodeclient.config.node import Config, ServicesConfig
 from nodeclient.core import events as ev
 from nodeclient.core.case import Me
 from nodeclient.core.images import ImageKind, ImageRecord
+from nodeclient.core.incidents import Incident, Kind, Report
 from nodeclient.core.running import Mismatch
 from nodeclient.core.types import Address
+from nodeclient.health.holdings import guard_picture
 from nodeclient.images.guard import Guard
 from nodeclient.images.picture import PICTURE, Picture, read_picture, write_picture
 from nodeclient.images.services import RunningService, ServiceEngine
@@ -31,6 +33,7 @@ from nodeclient.upkeep.imageblocks import ImageBlocks
 from nodeclient.upkeep.incidents import IncidentLog
 from nodeclient.upkeep.loads import LoadBook, Loads
 from nodeclient.upkeep.running import Ask, OwnSet, RunningWatch
+from nodeclient.upkeep.stops import StopBook
 
 log = logging.getLogger(__name__)
 Note = Callable[[None, str, str], None]
@@ -39,7 +42,8 @@ AGAIN_SECONDS = 5.0  # until what failed unexpectedly is begun again
 
 @dataclass(frozen=True)
 class ImageDuty:
-    """The parts, and what runs them. ``guard``: only where this process watches the services."""
+    """The parts, and what runs them. ``guard``: only where this process watches the services;
+    ``stops``: only where another one does."""
 
     verification: Verification
     loads: Loads
@@ -47,6 +51,7 @@ class ImageDuty:
     own: OwnSet
     watch: RunningWatch
     guard: Guard | None
+    stops: StopBook | None
 
     def on_event(self, event: ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised) -> None:
         """One item of the chain's watcher."""
@@ -55,6 +60,8 @@ class ImageDuty:
             self.guard.on_event(event)
         if isinstance(event, ev.BlockSeen):
             self._note_loads()
+            if self.stops is not None:
+                self.stops.look()
 
     def _note_loads(self) -> None:
         """What the guard let run was loaded; twice costs nothing."""
@@ -96,6 +103,7 @@ def choose_images(
     head: Callable[[], int],
     boot: Callable[[], bytes],
     lines: IncidentLog,
+    report: Report,
     note: Note,
 ) -> ImageDuty:
     """The parts that the configuration names; nothing runs yet. Call it inside the event loop."""
@@ -104,7 +112,9 @@ def choose_images(
     async def look(image: bytes) -> tuple[ImageRecord | None, int]:
         return await chain.image(image), (await chain.head()).timestamp
 
-    picture = picture_of(services, config.folder)
+    def picture() -> Picture:
+        return guard_picture(config)
+
     watch = RunningWatch(
         chain,
         me.parameters,
@@ -115,9 +125,11 @@ def choose_images(
         tell_found(lines, note),
         config.node.ask_running_seconds,
     )
-    guard = None
+    guard = stops = None
     if services.guard == "daemon":
-        guard = make_guard(services, config.folder, chain.image, tell_stopped(lines, note))
+        guard = make_guard(services, config.folder, chain.image, tell_stopped(report))
+    elif services.guard == "apart":
+        stops = StopBook(config.folder, picture, report)
     return ImageDuty(
         verification=Verification(
             look,
@@ -130,14 +142,8 @@ def choose_images(
         own=OwnSet(me.address, me.parameters, registry, root, head, boot, picture),
         watch=watch,
         guard=guard,
+        stops=stops,
     )
-
-
-def picture_of(config: ServicesConfig, folder: Path) -> Callable[[], Picture]:
-    """Where the newest picture of the services comes from."""
-    if config.guard == "none":
-        return Picture
-    return lambda: read_picture(folder / PICTURE)
 
 
 def make_guard(
@@ -152,17 +158,17 @@ def make_guard(
         with contextlib.suppress(OSError):  # a full disk keeps nobody from being stopped
             write_picture(folder / PICTURE, picture)
 
-    return Guard(ServiceEngine(config.project, config.engine), look, stopped, keep)
+    engine = ServiceEngine(config.project, config.engine)
+    return Guard(engine, look, stopped, keep, read_picture(folder / PICTURE).stops)
 
 
-def tell_stopped(lines: IncidentLog, note: Note) -> Callable[[RunningService, str], None]:
-    """Writes down that a service was stopped."""
+def tell_stopped(report: Report) -> Callable[[RunningService, str], None]:
+    """Tells that a service was stopped."""
 
     def tell(service: RunningService, reason: str) -> None:
         text = f"service {service.name} stopped, image {service.image.hex()}: {reason}"
-        lines.add(kind="service", text=text)
         log.warning("%s", text)
-        note(None, text, "")
+        report(Incident(Kind.SERVICE, text))
 
     return tell
 

@@ -50,6 +50,7 @@ def test_status__healthy_daemon__all_of_it_and_exit_code_0(
         "block 1000, 3 s old, 0 behind",
         "approved until 2027-09-21",
         "not banned, incidents: stray 2",
+        "held against block 999, 1 behind",
         "7 known, 6 of 7 asked are reachable",
         "ADMITTED 1, POSTED 2 open, 37 known",
         "task 4 DRAWN executor GATHERING",

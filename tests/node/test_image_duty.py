@@ -15,19 +15,24 @@ from agent.formats.p256 import SigningKey
 from nodeclient.capsules.errors import BlockMissing
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
+from nodeclient.core.health import GuardPart
 from nodeclient.core.images import ImageKind
+from nodeclient.core.incidents import Incident, Kind
 from nodeclient.core.types import Address, BlockRef, Phase, Statement, Verdict
 from nodeclient.duties.appraising import Appraiser
 from nodeclient.duties.machine import effects, evidence_key
+from nodeclient.health.holdings import guard_part, guard_picture
 from nodeclient.images.picture import PICTURE, Picture, read_picture, write_picture
+from nodeclient.images.services import RunningService
 from nodeclient.inbox import Inbox
 from nodeclient.p2p.errors import PeerBusy, PeerDeclined, PeerSilent
 from nodeclient.p2p.messages import RunningAnswer, RunningRequest, pack, unpack
 from nodeclient.ports import Session
 from nodeclient.store.database import Store
 from nodeclient.upkeep.imageblocks import ImageBlocks
-from nodeclient.upkeep.imageduty import ImageDuty, kept, picture_of
+from nodeclient.upkeep.imageduty import ImageDuty, kept, tell_stopped
 from nodeclient.upkeep.loads import LoadBook, Loads
+from nodeclient.upkeep.stops import StopBook
 from tests.core.erasure_kit import ERASER, honest_erasure
 from tests.core.evidence_kit import make_kit
 from tests.core.test_roles import me
@@ -163,17 +168,64 @@ def test_picture__of_an_earlier_configuration__not_read_where_nothing_watches(
     tmp_path: Path, guard: str
 ) -> None:
     write_picture(tmp_path / PICTURE, Picture(7, (("web", WEB),)))
-    config: Any = SimpleNamespace(guard=guard)
-    assert bool(picture_of(config, tmp_path)().services) is (guard != "none")
+    config: Any = SimpleNamespace(services=SimpleNamespace(guard=guard), folder=tmp_path)
+    assert bool(guard_picture(config).services) is (guard != "none")
+    assert guard_part(config, Picture(7)) == (None if guard == "none" else GuardPart(7))
 
 
 def test_block_seen__service_that_the_guard_let_run__noted_once_as_loaded() -> None:
     loads, own = Noted(), SimpleNamespace(picture=lambda: Picture(7, (("web", WEB),)))
-    parts: Any = {"verification": None, "watch": None, "guard": None}
+    parts: Any = {"verification": None, "watch": None, "guard": None, "stops": None}
     duty = ImageDuty(loads=loads, book=LoadBook(), own=own, **parts)  # type: ignore[arg-type]
     for number in (1, 2):
         duty.on_event(ev.BlockSeen(BlockRef(number, bytes(32), 0)))
     assert loads.noted == [(WEB, ImageKind.SERVICE)]
+
+
+# --------------------------------------------------------------------------- services stopped
+
+
+def test_stopped__by_the_daemons_own_guard__is_an_incident_of_its_own_kind() -> None:
+    told: list[Incident] = []
+    tell_stopped(told.append)(RunningService("web", "c1", WEB), "it was revoked")
+    assert [each.kind for each in told] == [Kind.SERVICE]
+    assert told[0].text == f"service web stopped, image {WEB.hex()}: it was revoked"
+
+
+def test_stops__by_a_guard_apart__each_told_once_over_restarts_and_lost_pictures(
+    tmp_path: Path,
+) -> None:
+    told: list[Incident] = []
+    pictures = [Picture()]
+
+    def told_now() -> int:
+        """How many the next look tells, by a daemon that has just started."""
+        told.clear()
+        StopBook(tmp_path, lambda: pictures[-1], told.append).look()
+        return len(told)
+
+    assert told_now() == 0
+    pictures.append(Picture(5, stops=2))
+    assert [told_now(), told_now()] == [2, 0]
+    assert told == []
+    pictures.append(Picture())
+    assert told_now() == 0, "a picture that cannot be read says nothing"
+    pictures.append(Picture(6, stops=3))
+    assert told_now() == 1
+    assert {each.kind for each in told} == {Kind.SERVICE}
+    pictures.append(Picture(7, stops=1))
+    assert told_now() == 1, "the guard counts anew"
+
+
+def test_block_seen__guard_is_apart__what_it_stopped_is_looked_for(tmp_path: Path) -> None:
+    told: list[Incident] = []
+    picture = Picture(7, stops=1)
+    own = SimpleNamespace(picture=lambda: picture)
+    stops = StopBook(tmp_path, lambda: picture, told.append)
+    parts: Any = {"verification": None, "watch": None, "guard": None}
+    duty = ImageDuty(loads=Noted(), book=LoadBook(), own=own, stops=stops, **parts)  # type: ignore[arg-type]
+    duty.on_event(ev.BlockSeen(BlockRef(7, bytes(32), 0)))
+    assert len(told) == 1
 
 
 # ------------------------------------------------------------------------------------- blocks
@@ -267,7 +319,7 @@ async def test_run__one_part_fails_unexpectedly__it_begins_again_and_the_others_
         begun.append("sound")
         await asyncio.Event().wait()
 
-    parts: Any = {"verification": None, "book": LoadBook(), "own": None}
+    parts: Any = {"verification": None, "book": LoadBook(), "own": None, "stops": None}
     duty = ImageDuty(
         loads=SimpleNamespace(run=sound),  # type: ignore[arg-type]
         watch=SimpleNamespace(run=broken),  # type: ignore[arg-type]
