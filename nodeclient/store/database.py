@@ -381,6 +381,15 @@ class Store:
         """The chain was told."""
         self._run("UPDATE loads SET reported = 1 WHERE image = ?", image)
 
+    def reported_loads(self) -> list[bytes]:
+        """Images whose load the chain was told, oldest first."""
+        rows = self._all("SELECT image FROM loads WHERE reported = 1 ORDER BY newest")
+        return [image for (image,) in rows]
+
+    def load_undone(self, image: bytes) -> None:
+        """The chain does not know any more."""
+        self._run("UPDATE loads SET reported = 0 WHERE image = ?", image)
+
     def newest_load(self, kind: ImageKind) -> bytes | None:
         """The image of this kind that was loaded last."""
         row = self._one(

@@ -56,6 +56,7 @@ class ImageDuty:
     def on_event(self, event: ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised) -> None:
         """One item of the chain's watcher."""
         self.book.on_event(event)
+        self.loads.on_event(event)
         if self.guard is not None:
             self.guard.on_event(event)
         if isinstance(event, ev.BlockSeen):
@@ -137,7 +138,7 @@ def choose_images(
             config.path(config.machine.images),
             services.engine,
         ),
-        loads=Loads(store, sender),
+        loads=Loads(store, sender, book, me.address),
         book=book,
         own=OwnSet(me.address, me.parameters, registry, root, head, boot, picture),
         watch=watch,

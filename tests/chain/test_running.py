@@ -277,7 +277,7 @@ async def test_loads__approved_image__reported_once_over_restarts(
     node = await member(world, tmp_path / "node")
     book = LoadBook()
     for _ in range(2):  # two lives of the daemon, which boots the same image in each
-        loads = Loads(store, node.sender)
+        loads = Loads(store, node.sender, book, node.address)
         loads.add(IMAGE, ImageKind.BOOT)
         worker = asyncio.create_task(loads.run())
         try:
@@ -296,7 +296,7 @@ async def test_loads__not_registered_yet__reported_when_it_is(
     monkeypatch.setattr("nodeclient.upkeep.loads.FIRST_RETRY", 0.05)
     monkeypatch.setattr("nodeclient.upkeep.loads.LAST_RETRY", 0.05)
     node = await member(world, tmp_path / "node")
-    loads = Loads(store, node.sender)
+    loads = Loads(store, node.sender, LoadBook(), node.address)
     loads.add(IMAGE, ImageKind.SERVICE)
     worker = asyncio.create_task(loads.run())
     try:
@@ -311,8 +311,9 @@ async def test_loads__not_registered_yet__reported_when_it_is(
 
 def test_loads__runtime_image__never_noted(store: Store) -> None:
     """Its load would tell which task runs where."""
+    node = Address(bytes(20))
     with pytest.raises(ValueError, match="not reported"):
-        Loads(store, SimpleNamespace()).add(IMAGE, ImageKind.RUNTIME)  # type: ignore[arg-type]
+        Loads(store, SimpleNamespace(), LoadBook(), node).add(IMAGE, ImageKind.RUNTIME)  # type: ignore[arg-type]
     assert store.unreported() == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 from agent.formats.cid import cid_of
 from agent.formats.p256 import SigningKey
 from nodeclient.capsules.errors import BlockMissing
+from nodeclient.chain.errors import OrderReverted
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.health import GuardPart
@@ -49,6 +51,9 @@ class Noted:
 
     def add(self, image: bytes, kind: ImageKind) -> None:
         self.noted.append((image, kind))
+
+    def on_event(self, _event: object) -> None:
+        pass
 
     def knows(self, image: bytes) -> bool:
         return any(image == each for each, _ in self.noted)
@@ -350,7 +355,7 @@ async def test_loads__reporting_fails_unexpectedly__reported_when_it_begins_agai
             sent.set()
 
     store = Store(Path(":memory:"), bytes(32))
-    loads = Loads(store, Sender())  # type: ignore[arg-type]
+    loads = Loads(store, Sender(), LoadBook(), OWN)  # type: ignore[arg-type]
     loads.add(WEB, ImageKind.SERVICE)
     worker = asyncio.create_task(kept(loads.run))
     try:
@@ -359,6 +364,103 @@ async def test_loads__reporting_fails_unexpectedly__reported_when_it_begins_agai
     finally:
         worker.cancel()
         store.close()
+
+
+@dataclass
+class Chain:
+    """The reports that stand, as a sender and a watcher see them."""
+
+    loads: Loads
+    book: LoadBook
+    sent: list[str] = field(default_factory=list)
+    height: int = 10
+    fails: list[Exception] = field(default_factory=list)
+
+    async def execute(self, order: Any) -> None:
+        self.sent.append(order.key)
+        if self.fails:
+            raise self.fails.pop()
+
+    def tell(self, *events: Any) -> None:
+        for event in events:
+            self.book.on_event(event)
+            self.loads.on_event(event)
+
+    def loaded(self, block: int) -> ev.ImageLoaded:
+        where = {"block": BlockRef(block, bytes(32), 0), "log_index": 0, "tx_hash": bytes(32)}
+        return ev.ImageLoaded(**where, node=OWN, image=WEB)  # type: ignore[arg-type]
+
+    def block(self) -> ev.BlockSeen:
+        self.height += 1
+        return ev.BlockSeen(BlockRef(self.height, bytes(32), 0))
+
+
+@pytest.fixture
+async def reporting(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Chain]:
+    """A Node that reported the load of one image, in block 10."""
+    monkeypatch.setattr("nodeclient.upkeep.loads.FIRST_RETRY", 0.0)
+    store, book = Store(Path(":memory:"), bytes(32)), LoadBook()
+    chain = Chain(None, book)  # type: ignore[arg-type]
+    chain.loads = Loads(store, chain, book, OWN)  # type: ignore[arg-type]
+    chain.loads.add(WEB, ImageKind.SERVICE)
+    worker = asyncio.create_task(chain.loads.run())
+    await sent(chain, 1)
+    chain.tell(chain.loaded(10), chain.block())
+    yield chain
+    worker.cancel()
+    store.close()
+
+
+async def sent(chain: Chain, count: int) -> None:
+    async with asyncio.timeout(60):
+        while len(chain.sent) < count:  # noqa: ASYNC110  (nothing to wait on)
+            await asyncio.sleep(0)
+    for _ in range(20):  # what would be sent beyond that
+        await asyncio.sleep(0)
+    assert len(chain.sent) == count
+
+
+async def test_loads__undone_by_a_reorganisation__sent_again_by_the_same_key(
+    reporting: Chain,
+) -> None:
+    reporting.tell(ev.ChainReorganised(9), reporting.block())
+    await sent(reporting, 2)
+    assert len(set(reporting.sent)) == 1
+    assert not reporting.book.reported(OWN, WEB), "peers hold it against the chain as it is"
+
+
+async def test_loads__reorganised_and_told_again__not_sent_again(reporting: Chain) -> None:
+    reporting.tell(ev.ChainReorganised(10), reporting.block())
+    reporting.tell(ev.ChainReorganised(9), reporting.loaded(11), reporting.block())
+    reporting.tell(*(reporting.block() for _ in range(5)))
+    await sent(reporting, 1)
+    assert reporting.book.reported(OWN, WEB)
+
+
+async def test_loads__undone_while_no_daemon_ran__sent_again_at_the_first_block() -> None:
+    store, book = Store(Path(":memory:"), bytes(32)), LoadBook()
+    store.add_load(WEB, ImageKind.SERVICE)
+    store.load_reported(WEB)
+    chain = Chain(None, book)  # type: ignore[arg-type]
+    chain.loads = Loads(store, chain, book, OWN)  # type: ignore[arg-type]
+    worker = asyncio.create_task(chain.loads.run())
+    try:
+        await sent(chain, 0)
+        chain.tell(chain.block())
+        await sent(chain, 1)
+    finally:
+        worker.cancel()
+        store.close()
+
+
+async def test_loads__mined_and_failed__tried_anew_under_another_key(reporting: Chain) -> None:
+    """The first key's receipt says for ever that it failed."""
+    why = "images: image not approved"
+    reporting.fails = [OrderReverted("", why, bytes(32)), OrderReverted("", why, None)]
+    reporting.tell(ev.ChainReorganised(9), reporting.block())
+    await sent(reporting, 4)
+    first, refused, failed, anew = reporting.sent
+    assert first == refused == failed != anew
 
 
 async def test_running__asked_again_before_the_last_answer__busy_and_others_are_answered() -> None:
