@@ -42,10 +42,11 @@ AGAIN_SECONDS = 5.0  # until what failed unexpectedly is begun again
 
 @dataclass(frozen=True)
 class ImageDuty:
-    """The parts, and what runs them. ``guard``: only where this process watches the services;
-    ``stops``: only where another one does."""
+    """The parts, and what runs them. ``verification``: only where this process lets images in; one
+    that may be in a container must not (``upkeep.fetching`` does then). ``guard``: only where this
+    process watches the services; ``stops``: only where another one does."""
 
-    verification: Verification
+    verification: Verification | None
     loads: Loads
     book: LoadBook
     own: OwnSet
@@ -110,9 +111,6 @@ def choose_images(
     """The parts that the configuration names; nothing runs yet. Call it inside the event loop."""
     services, book = config.services, LoadBook()
 
-    async def look(image: bytes) -> tuple[ImageRecord | None, int]:
-        return await chain.image(image), (await chain.head()).timestamp
-
     def picture() -> Picture:
         return guard_picture(config)
 
@@ -132,18 +130,36 @@ def choose_images(
     elif services.guard == "apart":
         stops = StopBook(config.folder, picture, report)
     return ImageDuty(
-        verification=Verification(
-            look,
-            ImageBlocks(blocks, ask, peers, me.address).get,
-            config.path(config.machine.images),
-            services.engine,
-        ),
+        verification=None
+        if services.guard == "apart"
+        else make_door(config, chain, blocks, ask, peers, me.address),
         loads=Loads(store, sender, book, me.address),
         book=book,
         own=OwnSet(me.address, me.parameters, registry, root, head, boot, picture),
         watch=watch,
         guard=guard,
         stops=stops,
+    )
+
+
+def make_door(
+    config: Config,
+    chain: ChainReader,
+    blocks: BlockStore,
+    ask: Ask,
+    peers: Callable[[], tuple[Address, ...]],
+    own: Address,
+) -> Verification:
+    """What lets images in: from the own blocks or any peer's, if the chain approves them."""
+
+    async def look(image: bytes) -> tuple[ImageRecord | None, int]:
+        return await chain.image(image), (await chain.head()).timestamp
+
+    return Verification(
+        look,
+        ImageBlocks(blocks, ask, peers, own).get,
+        config.path(config.machine.images),
+        config.services.engine,
     )
 
 

@@ -71,9 +71,9 @@ class Loads:
             self._in_doubt = True
         elif isinstance(event, ev.BlockSeen) and self._in_doubt:
             self._in_doubt = False
-            for image in self._store.reported_loads():
+            for image in self._store.loads(reported=True):
                 if not self._book.reported(self._account, image):
-                    self._store.load_undone(image)
+                    self._store.load_reported(image, reported=False)
                     self._due.set()
 
     def add(self, image: bytes, kind: ImageKind) -> None:
@@ -94,7 +94,11 @@ class Loads:
         while True:
             await self._due.wait()
             self._due.clear()
-            failed = [image for image in self._store.unreported() if not await self._report(image)]
+            failed = [
+                image
+                for image in self._store.loads(reported=False)
+                if not await self._report(image)
+            ]
             if not failed:
                 delay = FIRST_RETRY
                 continue

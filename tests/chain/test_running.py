@@ -281,7 +281,7 @@ async def test_loads__approved_image__reported_once_over_restarts(
         loads.add(IMAGE, ImageKind.BOOT)
         worker = asyncio.create_task(loads.run())
         try:
-            await until(lambda: store.unreported() == [])
+            await until(lambda: store.loads(reported=False) == [])
         finally:
             worker.cancel()
     async with followed(world, store, book.on_event):
@@ -301,10 +301,10 @@ async def test_loads__not_registered_yet__reported_when_it_is(
     worker = asyncio.create_task(loads.run())
     try:
         await asyncio.sleep(0.3)
-        assert store.unreported() == [IMAGE]
+        assert store.loads(reported=False) == [IMAGE]
         assert await loads_on_chain(world) == [], "a report that the contract refuses is not sent"
         await approve(world, IMAGE, ImageKind.SERVICE)
-        await until(lambda: store.unreported() == [])
+        await until(lambda: store.loads(reported=False) == [])
     finally:
         worker.cancel()
 
@@ -314,7 +314,7 @@ def test_loads__runtime_image__never_noted(store: Store) -> None:
     node = Address(bytes(20))
     with pytest.raises(ValueError, match="not reported"):
         Loads(store, SimpleNamespace(), LoadBook(), node).add(IMAGE, ImageKind.RUNTIME)  # type: ignore[arg-type]
-    assert store.unreported() == []
+    assert store.loads(reported=False) == []
 
 
 async def loads_on_chain(world: World) -> list[ev.ImageLoaded]:

@@ -15,6 +15,8 @@ from agent.formats.cid import cid_of
 from agent.formats.p256 import SigningKey
 from nodeclient.capsules.errors import BlockMissing
 from nodeclient.chain.errors import OrderReverted
+from nodeclient.config.node import ServicesConfig
+from nodeclient.control.server import Control
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.health import GuardPart
@@ -23,6 +25,7 @@ from nodeclient.core.incidents import Incident, Kind
 from nodeclient.core.types import Address, BlockRef, Phase, Statement, Verdict
 from nodeclient.duties.appraising import Appraiser
 from nodeclient.duties.machine import effects, evidence_key
+from nodeclient.errors import BadInput
 from nodeclient.health.holdings import guard_part, guard_picture
 from nodeclient.images.picture import PICTURE, Picture, read_picture, write_picture
 from nodeclient.images.services import RunningService
@@ -32,7 +35,7 @@ from nodeclient.p2p.messages import RunningAnswer, RunningRequest, pack, unpack
 from nodeclient.ports import Session
 from nodeclient.store.database import Store
 from nodeclient.upkeep.imageblocks import ImageBlocks
-from nodeclient.upkeep.imageduty import ImageDuty, kept, tell_stopped
+from nodeclient.upkeep.imageduty import ImageDuty, choose_images, kept, tell_stopped
 from nodeclient.upkeep.loads import LoadBook, Loads
 from nodeclient.upkeep.stops import StopBook
 from tests.core.erasure_kit import ERASER, honest_erasure
@@ -185,6 +188,43 @@ def test_block_seen__service_that_the_guard_let_run__noted_once_as_loaded() -> N
     for number in (1, 2):
         duty.on_event(ev.BlockSeen(BlockRef(number, bytes(32), 0)))
     assert loads.noted == [(WEB, ImageKind.SERVICE)]
+
+
+# ----------------------------------------------------------------------------------- the door
+
+
+class Asked:
+    """A request of the control interface."""
+
+    async def json(self) -> dict[str, str]:
+        return {"cid": "bafk"}
+
+
+@pytest.mark.parametrize("guard", ["none", "daemon", "apart"])
+async def test_bring__daemon_may_be_in_a_container__it_lets_nothing_in(
+    tmp_path: Path, guard: str
+) -> None:
+    config: Any = SimpleNamespace(
+        services=ServicesConfig(guard=guard),  # type: ignore[arg-type]
+        folder=tmp_path,
+        path=lambda path: tmp_path / path,
+        machine=SimpleNamespace(images=Path("images")),
+        node=SimpleNamespace(ask_running_seconds=300.0),
+    )
+    rest: Any = dict.fromkeys(
+        ("chain", "root", "registry", "store", "blocks", "sender", "ask", "peers"), None
+    )
+    nothing: Any = dict.fromkeys(("head", "boot", "lines", "report", "note"), None)
+    who = me(Address(b"" * 20))
+    duty = choose_images(
+        config, me=who, **{**rest, "chain": SimpleNamespace(image=None)}, **nothing
+    )
+    assert (duty.verification is None) is (guard == "apart")
+    assert (duty.guard is None) is (guard != "daemon")
+    if duty.verification is None:
+        control = Control(SimpleNamespace(images=duty), None, None, tmp_path)  # type: ignore[arg-type]
+        with pytest.raises(BadInput, match="on the host itself: sealrun image fetch"):
+            await control._bring(Asked())  # type: ignore[arg-type]
 
 
 # --------------------------------------------------------------------------- services stopped
