@@ -48,18 +48,27 @@ def build_runtime(folder: Path, progress: Progress, lock: Path = RUNTIME_LOCK) -
     Raises `ImageError` if packages cannot be had in exactly the locked versions.
     """
     target = folder / _key(lock) / "runtime.tar"
+    return kept_or_built(target, progress, lambda work: build_into(work, lock))
+
+
+def kept_or_built(
+    target: Path, progress: Progress, build: Callable[[Path], BuiltImage]
+) -> BuiltImage:
+    """The image at `target`, which is named after what it is for; where none lies there whole, the
+    one that `build` makes in an empty folder. Raises ImageError."""
+    name = target.stem
     if target.exists():
         try:
             return BuiltImage(verify_image(target), target)
         except ImageError:
-            progress("the kept runtime image is damaged; building it again")
+            progress(f"the kept {name} image is damaged; building it again")
             target.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
-    progress("building the runtime image")
+    progress(f"building the {name} image")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as work:
-        image = build_into(Path(work), lock)
+        image = build(Path(work))
         image.path.rename(target)  # complete or not at all, also when two builds meet
-    progress(f"runtime image sha256:{image.image_id.hex()}")
+    progress(f"{name} image sha256:{image.image_id.hex()}")
     return BuiltImage(image.image_id, target)
 
 
