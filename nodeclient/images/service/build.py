@@ -16,6 +16,7 @@ import agent as agent_package
 import nodeclient as node_package
 from nodeclient.images import bootstrap as bootstrap_module
 from nodeclient.images import pack as pack_module
+from nodeclient.images.boot.wheels import REQUIREMENTS, entries
 from nodeclient.images.bootstrap import bootstrap
 from nodeclient.images.build import EPOCH, BuiltImage, Progress, architecture, kept_or_built
 from nodeclient.images.errors import ImageError
@@ -26,7 +27,6 @@ from nodeclient.images.service.bytecode import bytecode
 from nodeclient.images.verify import verify_image
 
 SERVICE_LOCK = Path(__file__).with_name("service.lock")
-REQUIREMENTS = Path(__file__).resolve().parents[3] / "requirements.lock"
 # nftables and iproute2 hold the cable, dnsmasq serves a boot; libtss2 speaks to a TPM.
 PACKAGES = (
     *("python3", "nftables", "iproute2", "dnsmasq-base"),
@@ -121,7 +121,7 @@ def _key() -> str:
     for module in (pack_module, bootstrap_module):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update(SERVICE_LOCK.read_bytes())
-    digest.update(repr(wheels.entries(REQUIREMENTS)).encode())
+    digest.update(repr(entries(REQUIREMENTS, wheels.NAMES)).encode())
     digest.update(repr((architecture(), EPOCH, ENVIRONMENT, ENTRYPOINT, _FOLDERS)).encode())
     for name, content in sources():
         digest.update(name.encode() + hashlib.sha256(content).digest())
