@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -33,6 +32,7 @@ from nodeclient.p2p.messages import BlockRequest, unpack
 from nodeclient.p2p.server import PeerServer
 from nodeclient.p2p.tls import TlsIdentity, TrustFolder
 from nodeclient.upkeep.peers import PeerBook
+from scripts.embedded.site import free_port
 from tests.chain.conftest import FAST, World
 from tests.images.small import small_image
 from tests.machine.fixtures import engine
@@ -80,14 +80,15 @@ class Giver:
 
 
 @pytest_asyncio.fixture
-async def giver(world: World, tmp_path: Path, free_port: int) -> AsyncIterator[Giver]:
+async def giver(world: World, tmp_path: Path) -> AsyncIterator[Giver]:
     """Known to the chain, and listening."""
     image, tar = small_image(tmp_path, os.urandom(3 << 20))
     store = FolderStore(tmp_path / "given")
     with store.batch() as put:
         cid, _ = publish(tar, put)
     made = Giver(image, cid, store)
-    folder = await registered(world, tmp_path / "giver", free_port)
+    port = free_port()
+    folder = await registered(world, tmp_path / "giver", port)
     keys = open_folder(folder).load_keys()
     directory = Directory(world.deployment.chain_id, world.deployment["NodeRegistry"].address)
     book = PeerBook(directory, Reader(world.rpc, world.deployment))
@@ -97,18 +98,12 @@ async def giver(world: World, tmp_path: Path, free_port: int) -> AsyncIterator[G
         directory=directory,
         trust=TrustFolder(folder / "peers"),
     )
-    await server.start("127.0.0.1", free_port)
+    await server.start("127.0.0.1", port)
     taker = await registered(world, tmp_path / "taker", 7001)
     (taker / "config.toml").open("a").write('\n[services]\nguard = "apart"\n')
     await book.load(world.rpc, world.deployment)
     yield made
     await server.close()
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 @pytest.fixture

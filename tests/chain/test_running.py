@@ -309,6 +309,34 @@ async def test_loads__not_registered_yet__reported_when_it_is(
         worker.cancel()
 
 
+async def test_loads__chain_forgets_the_report__it_stands_there_again(
+    world: World, tmp_path: Path, store: Store
+) -> None:
+    await approve(world, IMAGE, ImageKind.BOOT)
+    node, book = await member(world, tmp_path / "node"), LoadBook()
+    loads = Loads(store, node.sender, book, node.address)
+    told: list[ev.ImageLoaded] = []
+
+    def listen(event: Any) -> None:
+        if isinstance(event, ev.ImageLoaded):
+            told.append(event)
+
+    worker = asyncio.create_task(loads.run())
+    try:
+        async with followed(world, store, book.on_event, loads.on_event, listen) as runner:
+            before = world.node.rpc("evm_snapshot")
+            loads.add(IMAGE, ImageKind.BOOT)
+            await until(lambda: len(told) == 1 and runner.head >= told[0].block.number)
+            world.node.rpc("evm_revert", before)
+            assert await loads_on_chain(world) == []
+            world.node.mine(3)
+            await until(lambda: len(told) == 2)
+    finally:
+        worker.cancel()
+    assert len(await loads_on_chain(world)) == 1
+    assert book.reported(node.address, IMAGE)
+
+
 def test_loads__runtime_image__never_noted(store: Store) -> None:
     """Its load would tell which task runs where."""
     node = Address(bytes(20))
