@@ -35,7 +35,7 @@ from nodeclient.p2p.messages import RunningAnswer, RunningRequest, pack, unpack
 from nodeclient.ports import Session
 from nodeclient.store.database import Store
 from nodeclient.upkeep.imageblocks import ImageBlocks
-from nodeclient.upkeep.imageduty import ImageDuty, choose_images, kept, tell_stopped
+from nodeclient.upkeep.imageduty import ImageDuty, choose_images, kept, make_guard, tell_stopped
 from nodeclient.upkeep.loads import LoadBook, Loads
 from nodeclient.upkeep.stops import StopBook
 from tests.core.erasure_kit import ERASER, honest_erasure
@@ -260,6 +260,33 @@ def test_stops__by_a_guard_apart__each_told_once_over_restarts_and_lost_pictures
     assert {each.kind for each in told} == {Kind.SERVICE}
     pictures.append(Picture(7, stops=1))
     assert told_now() == 1, "the guard counts anew"
+
+
+async def test_guard__starts_anew__goes_on_counting_what_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the daemon would take what is stopped next for what it has told already."""
+
+    class Engine:
+        def __init__(self, *_: object) -> None:
+            self.services = (RunningService("web", "c1", WEB),)
+
+        def running(self) -> tuple[RunningService, ...]:
+            return self.services
+
+        def stop(self, _container: str) -> None:
+            self.services = ()
+
+    async def nobody_approved(_image: bytes) -> None:
+        return None
+
+    monkeypatch.setattr("nodeclient.upkeep.imageduty.ServiceEngine", Engine)
+    write_picture(tmp_path / PICTURE, Picture(6, stops=2))
+    config = ServicesConfig(guard="apart")
+    guard = make_guard(config, tmp_path, nobody_approved, lambda *_: None)
+    guard.on_event(ev.BlockSeen(BlockRef(7, bytes(32), 0)))
+    await guard.sweep()
+    assert read_picture(tmp_path / PICTURE) == Picture(7, (), stops=3)
 
 
 def test_block_seen__guard_is_apart__what_it_stopped_is_looked_for(tmp_path: Path) -> None:
