@@ -49,7 +49,7 @@ def engine_answers(socket: Path = DEFAULT_SOCKET, seconds: float = 5.0) -> bool:
 def check_image_store(client: docker.DockerClient) -> None:
     """Refuse an engine that names images otherwise than by the digest of their configuration.
 
-    With containerd's image store (Docker 29 starts with it) an ID is the digest of a manifest
+    With containerd's image store (a fresh Docker 29 has it) an ID is the digest of a manifest
     (moby issue 45458): no ID that the chain approves would be found, and none that runs be known.
     Raises `EngineError`, DockerException.
     """
