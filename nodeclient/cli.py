@@ -87,10 +87,14 @@ def _bad_input() -> tuple[type[Exception], ...]:
     from nodeclient.capsules.errors import BlockMissing
     from nodeclient.chain.errors import DeploymentInvalid
     from nodeclient.identity.keys import KeysError
+    from nodeclient.images.errors import ImageRefused
     from nodeclient.p2p.errors import ContactInvalid
     from nodeclient.roots.base import RootError
 
-    return (FormatError, BlockMissing, DeploymentInvalid, ContactInvalid, RootError, KeysError)
+    return (
+        *(FormatError, BlockMissing, DeploymentInvalid, ContactInvalid, RootError, KeysError),
+        ImageRefused,
+    )
 
 
 def _keep(error: Exception) -> str:

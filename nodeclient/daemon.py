@@ -323,6 +323,7 @@ def build_services(
         head=lambda: runner_box[0].head,
         boot=lambda: boot_of(store.newest_load, on_machine),
         lines=lines,
+        report=incidents.report,
         note=lambda commitment, what, private: note(store, commitment, what, private),
     )
     policies = Policies(

@@ -43,6 +43,10 @@ class DaemonSilent(DaemonUnreachable):
     """Nobody answers there: the daemon is stopped, or hangs."""
 
 
+class DaemonAbsent(DaemonSilent):
+    """Nobody listens there: no daemon runs, and none has been told anything."""
+
+
 class DaemonRefused(SealrunError):
     """The daemon answered no: with exit code 2 when it found fault with what it was given."""
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nodeclient.commands.output import Json, NodeFolder, say, show, working
+from nodeclient.config.node import load_config
 from nodeclient.control.client import ControlClient
-from nodeclient.errors import BadInput
+from nodeclient.errors import BadInput, DaemonAbsent
 from nodeclient.identity.folder import open_store
 from nodeclient.images.boot.keep import build_boot, check_files
 from nodeclient.images.build import build_runtime
@@ -85,9 +87,32 @@ def fetch(
     node: NodeFolder = Path("node"),
     as_json: Json = False,
 ) -> None:
-    """Have the node's daemon fetch an image by CID, check it against the chain, and load it."""
+    """Fetch an image by CID, check it against the chain, and load it.
+
+    The node's daemon does it. Where none runs, and where it may be in a container (services.guard
+    is "apart"), this command does.
+    """
+    apart = load_config(node).services.guard == "apart"
     with working("fetching and checking the image"):
-        show(ControlClient(node, FETCH_SECONDS).post("/v1/images", {"cid": cid}), as_json)
+        show(_fetch_here(node, cid) if apart else _fetch(node, cid), as_json)
+
+
+def _fetch(node: Path, cid: str) -> Mapping[str, Any]:
+    try:
+        brought: Mapping[str, Any] = ControlClient(node, FETCH_SECONDS).post(
+            "/v1/images", {"cid": cid}
+        )
+    except DaemonAbsent:
+        return _fetch_here(node, cid)
+    return brought
+
+
+def _fetch_here(node: Path, cid: str) -> Mapping[str, Any]:
+    import asyncio  # these imports cost a second: only where needed
+
+    from nodeclient.upkeep.fetching import fetch_here
+
+    return asyncio.run(fetch_here(node, cid)).shown()
 
 
 @app.command()

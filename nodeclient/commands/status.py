@@ -90,6 +90,7 @@ def rows(answer: Mapping[str, Any]) -> dict[str, object]:
         "chain": _chain(answer["chain"]),
         "images": [_image(each) for each in answer["images"]],
         "machine": _machine(answer["machine"], answer.get("noticed")),
+        "services": _services(answer["services"]),
         "peers": _peers(answer["peers"]),
         "tasks": _tasks(answer["tasks"]),
         "at hand": [_case(each) for each in answer.get("cases", ())],
@@ -147,6 +148,15 @@ def _machine(machine: Mapping[str, Any], noticed: Mapping[str, Any] | None) -> l
     for each in (noticed or {}).get("incidents", ()):
         lines.append(f"task {each['task']} {each['kind']}: {each['text']}")
     return lines
+
+
+def _services(guard: Mapping[str, Any] | None) -> str:
+    if guard is None:
+        return "not watched"
+    if guard["watched"] is None:
+        return "NEVER HELD against the chain"
+    lag = "" if guard["behind"] is None else f", {guard['behind']} behind"
+    return f"held against block {guard['watched']}{lag}"
 
 
 def _peers(peers: Mapping[str, Any] | None) -> str:

@@ -13,7 +13,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from nodeclient.errors import DaemonRefused, DaemonSilent, DaemonUnreachable
+from nodeclient.errors import DaemonAbsent, DaemonRefused, DaemonSilent, DaemonUnreachable
 
 SOCKET = "control.sock"
 MAX_ANSWER = 16 << 20  # bytes; a status of thousands of tasks stays far below
@@ -63,7 +63,7 @@ class ControlClient:
             answer = connection.getresponse()
             raw = answer.read(MAX_ANSWER + 1)
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise DaemonSilent(f"no node runs in {self._folder}", start) from error
+            raise DaemonAbsent(f"no node runs in {self._folder}", start) from error
         except PermissionError as error:
             raise DaemonUnreachable(
                 f"{self._path} belongs to somebody else", "run this as the node's user"

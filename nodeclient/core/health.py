@@ -90,6 +90,15 @@ class MachinePart:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardPart:
+    """The guard of this Node's services. ``watched``: the last block against which it held all of
+    them; 0: none yet.
+    """
+
+    watched: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerPart:
     """Other Nodes: known by their contacts, asked for a sign of life, and those that gave one.
     ``findings``: peers whose running set the chain does not approve.
@@ -119,7 +128,7 @@ class Picture:
 
     ``started_at``: when its daemon started; None: no daemon runs, and what only a daemon knows is
     None, too. ``drawable``: it takes a role for which Nodes are drawn. ``chain`` None: the RPC
-    endpoint did not answer.
+    endpoint did not answer. ``guard`` None: no containers are watched, by its configuration.
     """
 
     at: int
@@ -130,6 +139,7 @@ class Picture:
     chain: ChainPart | None
     images: tuple[ImagePart, ...]
     machine: MachinePart
+    guard: GuardPart | None
     peers: PeerPart | None
     tasks: TaskPart | None
 

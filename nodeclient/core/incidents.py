@@ -18,6 +18,7 @@ class Kind(StrEnum):
     HARDWARE = "hardware"  # a device came or went
     SILENCE = "silence"  # no answer in time
     ROOT = "root"  # the Pi's own root of trust is gone, or was opened
+    SERVICE = "service"  # one of the Pi's own was stopped: the chain does not approve its image
     APPRAISAL = "appraisal"  # the Pi's own appraisal found a reason
 
 

@@ -38,6 +38,7 @@ DEFAULTS: Table = {
     Kind.HARDWARE: ((1, (_REPORT, _STOP, _OFF)),),
     Kind.SILENCE: ((1, (_REPORT, _REBOOT)),),
     Kind.APPRAISAL: ((1, (_REPORT, _BAN, _OFF)),),
+    Kind.SERVICE: (),  # it says nothing of the Machine, and is over when it is told
     Kind.ROOT: (),  # without its root a Node takes no part in rules any more: it stops (rootguard)
 }
 ENDING = frozenset({Response.BAN, Response.STOP, Response.POWER_OFF})

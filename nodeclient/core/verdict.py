@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nodeclient.core.health import ChainPart, Picture, RegistryPart, Standing, Use
+from nodeclient.core.health import ChainPart, GuardPart, Picture, RegistryPart, Standing, Use
 from nodeclient.core.types import NodeStatus
 
 DAY = 86_400  # seconds
@@ -31,6 +31,7 @@ class Fault(StrEnum):
     DEPOSIT_LOW = "deposit-low"
     MACHINE_BANNED = "machine-banned"
     IMAGE_NOT_APPROVED = "image-not-approved"
+    SERVICES_UNWATCHED = "services-unwatched"
     PEERS_UNREACHABLE = "peers-unreachable"
 
 
@@ -58,11 +59,13 @@ class Remark:
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """``head_age``: seconds since the newest block; ``behind``: blocks between what is applied and
-    the head; ``soon``: seconds until the window of an image ends.
+    the head; ``unwatched``: blocks between what the guard of the services saw and the head, the
+    time in which a revoked image must stop; ``soon``: seconds until the window of an image ends.
     """
 
     head_age: float = 120.0  # ten slots of Ethereum
     behind: int = 10
+    unwatched: int = 2
     soon: int = 14 * DAY
 
 
@@ -75,6 +78,7 @@ def judge(picture: Picture, bounds: Bounds = Bounds()) -> tuple[Remark, ...]:
         *_registry(picture),
         *_machine(picture),
         *_images(picture, bounds),
+        *_guard(picture, bounds),
         *_peers(picture),
     )
 
@@ -169,6 +173,27 @@ def _images(picture: Picture, bounds: Bounds) -> Iterator[Remark]:
         elif left < bounds.soon:
             text = f"the approval of {name} ends in {max(0, left) // 3600} h"
             yield Remark(Notice.IMAGE_ENDS_SOON, text, "take a newer image")
+
+
+def _guard(picture: Picture, bounds: Bounds) -> Iterator[Remark]:
+    """Without a head there is nothing to compare with, and that is a fault of its own."""
+    if picture.guard is None:
+        return
+    lag = None if picture.chain is None else unwatched(picture.guard, picture.chain)
+    if not picture.guard.watched:
+        text = "the services were never held against the chain"
+    elif lag is not None and lag > bounds.unwatched:
+        text = f"the services were last held against block {picture.guard.watched}, {lag} off"
+    else:
+        return
+    step = "see node.log, or the log of: sealrun node guard"
+    yield Remark(Fault.SERVICES_UNWATCHED, text, step)
+
+
+def unwatched(guard: GuardPart, chain: ChainPart) -> int:
+    """Blocks between what the guard saw and the head. One that saw blocks which the chain has not
+    saw another chain, and is as blind: both directions count."""
+    return abs(chain.head - guard.watched)
 
 
 def _peers(picture: Picture) -> Iterator[Remark]:

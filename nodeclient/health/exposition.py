@@ -162,7 +162,11 @@ def _holdings(picture: Picture) -> Iterator[Metric]:
     yield gauge("machine_banned", "1 while the machine is banned.", one(int(machine.banned)))
     seen = dict(machine.incidents)
     kinds = (({"kind": kind.value}, seen.get(kind.value, 0)) for kind in Kind)
-    yield counter("incidents_total", "What was noticed of the machine.", *kinds)
+    meaning = "What was noticed of the machine, of the root, and services that were stopped."
+    yield counter("incidents_total", meaning, *kinds)
+    if picture.guard is not None:
+        meaning = "The last block against which the node's services were held; 0: none yet."
+        yield gauge("services_watched_block", meaning, one(picture.guard.watched))
 
 
 def _work(picture: Picture) -> Iterator[Metric]:

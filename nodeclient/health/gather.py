@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from nodeclient.core.health import (
     ChainPart,
+    GuardPart,
     ImagePart,
     MachinePart,
     PeerPart,
@@ -62,6 +63,7 @@ class Sources:
     images: Callable[[], tuple[tuple[Use, bytes], ...]]
     applied: Callable[[], int | None]
     machine: Callable[[], MachinePart]
+    guard: Callable[[], GuardPart | None]
     peers: Callable[[], PeerPart | None]
     tasks: Callable[[], TaskPart | None]
     started_at: int | None
@@ -140,6 +142,7 @@ class Gatherer:
             chain=chain,
             images=images,
             machine=sources.machine(),
+            guard=sources.guard(),
             peers=sources.peers(),
             tasks=sources.tasks(),
         )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from nodeclient.config.node import Config, NetbootMachineConfig
 from nodeclient.core.case import Role
-from nodeclient.core.health import Use
+from nodeclient.core.health import GuardPart, Use
+from nodeclient.images.picture import PICTURE, Picture, read_picture
 from nodeclient.machine.measure import measure_agent
 
 MOST_RUNTIME = 16  # the newest: each costs a question to the chain whenever a picture is gathered
@@ -18,7 +19,7 @@ Held = tuple[tuple[Use, bytes], ...]
 def held_images(config: Config) -> Held:
     """What the Machine boots, if this Node's role has one, and the runtime images on disk.
 
-    Images of running services join them where the daemon is put together (``health.wiring``).
+    Images of running services join them where a picture of the guard is at hand (``running``).
     """
     machine = config.machine
     found: list[tuple[Use, bytes]] = []
@@ -30,6 +31,23 @@ def held_images(config: Config) -> Held:
         else:
             found.append((Use.BOOT, measure_agent()))
     return (*found, *runtime_images(config.path(machine.images)))
+
+
+def running(picture: Picture) -> Held:
+    """Images of the containers that the guard of the services saw last."""
+    return tuple((Use.SERVICE, image) for image in sorted({each for _, each in picture.services}))
+
+
+def guard_part(config: Config, picture: Picture) -> GuardPart | None:
+    """How far the guard of the services has come; None where none is configured."""
+    return None if config.services.guard == "none" else GuardPart(picture.block)
+
+
+def guard_picture(config: Config) -> Picture:
+    """What the guard left in the folder; empty where none is configured."""
+    if config.services.guard == "none":
+        return Picture()
+    return read_picture(config.folder / PICTURE)
 
 
 def runtime_images(folder: Path) -> Held:

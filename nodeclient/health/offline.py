@@ -24,7 +24,7 @@ from nodeclient.core.verdict import judge
 from nodeclient.errors import SealrunError
 from nodeclient.files import read_private
 from nodeclient.health.gather import Gatherer, Sources, unusable
-from nodeclient.health.holdings import held_images
+from nodeclient.health.holdings import guard_part, guard_picture, held_images, running
 from nodeclient.health.service import Reading
 from nodeclient.health.state import applied_block, bounds_of, is_drawable, open_tasks
 from nodeclient.identity.folder import STORE_KEY
@@ -64,9 +64,10 @@ async def look(folder: Path) -> Reading:
                 simulated=found.root.simulated if found.root else root_class == RootClass.SOFTWARE,
                 root=found.health,
                 chain=reader,
-                images=lambda: held_images(config),
+                images=lambda: (*held_images(config), *running(guard_picture(config))),
                 applied=lambda: applied_block(found.store) if found.store else None,
                 machine=lambda: MachinePart(_is_banned(config)),
+                guard=lambda: guard_part(config, guard_picture(config)),
                 peers=lambda: None,
                 tasks=lambda: _tasks(found.store),
                 started_at=None,

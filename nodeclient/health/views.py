@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from eth_utils.address import to_checksum_address
 
-from nodeclient.core.health import ChainPart, ImagePart, Picture, RegistryPart
-from nodeclient.core.verdict import Remark, behind, healthy
+from nodeclient.core.health import ChainPart, GuardPart, ImagePart, Picture, RegistryPart
+from nodeclient.core.verdict import Remark, behind, healthy, unwatched
 
 
 def as_json(picture: Picture, remarks: tuple[Remark, ...]) -> dict[str, object]:
@@ -39,6 +39,7 @@ def as_json(picture: Picture, remarks: tuple[Remark, ...]) -> dict[str, object]:
             "banned": picture.machine.banned,
             "incidents": dict(picture.machine.incidents),
         },
+        "services": None if picture.guard is None else _guard(picture.guard, picture.chain),
         "peers": None
         if peers is None
         else {
@@ -68,6 +69,13 @@ def _chain(chain: ChainPart, now: int) -> dict[str, object]:
         "age_seconds": now - chain.head_at,
         "applied": chain.applied,
         "behind": behind(chain),
+    }
+
+
+def _guard(guard: GuardPart, chain: ChainPart | None) -> dict[str, object]:
+    return {
+        "watched": guard.watched or None,
+        "behind": None if chain is None else unwatched(guard, chain),
     }
 
 

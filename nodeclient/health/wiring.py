@@ -11,14 +11,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from agent.formats.faults import place_of
 from nodeclient.chain.reader import Reader
 from nodeclient.config.node import Config
-from nodeclient.core.health import MachinePart, Use
+from nodeclient.core.health import MachinePart
 from nodeclient.core.incidents import Kind
 from nodeclient.core.types import Address, RootClass
 from nodeclient.duties.services import Services
 from nodeclient.health.endpoint import Endpoint, Page
 from nodeclient.health.exposition import Metric, expose
 from nodeclient.health.gather import Gatherer, Sources
-from nodeclient.health.holdings import Held, held_images
+from nodeclient.health.holdings import guard_part, held_images, running
 from nodeclient.health.reach import ALIVE, Reach
 from nodeclient.health.service import Health, Reading
 from nodeclient.health.state import applied_block, bounds_of, is_drawable
@@ -51,9 +51,10 @@ async def run_health(
         simulated=services.root.simulated,
         root=services.root.health,
         chain=chain,
-        images=lambda: (*held_images(config), *running(services)),
+        images=lambda: (*held_images(config), *running(services.images.own.picture())),
         applied=lambda: applied_block(services.store),
         machine=lambda: MachinePart(services.ban.standing() is not None, tally.incidents()),
+        guard=lambda: guard_part(config, services.images.own.picture()),
         peers=lambda: reach.part(len(services.images.watch.standing)),
         tasks=lambda: tally.tasks(services.store),
         started_at=int(time.time()),
@@ -81,12 +82,6 @@ async def run_health(
         if webhook is not None:
             stack.push_async_callback(webhook.farewell)
         yield health
-
-
-def running(services: Services) -> Held:
-    """Images of the containers that the guard of the services saw last."""
-    images = {image for _, image in services.images.own.picture().services}
-    return tuple((Use.SERVICE, image) for image in sorted(images))
 
 
 def open_webhook(config: Config, account: Address) -> Webhook | None:

@@ -5,6 +5,7 @@ checked by everybody who builds it for himself. Built images are kept under
 ``.build/images/<key>/``, the key being the hash of everything that goes into the image.
 """
 
+import contextlib
 import hashlib
 import inspect
 import platform
@@ -23,6 +24,7 @@ from nodeclient.images.verify import verify_image
 
 Progress = Callable[[str], None]
 
+KEPT = 2  # images of one name: this checkout's, and the one before or of another checkout
 EPOCH = 1_735_689_600  # 2025-01-01T00:00:00Z; any constant will do
 ENVIRONMENT = (
     "PATH=/usr/bin:/bin",
@@ -48,19 +50,51 @@ def build_runtime(folder: Path, progress: Progress, lock: Path = RUNTIME_LOCK) -
     Raises `ImageError` if packages cannot be had in exactly the locked versions.
     """
     target = folder / _key(lock) / "runtime.tar"
+    return kept_or_built(target, progress, lambda work: build_into(work, lock))
+
+
+def kept_or_built(
+    target: Path, progress: Progress, build: Callable[[Path], BuiltImage]
+) -> BuiltImage:
+    """The image at `target`, which is named after what it is for; where none lies there whole, the
+    one that `build` makes in an empty folder.
+
+    Of the images of this name beside it, those that were used last are kept, `KEPT` in all: each
+    change of the sources is another one of up to 170 MB. Raises ImageError.
+    """
+    name = target.stem
     if target.exists():
         try:
-            return BuiltImage(verify_image(target), target)
+            image_id = verify_image(target)
+            target.touch()
+            return BuiltImage(image_id, target)
         except ImageError:
-            progress("the kept runtime image is damaged; building it again")
+            progress(f"the kept {name} image is damaged; building it again")
             target.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
-    progress("building the runtime image")
+    progress(f"building the {name} image")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as work:
-        image = build_into(Path(work), lock)
+        image = build(Path(work))
         image.path.rename(target)  # complete or not at all, also when two builds meet
-    progress(f"runtime image sha256:{image.image_id.hex()}")
+    _drop_old(target)
+    progress(f"{name} image sha256:{image.image_id.hex()}")
     return BuiltImage(image.image_id, target)
+
+
+def _drop_old(newest: Path) -> None:
+    """Remove what is kept beside `newest` under the same name, but for the last used."""
+
+    def used(path: Path) -> float:
+        try:
+            return path.stat().st_mtime
+        except OSError:  # another build removed it just now
+            return 0.0
+
+    others = set(newest.parent.parent.glob(f"*/{newest.name}")) - {newest}
+    for old in sorted(others, key=used, reverse=True)[KEPT - 1 :]:
+        with contextlib.suppress(OSError):  # a build goes on in its folder, or it is gone
+            old.unlink()
+            old.parent.rmdir()
 
 
 def build_into(work: Path, lock: Path = RUNTIME_LOCK) -> BuiltImage:

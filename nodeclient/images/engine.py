@@ -25,6 +25,7 @@ Progress = Callable[[str], None]
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
 START_SECONDS = 60.0  # the slowest cold start seen on two busy cores was 9 s
 STOP_SECONDS = 20.0
+_CONTAINERD = "io.containerd.snapshotter.v1"  # the driver type, where that store is in use
 _LOCK = Path("/run/lock/sealrun-engine.lock")
 # Every container of ours has network "none": an engine without a bridge serves them all and does
 # not touch the host's firewall.
@@ -43,6 +44,22 @@ def engine_answers(socket: Path = DEFAULT_SOCKET, seconds: float = 5.0) -> bool:
         return False
     finally:
         client.close()
+
+
+def check_image_store(client: docker.DockerClient) -> None:
+    """Refuse an engine that names images otherwise than by the digest of their configuration.
+
+    With containerd's image store (a fresh Docker 29 has it) an ID is the digest of a manifest
+    (moby issue 45458): no ID that the chain approves would be found, and none that runs be known.
+    Raises `EngineError`, DockerException.
+    """
+    status = client.info().get("DriverStatus") or ()
+    if any(_CONTAINERD in map(str, row) for row in status):
+        raise EngineError(
+            "this engine keeps images in containerd's store, under other IDs than the chain's; put "
+            '{"features": {"containerd-snapshotter": false}} into /etc/docker/daemon.json and '
+            "restart it"
+        )
 
 
 def ensure_engine(folder: Path, progress: Progress, seconds: float = START_SECONDS) -> Path:

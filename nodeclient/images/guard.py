@@ -5,8 +5,12 @@ chain's event), its time is over (the clock of the newest block), the chain went
 said (a reorganisation: all is asked anew), or it was started past this Node (every block the engine
 is asked what runs). After a restart nothing is remembered, so everything is asked for.
 
-A chain that does not answer stops nothing that was sound: else a broken line to one RPC endpoint
-would take the Node down.
+Where it cannot tell: a chain that does not answer stops nothing that was sound, else a broken line
+to one RPC endpoint would take the Node down. What was sound is judged on by the last answer, the
+revocations that the blocks tell, and their clock. An image of which there never was an answer is
+stopped once it was asked for in vain at more than `UNKNOWN_BLOCKS` blocks. Where no blocks come, or
+no engine answers, nothing can be judged or stopped: the picture stays behind the head, and that is
+a fault of the Node's health.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol
 
 from nodeclient.core import events as ev
@@ -24,6 +29,7 @@ from nodeclient.images.picture import Picture
 from nodeclient.images.services import RunningService
 
 log = logging.getLogger(__name__)
+UNKNOWN_BLOCKS = 2  # what the chain does not speak about runs no longer than what it revoked
 RETRY_SECONDS = 1.0  # after the engine or the chain did not answer
 Seen = ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised
 
@@ -37,7 +43,8 @@ class Engine(Protocol):
 
 class Guard:
     """`look` asks the chain for an image's entry (may raise ChainUnavailable). `stopped` is told of
-    each service that was stopped and why, `swept` of every picture.
+    each service that was stopped and why, `swept` of every picture. `stops`: how many an earlier
+    life stopped.
     """
 
     def __init__(
@@ -46,10 +53,14 @@ class Guard:
         look: Callable[[bytes], Awaitable[ImageRecord | None]],
         stopped: Callable[[RunningService, str], None],
         swept: Callable[[Picture], None] = lambda _: None,
+        stops: int = 0,
     ) -> None:
         self._engine, self._look = engine, look
         self._stopped, self._swept = stopped, swept
-        self._records: dict[bytes, ImageRecord | None] = {}
+        self._picture = Picture(stops=stops)
+        self._records: dict[bytes, ImageRecord | None] = {}  # the last answers
+        self._asked: set[bytes] = set()  # answered for since the newest block
+        self._missed: dict[bytes, set[int]] = {}  # blocks at which nobody answered
         self._revoked: set[bytes] = set()
         self._block, self._now = 0, 0
         self._due = asyncio.Event()
@@ -62,13 +73,13 @@ class Guard:
                 # Kept beside the entries: an endpoint that lags would still deny it if asked.
                 self._revoked.add(event.image)
             case ev.ChainReorganised():
-                self._records.clear()
-                self._revoked.clear()
+                for kept in (self._records, self._asked, self._missed, self._revoked):
+                    kept.clear()
             case ev.BlockSeen():
                 self._block, self._now = event.block.number, event.block.timestamp
                 # Asked anew: an endpoint that lagged when it was asked, just after a start say,
                 # would be believed for ever. It costs one view call for each image that runs.
-                self._records.clear()
+                self._asked.clear()
             case _:
                 return
         if self._block:
@@ -103,21 +114,44 @@ class Guard:
             if isinstance(each, BaseException):
                 raise each
         sound = zip(services, found, strict=True)
-        picture = Picture(block, tuple((s.name, s.image) for s, reason in sound if not reason))
+        running = tuple((s.name, s.image) for s, reason in sound if not reason)
+        self._show(replace(self._picture, block=block, services=running))
+        return self._picture
+
+    def _show(self, picture: Picture) -> None:
+        self._picture = picture
         self._swept(picture)
-        return picture
 
     async def _hold(self, service: RunningService, now: int) -> str:
         """Stop one service if its image is unfit; the reason, or none."""
         reason = await self._fault(service.image, now)
         if reason:
             await asyncio.to_thread(self._engine.stop, service.container)
+            # Also where the rest cannot be judged: whoever reads pictures shall hear of it.
+            left = tuple(each for each in self._picture.services if each[1] != service.image)
+            self._show(replace(self._picture, services=left, stops=self._picture.stops + 1))
             self._stopped(service, reason)
         return reason
 
     async def _fault(self, image: bytes, now: int) -> str:
         if image in self._revoked:
             return "it was revoked"
-        if image not in self._records:
-            self._records[image] = await self._look(image)
+        if image not in self._asked:
+            try:
+                self._records[image] = await self._look(image)
+            except ChainUnavailable:
+                reason = self._unanswered(image, now)
+                if not reason:
+                    raise
+                return reason
+            self._asked.add(image)
+            self._missed.pop(image, None)
         return fault(self._records[image], ImageKind.SERVICE, now)
+
+    def _unanswered(self, image: bytes, now: int) -> str:
+        """The fault of an image of which the chain says nothing now; empty: wait."""
+        if image in self._records:
+            return fault(self._records[image], ImageKind.SERVICE, now)
+        missed = self._missed.setdefault(image, set())
+        missed.add(self._block)
+        return "the chain never spoke about it" if len(missed) > UNKNOWN_BLOCKS else ""

@@ -5,7 +5,7 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException, ImageNotFound
 
-from nodeclient.images.engine import DEFAULT_SOCKET
+from nodeclient.images.engine import DEFAULT_SOCKET, check_image_store
 from nodeclient.images.errors import EngineError, ImageError
 from nodeclient.images.verify import verify_image
 
@@ -16,7 +16,7 @@ def load_image(path: Path, socket: Path = DEFAULT_SOCKET) -> bytes:
     """Load the image tar at ``path`` unless the engine has it; return its ID (32 bytes).
 
     Raises `ImageError` if the tar does not verify or the engine ends up with something else, and
-    `EngineError` if no engine answers.
+    `EngineError` if no engine answers, or one whose IDs are others.
     """
     image_id = verify_image(path)
     try:
@@ -24,6 +24,7 @@ def load_image(path: Path, socket: Path = DEFAULT_SOCKET) -> bytes:
     except DockerException as error:
         raise EngineError("no Docker engine answers; start it: systemctl start docker") from error
     try:
+        check_image_store(client)
         if not has_image(client, image_id):
             with path.open("rb") as tar:
                 client.images.load(tar)

@@ -18,16 +18,19 @@ _MOST = 64 << 10  # bytes; 32 services have some 4 KB
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What ran, and is approved, when the services were last held against `block`."""
+    """What ran, and is approved, when the services were last held against `block`. `stops`: how
+    many were ever stopped."""
 
     block: int = 0
     services: tuple[tuple[str, bytes], ...] = ()
+    stops: int = 0
 
 
 def write_picture(path: Path, picture: Picture) -> None:
     """Replace the file in one step. Raises OSError."""
     services = [[name, image.hex()] for name, image in picture.services]
-    replace_file(path, json.dumps({"block": picture.block, "services": services}).encode())
+    shown = {"block": picture.block, "services": services, "stops": picture.stops}
+    replace_file(path, json.dumps(shown).encode())
 
 
 def read_picture(path: Path) -> Picture:
@@ -36,6 +39,6 @@ def read_picture(path: Path) -> Picture:
         with path.open("rb") as file:
             found = json.loads(file.read(_MOST))
         services = tuple((str(name), bytes.fromhex(image)) for name, image in found["services"])
-        return Picture(int(found["block"]), services)
-    except (OSError, ValueError, KeyError, TypeError):
+        return Picture(int(found["block"]), services, int(found["stops"]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return Picture()

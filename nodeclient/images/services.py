@@ -16,7 +16,7 @@ from typing import Any
 import docker
 from docker.errors import APIError, DockerException, NotFound
 
-from nodeclient.images.engine import DEFAULT_SOCKET
+from nodeclient.images.engine import DEFAULT_SOCKET, check_image_store
 from nodeclient.images.errors import EngineError
 
 PROJECT, SERVICE = "sealrun.project", "sealrun.service"  # labels
@@ -46,6 +46,7 @@ class ServiceEngine:
     def running(self) -> tuple[RunningService, ...]:
         """All that run, also paused or restarting, by name. Raises EngineError."""
         with self._client() as client:
+            check_image_store(client)
             found = client.containers.list(
                 filters={"label": f"{PROJECT}={self._project}"}, ignore_removed=True
             )

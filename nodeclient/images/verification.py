@@ -35,6 +35,15 @@ class Brought:
     path: Path
     loaded: bool
 
+    def shown(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "image": "0x" + self.image.hex(),
+            "kind": self.kind.name,
+            "path": str(self.path),
+            "loaded": self.loaded,
+        }
+
 
 class Verification:
     """`images`: folder of runtime images; services' lie in `images/services`. `socket`: the engine

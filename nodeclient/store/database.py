@@ -372,14 +372,14 @@ class Store:
         """Whether ``add_load`` kept this image."""
         return self._one("SELECT 1 FROM loads WHERE image = ?", image) is not None
 
-    def unreported(self) -> list[bytes]:
-        """Images whose load the chain was not told yet, oldest first."""
-        rows = self._all("SELECT image FROM loads WHERE reported = 0 ORDER BY newest")
+    def loads(self, *, reported: bool) -> list[bytes]:
+        """Images whose load the chain was told, or was not told yet; oldest first."""
+        rows = self._all("SELECT image FROM loads WHERE reported = ? ORDER BY newest", reported)
         return [image for (image,) in rows]
 
-    def load_reported(self, image: bytes) -> None:
-        """The chain was told."""
-        self._run("UPDATE loads SET reported = 1 WHERE image = ?", image)
+    def load_reported(self, image: bytes, reported: bool = True) -> None:
+        """The chain was told; or it does not know any more."""
+        self._run("UPDATE loads SET reported = ? WHERE image = ?", reported, image)
 
     def newest_load(self, kind: ImageKind) -> bytes | None:
         """The image of this kind that was loaded last."""

@@ -19,8 +19,10 @@ from nodeclient.config.node import Config, ServicesConfig
 from nodeclient.core import events as ev
 from nodeclient.core.case import Me
 from nodeclient.core.images import ImageKind, ImageRecord
+from nodeclient.core.incidents import Incident, Kind, Report
 from nodeclient.core.running import Mismatch
 from nodeclient.core.types import Address
+from nodeclient.health.holdings import guard_picture
 from nodeclient.images.guard import Guard
 from nodeclient.images.picture import PICTURE, Picture, read_picture, write_picture
 from nodeclient.images.services import RunningService, ServiceEngine
@@ -31,6 +33,7 @@ from nodeclient.upkeep.imageblocks import ImageBlocks
 from nodeclient.upkeep.incidents import IncidentLog
 from nodeclient.upkeep.loads import LoadBook, Loads
 from nodeclient.upkeep.running import Ask, OwnSet, RunningWatch
+from nodeclient.upkeep.stops import StopBook
 
 log = logging.getLogger(__name__)
 Note = Callable[[None, str, str], None]
@@ -39,22 +42,28 @@ AGAIN_SECONDS = 5.0  # until what failed unexpectedly is begun again
 
 @dataclass(frozen=True)
 class ImageDuty:
-    """The parts, and what runs them. ``guard``: only where this process watches the services."""
+    """The parts, and what runs them. ``verification``: only where this process lets images in; one
+    that may be in a container must not (``upkeep.fetching`` does then). ``guard``: only where this
+    process watches the services; ``stops``: only where another one does."""
 
-    verification: Verification
+    verification: Verification | None
     loads: Loads
     book: LoadBook
     own: OwnSet
     watch: RunningWatch
     guard: Guard | None
+    stops: StopBook | None
 
     def on_event(self, event: ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised) -> None:
         """One item of the chain's watcher."""
         self.book.on_event(event)
+        self.loads.on_event(event)
         if self.guard is not None:
             self.guard.on_event(event)
         if isinstance(event, ev.BlockSeen):
             self._note_loads()
+            if self.stops is not None:
+                self.stops.look()
 
     def _note_loads(self) -> None:
         """What the guard let run was loaded; twice costs nothing."""
@@ -96,15 +105,15 @@ def choose_images(
     head: Callable[[], int],
     boot: Callable[[], bytes],
     lines: IncidentLog,
+    report: Report,
     note: Note,
 ) -> ImageDuty:
     """The parts that the configuration names; nothing runs yet. Call it inside the event loop."""
     services, book = config.services, LoadBook()
 
-    async def look(image: bytes) -> tuple[ImageRecord | None, int]:
-        return await chain.image(image), (await chain.head()).timestamp
+    def picture() -> Picture:
+        return guard_picture(config)
 
-    picture = picture_of(services, config.folder)
     watch = RunningWatch(
         chain,
         me.parameters,
@@ -115,29 +124,43 @@ def choose_images(
         tell_found(lines, note),
         config.node.ask_running_seconds,
     )
-    guard = None
+    guard = stops = None
     if services.guard == "daemon":
-        guard = make_guard(services, config.folder, chain.image, tell_stopped(lines, note))
+        guard = make_guard(services, config.folder, chain.image, tell_stopped(report))
+    elif services.guard == "apart":
+        stops = StopBook(config.folder, picture, report)
     return ImageDuty(
-        verification=Verification(
-            look,
-            ImageBlocks(blocks, ask, peers, me.address).get,
-            config.path(config.machine.images),
-            services.engine,
-        ),
-        loads=Loads(store, sender),
+        verification=None
+        if services.guard == "apart"
+        else make_door(config, chain, blocks, ask, peers, me.address),
+        loads=Loads(store, sender, book, me.address),
         book=book,
         own=OwnSet(me.address, me.parameters, registry, root, head, boot, picture),
         watch=watch,
         guard=guard,
+        stops=stops,
     )
 
 
-def picture_of(config: ServicesConfig, folder: Path) -> Callable[[], Picture]:
-    """Where the newest picture of the services comes from."""
-    if config.guard == "none":
-        return Picture
-    return lambda: read_picture(folder / PICTURE)
+def make_door(
+    config: Config,
+    chain: ChainReader,
+    blocks: BlockStore,
+    ask: Ask,
+    peers: Callable[[], tuple[Address, ...]],
+    own: Address,
+) -> Verification:
+    """What lets images in: from the own blocks or any peer's, if the chain approves them."""
+
+    async def look(image: bytes) -> tuple[ImageRecord | None, int]:
+        return await chain.image(image), (await chain.head()).timestamp
+
+    return Verification(
+        look,
+        ImageBlocks(blocks, ask, peers, own).get,
+        config.path(config.machine.images),
+        config.services.engine,
+    )
 
 
 def make_guard(
@@ -152,17 +175,17 @@ def make_guard(
         with contextlib.suppress(OSError):  # a full disk keeps nobody from being stopped
             write_picture(folder / PICTURE, picture)
 
-    return Guard(ServiceEngine(config.project, config.engine), look, stopped, keep)
+    engine = ServiceEngine(config.project, config.engine)
+    return Guard(engine, look, stopped, keep, read_picture(folder / PICTURE).stops)
 
 
-def tell_stopped(lines: IncidentLog, note: Note) -> Callable[[RunningService, str], None]:
-    """Writes down that a service was stopped."""
+def tell_stopped(report: Report) -> Callable[[RunningService, str], None]:
+    """Tells that a service was stopped."""
 
     def tell(service: RunningService, reason: str) -> None:
         text = f"service {service.name} stopped, image {service.image.hex()}: {reason}"
-        lines.add(kind="service", text=text)
         log.warning("%s", text)
-        note(None, text, "")
+        report(Incident(Kind.SERVICE, text))
 
     return tell
 

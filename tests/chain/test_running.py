@@ -290,11 +290,11 @@ async def test_loads__approved_image__reported_once_over_restarts(
     node = await member(world, tmp_path / "node")
     book = LoadBook()
     for _ in range(2):  # two lives of the daemon, which boots the same image in each
-        loads = Loads(store, node.sender)
+        loads = Loads(store, node.sender, book, node.address)
         loads.add(IMAGE, ImageKind.BOOT)
         worker = asyncio.create_task(loads.run())
         try:
-            await until(lambda: store.unreported() == [])
+            await until(lambda: store.loads(reported=False) == [])
         finally:
             worker.cancel()
     async with followed(world, store, book.on_event):
@@ -309,24 +309,53 @@ async def test_loads__not_registered_yet__reported_when_it_is(
     monkeypatch.setattr("nodeclient.upkeep.loads.FIRST_RETRY", 0.05)
     monkeypatch.setattr("nodeclient.upkeep.loads.LAST_RETRY", 0.05)
     node = await member(world, tmp_path / "node")
-    loads = Loads(store, node.sender)
+    loads = Loads(store, node.sender, LoadBook(), node.address)
     loads.add(IMAGE, ImageKind.SERVICE)
     worker = asyncio.create_task(loads.run())
     try:
         await asyncio.sleep(0.3)
-        assert store.unreported() == [IMAGE]
+        assert store.loads(reported=False) == [IMAGE]
         assert await loads_on_chain(world) == [], "a report that the contract refuses is not sent"
         await approve(world, IMAGE, ImageKind.SERVICE)
-        await until(lambda: store.unreported() == [])
+        await until(lambda: store.loads(reported=False) == [])
     finally:
         worker.cancel()
 
 
+async def test_loads__chain_forgets_the_report__it_stands_there_again(
+    world: World, tmp_path: Path, store: Store
+) -> None:
+    await approve(world, IMAGE, ImageKind.BOOT)
+    node, book = await member(world, tmp_path / "node"), LoadBook()
+    loads = Loads(store, node.sender, book, node.address)
+    told: list[ev.ImageLoaded] = []
+
+    def listen(event: Any) -> None:
+        if isinstance(event, ev.ImageLoaded):
+            told.append(event)
+
+    worker = asyncio.create_task(loads.run())
+    try:
+        async with followed(world, store, book.on_event, loads.on_event, listen) as runner:
+            before = world.node.rpc("evm_snapshot")
+            loads.add(IMAGE, ImageKind.BOOT)
+            await until(lambda: len(told) == 1 and runner.head >= told[0].block.number)
+            world.node.rpc("evm_revert", before)
+            assert await loads_on_chain(world) == []
+            world.node.mine(3)
+            await until(lambda: len(told) == 2)
+    finally:
+        worker.cancel()
+    assert len(await loads_on_chain(world)) == 1
+    assert book.reported(node.address, IMAGE)
+
+
 def test_loads__runtime_image__never_noted(store: Store) -> None:
     """Its load would tell which task runs where."""
+    node = Address(bytes(20))
     with pytest.raises(ValueError, match="not reported"):
-        Loads(store, SimpleNamespace()).add(IMAGE, ImageKind.RUNTIME)  # type: ignore[arg-type]
-    assert store.unreported() == []
+        Loads(store, SimpleNamespace(), LoadBook(), node).add(IMAGE, ImageKind.RUNTIME)  # type: ignore[arg-type]
+    assert store.loads(reported=False) == []
 
 
 async def loads_on_chain(world: World) -> list[ev.ImageLoaded]:

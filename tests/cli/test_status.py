@@ -17,6 +17,9 @@ from nodeclient.core.types import RootClass
 from nodeclient.core.verdict import judge
 from nodeclient.health.views import as_json
 from nodeclient.identity.folder import open_folder
+from nodeclient.images.picture import PICTURE as PICTURE_FILE
+from nodeclient.images.picture import Picture as Seen
+from nodeclient.images.picture import write_picture
 from nodeclient.machine.ban import Ban
 from nodeclient.store.database import Store
 from tests.cli.conftest import Daemon, Sealrun
@@ -50,6 +53,7 @@ def test_status__healthy_daemon__all_of_it_and_exit_code_0(
         "block 1000, 3 s old, 0 behind",
         "approved until 2027-09-21",
         "not banned, incidents: stray 2",
+        "held against block 999, 1 behind",
         "7 known, 6 of 7 asked are reachable",
         "ADMITTED 1, POSTED 2 open, 37 known",
         "task 4 DRAWN executor GATHERING",
@@ -112,7 +116,11 @@ def test_status__unknown_parts__are_named_so(
     daemon.answer("/v1/health", answer(unregistered))
     shown = flat(sealrun("node", "status", "--node", tmp_path).out)
     assert "registry not registered" in shown
+    assert "services held against block 999, 1 behind" in shown
     assert "nothing applied yet" in shown
+    daemon.answer("/v1/health", answer(replace(PICTURE, guard=None)))
+    shown = flat(sealrun("node", "status", "--node", tmp_path).out)
+    assert "services not watched" in shown
 
 
 @pytest.mark.parametrize(
@@ -173,6 +181,20 @@ def test_stopped__daemon_ran_before__its_tasks_and_ban_are_shown(
     outcome = sealrun("node", "status", "--node", dark, "--json")
     assert outcome.json["tasks"] == {"open": {}, "known": 0, "ended": {}}
     assert faults_of(outcome) == ["daemon-stopped", "chain-unreachable", "machine-banned"]
+
+
+def test_stopped__services_are_guarded_apart__what_the_guard_saw_is_shown(
+    dark: Path, sealrun: Sealrun
+) -> None:
+    config = dark / "config.toml"
+    config.write_text(config.read_text() + '\n[services]\nguard = "apart"\n')
+    never = sealrun("node", "status", "--node", dark, "--json")
+    assert "services-unwatched" in faults_of(never)
+    write_picture(dark / PICTURE_FILE, Seen(7, (("web", b"\xeb" * 32),)))
+    seen = sealrun("node", "status", "--node", dark, "--json")
+    assert faults_of(seen) == ["daemon-stopped", "chain-unreachable"]
+    assert seen.json["services"] == {"watched": 7, "behind": None}
+    assert [each["use"] for each in seen.json["images"]] == ["boot", "service"]
 
 
 def test_stopped__database_cannot_be_read__everything_else_is_shown(

@@ -17,6 +17,7 @@ WANTED = {
     Kind.HARDWARE: [[(REPORT, STOP, OFF)] * 4] * 2,
     Kind.SILENCE: [[(REPORT, REBOOT)] * 4, [(REPORT, OFF)] * 4],
     Kind.APPRAISAL: [[(REPORT, BAN, OFF)] * 4] * 2,
+    Kind.SERVICE: [[()] * 4] * 2,  # a service of the Pi is no matter of the Machine's task
     Kind.ROOT: [[()] * 4] * 2,  # the whole node ends, see tests/node/test_rootguard.py
 }
 

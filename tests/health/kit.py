@@ -7,6 +7,7 @@ from typing import Any
 
 from nodeclient.core.health import (
     ChainPart,
+    GuardPart,
     ImagePart,
     MachinePart,
     PeerPart,
@@ -51,6 +52,7 @@ PICTURE = Picture(
         ImagePart(Use.RUNTIME, RUNTIME, Standing.REVOKED, NOW + YEAR),
     ),
     machine=MachinePart(False, (("stray", 2),)),
+    guard=GuardPart(999),
     peers=PeerPart(7, 7, 6),
     tasks=TaskPart((("ADMITTED", 1), ("POSTED", 2)), 37, (("SETTLED", 5),)),
 )
@@ -144,6 +146,7 @@ def sources(chain: FakeChain, **changes: Any) -> Sources:
         "images": lambda: ((Use.BOOT, BOOT),),
         "applied": lambda: 1_000,
         "machine": lambda: MachinePart(False),
+        "guard": lambda: GuardPart(999),
         "peers": lambda: PeerPart(7, 7, 6),
         "tasks": lambda: TaskPart((), 0),
         "started_at": NOW - 60,

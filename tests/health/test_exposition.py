@@ -48,6 +48,8 @@ def value(picture: Picture, name: str, **labels: str) -> float:
         ("machine_banned", {}, 0),
         ("incidents_total", {"kind": "stray"}, 2),
         ("incidents_total", {"kind": "silence"}, 0),
+        ("incidents_total", {"kind": "service"}, 0),
+        ("services_watched_block", {}, 999),
         ("tasks_open", {"state": "ADMITTED"}, 1),
         ("tasks_open", {"state": "DRAWN"}, 0),
         ("tasks_known", {}, 37),

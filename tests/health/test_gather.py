@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from nodeclient.core.health import ChainPart, Picture, Standing, Use
+from nodeclient.core.health import ChainPart, GuardPart, Picture, Standing, Use
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import NodeStatus
 from nodeclient.core.verdict import Bounds, Fault
@@ -54,6 +54,18 @@ async def test_gather__chain_refuses__only_its_parts_are_missing() -> None:
     assert found.chain is None
     assert [i.standing for i in found.images] == [None]
     assert (found.root.health, found.peers) == (SOUND, PICTURE.peers)
+
+
+async def test_gather__chain_takes_its_time__guard_is_read_after_the_head() -> None:
+    """Else a guard that is up to date would look as if it were behind by what was mined since."""
+    seen = [GuardPart(1)]
+
+    async def slow() -> None:
+        await asyncio.sleep(0)
+        seen.append(GuardPart(1_000))
+
+    found = await picture(FakeChain(before=slow), guard=lambda: seen[-1])
+    assert found.guard == GuardPart(1_000)
 
 
 async def test_gather__chain_hangs__given_up(monkeypatch: pytest.MonkeyPatch) -> None:

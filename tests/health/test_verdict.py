@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nodeclient.core.health import (
+    GuardPart,
     ImagePart,
     PeerPart,
     Picture,
@@ -57,6 +58,9 @@ FAULTS: list[tuple[Fault, Picture]] = [
     (Fault.IMAGE_NOT_APPROVED, image(Use.BOOT, Standing.REVOKED)),
     (Fault.IMAGE_NOT_APPROVED, image(Use.ERASER, Standing.UNKNOWN, 0)),
     (Fault.IMAGE_NOT_APPROVED, image(Use.SERVICE, Standing.ENDED, NOW - 1)),
+    (Fault.SERVICES_UNWATCHED, replace(PICTURE, guard=GuardPart(997))),
+    (Fault.SERVICES_UNWATCHED, replace(PICTURE, guard=GuardPart(1_003))),
+    (Fault.SERVICES_UNWATCHED, replace(chain(head=1, applied=1), guard=GuardPart(0))),
     (Fault.PEERS_UNREACHABLE, replace(PICTURE, peers=PeerPart(7, 7, 0))),
 ]
 NOTICES: list[tuple[Notice, Picture]] = [
@@ -100,6 +104,9 @@ def test_table__every_fault_and_notice__is_tested_here() -> None:
         chain(applied=1_001),
         chain(applied=None),
         registered(deposit=UNIT),
+        replace(PICTURE, guard=GuardPart(998)),
+        replace(PICTURE, guard=GuardPart(1_002)),
+        replace(PICTURE, guard=None),
         image(Use.RUNTIME, Standing.REVOKED),
         image(Use.BOOT, None, 0),
         image(Use.BOOT, Standing.APPROVED, NOW + 15 * 86_400),

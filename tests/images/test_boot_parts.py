@@ -234,6 +234,22 @@ def test_wheels__each_pinned_by_hash() -> None:
     assert all("--hash=sha256:" in each for each in found)
 
 
+def test_wheels__lock_spells_a_name_otherwise__found_and_none_but_the_named(
+    tmp_path: Path,
+) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("Typing_Extensions==1 --hash=sha256:00\nurllib3[socks]==2 --hash=sha256:01\n")
+    assert entries(lock, ("urllib3", "typing-extensions")) == [
+        "urllib3[socks]==2 --hash=sha256:01",
+        "Typing_Extensions==1 --hash=sha256:00",
+    ]
+
+
+def test_wheels__no_lock__says_where_to_build(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="build in a checkout"):
+        entries(tmp_path / "requirements.lock")
+
+
 def test_wheels__lock_lacks_one__says_so(tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text("cbor2==5.9.0 --hash=sha256:00\n")
     with pytest.raises(ImageError, match="make lock"):

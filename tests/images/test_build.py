@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from nodeclient.images import BuiltImage, ImageError, build_runtime
-from nodeclient.images.build import build_into
+from nodeclient.images.build import build_into, kept_or_built
 from nodeclient.images.lock import RUNTIME_LOCK, check_versions, read_lock, versions_of, write_lock
+from tests.images.small import small_image
 
 
 def test_build__again_from_nothing__same_id_and_same_bytes(
@@ -34,6 +36,43 @@ def test_build__kept_image_is_damaged__built_again(runtime: BuiltImage, tmp_path
     assert build_runtime(tmp_path, said.append).image_id == runtime.image_id
     assert "damaged" in said[0]
     assert [each.name for each in kept.parent.iterdir()] == ["runtime.tar"]
+
+
+def test_kept__many_of_a_name__the_newest_and_the_last_used_are_left(tmp_path: Path) -> None:
+    content = iter(range(9))
+
+    def build(work: Path) -> BuiltImage:
+        return BuiltImage(*small_image(work, bytes([next(content)])))
+
+    def make(key: str, name: str = "service") -> Path:
+        return kept_or_built(tmp_path / key / f"{name}.tar", lambda _: None, build).path
+
+    make("other", "runtime")
+    for age, key in enumerate("abc"):
+        made = make(key)
+        os.utime(made, (age, age))
+    assert names(tmp_path) == {"other/runtime.tar", "b/service.tar", "c/service.tar"}
+    assert make("b").exists(), "used again, so it is not the one that goes"
+    make("d")
+    assert names(tmp_path) == {"other/runtime.tar", "b/service.tar", "d/service.tar"}
+    assert {each.name for each in tmp_path.iterdir()} == {"other", "b", "d"}
+
+
+def test_kept__a_build_goes_on_beside_an_old_one__it_is_not_disturbed(tmp_path: Path) -> None:
+    def build(work: Path) -> BuiltImage:
+        return BuiltImage(*small_image(work, work.name.encode()))
+
+    for key in "abc":
+        kept_or_built(tmp_path / key / "service.tar", lambda _: None, build)
+        (tmp_path / key / "build-other").mkdir()
+        os.utime(tmp_path / key / "service.tar", (1, 1))
+    assert len(names(tmp_path)) == 2
+    assert len(list(tmp_path.glob("*/build-other"))) == 3
+
+
+def names(folder: Path) -> set[str]:
+    """The tars in a folder."""
+    return {str(each.relative_to(folder)) for each in folder.rglob("*.tar")}
 
 
 def test_build__version_that_no_mirror_has__fails_and_tells_how_to_refresh(

@@ -175,7 +175,57 @@ async def test_sweep__chain_does_not_answer__sound_ones_run_on_and_revoked_ones_
     with pytest.raises(ChainUnavailable):
         await world.guard.sweep()
     assert world.left == ["a"]
-    assert world.pictures == [], "what could not be checked is no picture"
+    assert world.pictures == [Picture(stops=1)], "what could not be checked is in no picture"
+
+
+async def test_sweep__chain_never_answered_about_it__runs_for_two_blocks_and_no_longer(
+    world: World,
+) -> None:
+    world.down = True
+    for _ in range(2):
+        world.block()
+        for _retry in range(3):
+            with pytest.raises(ChainUnavailable):
+                await world.guard.sweep()
+        assert world.left == ["a", "b"]
+    world.block()
+    await world.guard.sweep()
+    assert world.left == []
+    assert "never spoke" in world.stopped[0]
+
+
+async def test_sweep__chain_answered_once_and_never_again__runs_until_its_window_ends(
+    world: World,
+) -> None:
+    world.records[A] = replace(GOOD, not_after=NOW + 5)
+    world.block()
+    await world.guard.sweep()
+    world.down = True
+    for _ in range(5):
+        world.block(NOW + 5)
+        with pytest.raises(ChainUnavailable):
+            await world.guard.sweep()
+    assert world.left == ["a", "b"], "sound when last heard of, and its time is not over"
+    world.block(NOW + 6)
+    with pytest.raises(ChainUnavailable):
+        await world.guard.sweep()
+    assert world.left == ["b"]
+
+
+async def test_sweep__reorganised_and_then_no_answer__what_was_sound_before_counts_no_more(
+    world: World,
+) -> None:
+    world.block()
+    await world.guard.sweep()
+    world.down = True
+    world.guard.on_event(ev.ChainReorganised(1))
+    for _ in range(2):
+        world.block()
+        with pytest.raises(ChainUnavailable):
+            await world.guard.sweep()
+    world.block()
+    await world.guard.sweep()
+    assert world.left == []
 
 
 async def test_sweep__several_of_one_image__all_are_stopped_at_the_same_time(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,21 +14,30 @@ import pytest
 from agent.formats.cid import cid_of
 from agent.formats.p256 import SigningKey
 from nodeclient.capsules.errors import BlockMissing
+from nodeclient.chain.errors import OrderReverted
+from nodeclient.config.node import ServicesConfig
+from nodeclient.control.server import Control
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
+from nodeclient.core.health import GuardPart
 from nodeclient.core.images import ImageKind
+from nodeclient.core.incidents import Incident, Kind
 from nodeclient.core.types import Address, BlockRef, Phase, Statement, Verdict
 from nodeclient.duties.appraising import Appraiser
 from nodeclient.duties.machine import effects, evidence_key
+from nodeclient.errors import BadInput
+from nodeclient.health.holdings import guard_part, guard_picture
 from nodeclient.images.picture import PICTURE, Picture, read_picture, write_picture
+from nodeclient.images.services import RunningService
 from nodeclient.inbox import Inbox
 from nodeclient.p2p.errors import PeerBusy, PeerDeclined, PeerSilent
 from nodeclient.p2p.messages import RunningAnswer, RunningRequest, pack, unpack
 from nodeclient.ports import Session
 from nodeclient.store.database import Store
 from nodeclient.upkeep.imageblocks import ImageBlocks
-from nodeclient.upkeep.imageduty import ImageDuty, kept, picture_of
+from nodeclient.upkeep.imageduty import ImageDuty, choose_images, kept, make_guard, tell_stopped
 from nodeclient.upkeep.loads import LoadBook, Loads
+from nodeclient.upkeep.stops import StopBook
 from tests.core.erasure_kit import ERASER, honest_erasure
 from tests.core.evidence_kit import make_kit
 from tests.core.test_roles import me
@@ -44,6 +54,9 @@ class Noted:
 
     def add(self, image: bytes, kind: ImageKind) -> None:
         self.noted.append((image, kind))
+
+    def on_event(self, _event: object) -> None:
+        pass
 
     def knows(self, image: bytes) -> bool:
         return any(image == each for each, _ in self.noted)
@@ -163,17 +176,128 @@ def test_picture__of_an_earlier_configuration__not_read_where_nothing_watches(
     tmp_path: Path, guard: str
 ) -> None:
     write_picture(tmp_path / PICTURE, Picture(7, (("web", WEB),)))
-    config: Any = SimpleNamespace(guard=guard)
-    assert bool(picture_of(config, tmp_path)().services) is (guard != "none")
+    config: Any = SimpleNamespace(services=SimpleNamespace(guard=guard), folder=tmp_path)
+    assert bool(guard_picture(config).services) is (guard != "none")
+    assert guard_part(config, Picture(7)) == (None if guard == "none" else GuardPart(7))
 
 
 def test_block_seen__service_that_the_guard_let_run__noted_once_as_loaded() -> None:
     loads, own = Noted(), SimpleNamespace(picture=lambda: Picture(7, (("web", WEB),)))
-    parts: Any = {"verification": None, "watch": None, "guard": None}
+    parts: Any = {"verification": None, "watch": None, "guard": None, "stops": None}
     duty = ImageDuty(loads=loads, book=LoadBook(), own=own, **parts)  # type: ignore[arg-type]
     for number in (1, 2):
         duty.on_event(ev.BlockSeen(BlockRef(number, bytes(32), 0)))
     assert loads.noted == [(WEB, ImageKind.SERVICE)]
+
+
+# ----------------------------------------------------------------------------------- the door
+
+
+class Asked:
+    """A request of the control interface."""
+
+    async def json(self) -> dict[str, str]:
+        return {"cid": "bafk"}
+
+
+@pytest.mark.parametrize("guard", ["none", "daemon", "apart"])
+async def test_bring__daemon_may_be_in_a_container__it_lets_nothing_in(
+    tmp_path: Path, guard: str
+) -> None:
+    config: Any = SimpleNamespace(
+        services=ServicesConfig(guard=guard),  # type: ignore[arg-type]
+        folder=tmp_path,
+        path=lambda path: tmp_path / path,
+        machine=SimpleNamespace(images=Path("images")),
+        node=SimpleNamespace(ask_running_seconds=300.0),
+    )
+    rest: Any = dict.fromkeys(
+        ("chain", "root", "registry", "store", "blocks", "sender", "ask", "peers"), None
+    )
+    nothing: Any = dict.fromkeys(("head", "boot", "lines", "report", "note"), None)
+    who = me(Address(b"" * 20))
+    duty = choose_images(
+        config, me=who, **{**rest, "chain": SimpleNamespace(image=None)}, **nothing
+    )
+    assert (duty.verification is None) is (guard == "apart")
+    assert (duty.guard is None) is (guard != "daemon")
+    if duty.verification is None:
+        control = Control(SimpleNamespace(images=duty), None, None, tmp_path)  # type: ignore[arg-type]
+        with pytest.raises(BadInput, match="on the host itself: sealrun image fetch"):
+            await control._bring(Asked())  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------- services stopped
+
+
+def test_stopped__by_the_daemons_own_guard__is_an_incident_of_its_own_kind() -> None:
+    told: list[Incident] = []
+    tell_stopped(told.append)(RunningService("web", "c1", WEB), "it was revoked")
+    assert [each.kind for each in told] == [Kind.SERVICE]
+    assert told[0].text == f"service web stopped, image {WEB.hex()}: it was revoked"
+
+
+def test_stops__by_a_guard_apart__each_told_once_over_restarts_and_lost_pictures(
+    tmp_path: Path,
+) -> None:
+    told: list[Incident] = []
+    pictures = [Picture()]
+
+    def told_now() -> int:
+        """How many the next look tells, by a daemon that has just started."""
+        told.clear()
+        StopBook(tmp_path, lambda: pictures[-1], told.append).look()
+        return len(told)
+
+    assert told_now() == 0
+    pictures.append(Picture(5, stops=2))
+    assert [told_now(), told_now()] == [2, 0]
+    assert told == []
+    pictures.append(Picture())
+    assert told_now() == 0, "a picture that cannot be read says nothing"
+    pictures.append(Picture(6, stops=3))
+    assert told_now() == 1
+    assert {each.kind for each in told} == {Kind.SERVICE}
+    pictures.append(Picture(7, stops=1))
+    assert told_now() == 1, "the guard counts anew"
+
+
+async def test_guard__starts_anew__goes_on_counting_what_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the daemon would take what is stopped next for what it has told already."""
+
+    class Engine:
+        def __init__(self, *_: object) -> None:
+            self.services = (RunningService("web", "c1", WEB),)
+
+        def running(self) -> tuple[RunningService, ...]:
+            return self.services
+
+        def stop(self, _container: str) -> None:
+            self.services = ()
+
+    async def nobody_approved(_image: bytes) -> None:
+        return None
+
+    monkeypatch.setattr("nodeclient.upkeep.imageduty.ServiceEngine", Engine)
+    write_picture(tmp_path / PICTURE, Picture(6, stops=2))
+    config = ServicesConfig(guard="apart")
+    guard = make_guard(config, tmp_path, nobody_approved, lambda *_: None)
+    guard.on_event(ev.BlockSeen(BlockRef(7, bytes(32), 0)))
+    await guard.sweep()
+    assert read_picture(tmp_path / PICTURE) == Picture(7, (), stops=3)
+
+
+def test_block_seen__guard_is_apart__what_it_stopped_is_looked_for(tmp_path: Path) -> None:
+    told: list[Incident] = []
+    picture = Picture(7, stops=1)
+    own = SimpleNamespace(picture=lambda: picture)
+    stops = StopBook(tmp_path, lambda: picture, told.append)
+    parts: Any = {"verification": None, "watch": None, "guard": None}
+    duty = ImageDuty(loads=Noted(), book=LoadBook(), own=own, stops=stops, **parts)  # type: ignore[arg-type]
+    duty.on_event(ev.BlockSeen(BlockRef(7, bytes(32), 0)))
+    assert len(told) == 1
 
 
 # ------------------------------------------------------------------------------------- blocks
@@ -267,7 +391,7 @@ async def test_run__one_part_fails_unexpectedly__it_begins_again_and_the_others_
         begun.append("sound")
         await asyncio.Event().wait()
 
-    parts: Any = {"verification": None, "book": LoadBook(), "own": None}
+    parts: Any = {"verification": None, "book": LoadBook(), "own": None, "stops": None}
     duty = ImageDuty(
         loads=SimpleNamespace(run=sound),  # type: ignore[arg-type]
         watch=SimpleNamespace(run=broken),  # type: ignore[arg-type]
@@ -298,7 +422,7 @@ async def test_loads__reporting_fails_unexpectedly__reported_when_it_begins_agai
             sent.set()
 
     store = Store(Path(":memory:"), bytes(32))
-    loads = Loads(store, Sender())  # type: ignore[arg-type]
+    loads = Loads(store, Sender(), LoadBook(), OWN)  # type: ignore[arg-type]
     loads.add(WEB, ImageKind.SERVICE)
     worker = asyncio.create_task(kept(loads.run))
     try:
@@ -307,6 +431,103 @@ async def test_loads__reporting_fails_unexpectedly__reported_when_it_begins_agai
     finally:
         worker.cancel()
         store.close()
+
+
+@dataclass
+class Chain:
+    """The reports that stand, as a sender and a watcher see them."""
+
+    loads: Loads
+    book: LoadBook
+    sent: list[str] = field(default_factory=list)
+    height: int = 10
+    fails: list[Exception] = field(default_factory=list)
+
+    async def execute(self, order: Any) -> None:
+        self.sent.append(order.key)
+        if self.fails:
+            raise self.fails.pop()
+
+    def tell(self, *events: Any) -> None:
+        for event in events:
+            self.book.on_event(event)
+            self.loads.on_event(event)
+
+    def loaded(self, block: int) -> ev.ImageLoaded:
+        where = {"block": BlockRef(block, bytes(32), 0), "log_index": 0, "tx_hash": bytes(32)}
+        return ev.ImageLoaded(**where, node=OWN, image=WEB)  # type: ignore[arg-type]
+
+    def block(self) -> ev.BlockSeen:
+        self.height += 1
+        return ev.BlockSeen(BlockRef(self.height, bytes(32), 0))
+
+
+@pytest.fixture
+async def reporting(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Chain]:
+    """A Node that reported the load of one image, in block 10."""
+    monkeypatch.setattr("nodeclient.upkeep.loads.FIRST_RETRY", 0.0)
+    store, book = Store(Path(":memory:"), bytes(32)), LoadBook()
+    chain = Chain(None, book)  # type: ignore[arg-type]
+    chain.loads = Loads(store, chain, book, OWN)  # type: ignore[arg-type]
+    chain.loads.add(WEB, ImageKind.SERVICE)
+    worker = asyncio.create_task(chain.loads.run())
+    await sent(chain, 1)
+    chain.tell(chain.loaded(10), chain.block())
+    yield chain
+    worker.cancel()
+    store.close()
+
+
+async def sent(chain: Chain, count: int) -> None:
+    async with asyncio.timeout(60):
+        while len(chain.sent) < count:  # noqa: ASYNC110  (nothing to wait on)
+            await asyncio.sleep(0)
+    for _ in range(20):  # what would be sent beyond that
+        await asyncio.sleep(0)
+    assert len(chain.sent) == count
+
+
+async def test_loads__undone_by_a_reorganisation__sent_again_by_the_same_key(
+    reporting: Chain,
+) -> None:
+    reporting.tell(ev.ChainReorganised(9), reporting.block())
+    await sent(reporting, 2)
+    assert len(set(reporting.sent)) == 1
+    assert not reporting.book.reported(OWN, WEB), "peers hold it against the chain as it is"
+
+
+async def test_loads__reorganised_and_told_again__not_sent_again(reporting: Chain) -> None:
+    reporting.tell(ev.ChainReorganised(10), reporting.block())
+    reporting.tell(ev.ChainReorganised(9), reporting.loaded(11), reporting.block())
+    reporting.tell(*(reporting.block() for _ in range(5)))
+    await sent(reporting, 1)
+    assert reporting.book.reported(OWN, WEB)
+
+
+async def test_loads__undone_while_no_daemon_ran__sent_again_at_the_first_block() -> None:
+    store, book = Store(Path(":memory:"), bytes(32)), LoadBook()
+    store.add_load(WEB, ImageKind.SERVICE)
+    store.load_reported(WEB)
+    chain = Chain(None, book)  # type: ignore[arg-type]
+    chain.loads = Loads(store, chain, book, OWN)  # type: ignore[arg-type]
+    worker = asyncio.create_task(chain.loads.run())
+    try:
+        await sent(chain, 0)
+        chain.tell(chain.block())
+        await sent(chain, 1)
+    finally:
+        worker.cancel()
+        store.close()
+
+
+async def test_loads__mined_and_failed__tried_anew_under_another_key(reporting: Chain) -> None:
+    """The first key's receipt says for ever that it failed."""
+    why = "images: image not approved"
+    reporting.fails = [OrderReverted("", why, bytes(32)), OrderReverted("", why, None)]
+    reporting.tell(ev.ChainReorganised(9), reporting.block())
+    await sent(reporting, 4)
+    first, refused, failed, anew = reporting.sent
+    assert first == refused == failed != anew
 
 
 async def test_running__asked_again_before_the_last_answer__busy_and_others_are_answered() -> None:

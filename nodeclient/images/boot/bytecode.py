@@ -6,13 +6,15 @@ a thousand modules again. It is "unchecked": the digest of the whole root vouche
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from nodeclient.images.boot.tools import Tools
 from nodeclient.images.boot.tree import Tree, file
 
 PYTHON = "usr/bin/python3.11"
-# One process, one order, a fixed hash seed: what marshal writes depends on what came before it.
+# One process, one order, a fixed hash seed, and these very words: what marshal writes depends on
+# what came before it.
 _SCRIPT = """
 import py_compile, sys
 mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
@@ -31,9 +33,15 @@ def bytecode(tree: Tree, tools: Tools, work: Path) -> Tree:
     for name in names:
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_bytes(tree[name].content)
-    (work / "list").write_text("".join(f"{name}\n" for name in names))
-    tools.run(PYTHON, ("-S", "-B", "-c", _SCRIPT), folder=work)
+    compile_modules(tools, names, work)
     return {
         each.relative_to(work).as_posix(): file(each.read_bytes())
         for each in sorted(work.rglob("__pycache__/*.pyc"))
     }
+
+
+def compile_modules(tools: Tools, names: Iterable[str], folder: Path) -> None:
+    """Have the image's Python write a ``__pycache__`` file for each of the modules `names`, paths
+    in `folder`, in this order. Raises ImageError."""
+    (folder / "list").write_text("".join(f"{name}\n" for name in names))
+    tools.run(PYTHON, ("-S", "-B", "-c", _SCRIPT), folder=folder)

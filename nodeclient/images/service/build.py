@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import agent as agent_package
 import nodeclient as node_package
 from nodeclient.images import bootstrap as bootstrap_module
 from nodeclient.images import pack as pack_module
+from nodeclient.images.boot.wheels import REQUIREMENTS, entries
 from nodeclient.images.bootstrap import bootstrap
-from nodeclient.images.build import EPOCH, BuiltImage, architecture
+from nodeclient.images.build import EPOCH, BuiltImage, Progress, architecture, kept_or_built
 from nodeclient.images.errors import ImageError
 from nodeclient.images.lock import check_versions, read_lock
 from nodeclient.images.pack import PRUNED, ImageConfig, write_image, write_layer
@@ -26,10 +26,7 @@ from nodeclient.images.service import wheels
 from nodeclient.images.service.bytecode import bytecode
 from nodeclient.images.verify import verify_image
 
-Progress = Callable[[str], None]
-
 SERVICE_LOCK = Path(__file__).with_name("service.lock")
-REQUIREMENTS = Path(__file__).resolve().parents[3] / "requirements.lock"
 # nftables and iproute2 hold the cable, dnsmasq serves a boot; libtss2 speaks to a TPM.
 PACKAGES = (
     *("python3", "nftables", "iproute2", "dnsmasq-base"),
@@ -70,20 +67,7 @@ def build_service(folder: Path, progress: Progress) -> BuiltImage:
 
     Raises `ImageError` if packages or wheels cannot be had in exactly the locked versions.
     """
-    target = folder / _key() / "service.tar"
-    if target.exists():
-        try:
-            return BuiltImage(verify_image(target), target)
-        except ImageError:
-            progress("the kept service image is damaged; building it again")
-            target.unlink()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    progress("building the service image")
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as work:
-        image = build_into(Path(work))
-        image.path.rename(target)  # complete or not at all, also when two builds meet
-    progress(f"service image sha256:{image.image_id.hex()}")
-    return BuiltImage(image.image_id, target)
+    return kept_or_built(folder / _key() / "service.tar", progress, build_into)
 
 
 def build_into(work: Path, lock: Path = SERVICE_LOCK) -> BuiltImage:
@@ -137,7 +121,7 @@ def _key() -> str:
     for module in (pack_module, bootstrap_module):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update(SERVICE_LOCK.read_bytes())
-    digest.update(repr(wheels.entries(REQUIREMENTS)).encode())
+    digest.update(repr(entries(REQUIREMENTS, wheels.NAMES)).encode())
     digest.update(repr((architecture(), EPOCH, ENVIRONMENT, ENTRYPOINT, _FOLDERS)).encode())
     for name, content in sources():
         digest.update(name.encode() + hashlib.sha256(content).digest())

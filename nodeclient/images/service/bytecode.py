@@ -1,8 +1,7 @@
 """Python's byte code for every module of a service image, made by the image's own Python.
 
-The container's root is read-only: without it each start would compile a thousand modules again. One
-process, one order, a fixed hash seed: what marshal writes depends on what came before it. It is
-"unchecked", because the image ID vouches for it and its source alike.
+The container's root is read-only: without it each start would compile a thousand modules again. It
+is made as for a boot image, and "unchecked" as there: the image ID vouches for it and its source.
 """
 
 from __future__ import annotations
@@ -12,19 +11,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from nodeclient.images.boot.bytecode import compile_modules
 from nodeclient.images.boot.tools import Tools
-
-PYTHON = "usr/bin/python3.11"
-_SCRIPT = """
-import py_compile
-mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-for line in open("list"):
-    name = line.rstrip("\\n")
-    try:
-        py_compile.compile(name, dfile="/" + name, doraise=True, invalidation_mode=mode)
-    except py_compile.PyCompileError:
-        pass  # a template or a module for another Python; it could not be imported either
-"""
 
 
 def bytecode(root: Path, work: Path) -> Iterator[tuple[str, bytes]]:
@@ -37,8 +25,7 @@ def bytecode(root: Path, work: Path) -> Iterator[tuple[str, bytes]]:
         tar.extractall(unpacked, filter=_harmless)  # noqa: S202  (a tar of our own making)
     paths = (each.relative_to(unpacked) for each in unpacked.rglob("usr/lib/**/*.py"))
     names = sorted(str(path) for path in paths if "__pycache__" not in path.parts)
-    (unpacked / "list").write_text("".join(f"{name}\n" for name in names))
-    Tools(unpacked, ()).run(PYTHON, ("-S", "-B", "-c", _SCRIPT), folder=unpacked)
+    compile_modules(Tools(unpacked, ()), names, unpacked)
     for file in sorted(unpacked.rglob("usr/lib/**/__pycache__/*.pyc")):
         yield str(file.relative_to(unpacked)), file.read_bytes()
 
