@@ -59,7 +59,7 @@ from nodeclient.health.tally import Tally
 from nodeclient.health.wiring import run_health
 from nodeclient.identity.enrolment import ENDORSEMENT
 from nodeclient.identity.folder import NodeFolder, open_folder
-from nodeclient.identity.keys import NodeKeys
+from nodeclient.identity.keys import KeysError, NodeKeys
 from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.machine.ban import Ban
@@ -71,6 +71,7 @@ from nodeclient.p2p.directory import Directory
 from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.server import PeerServer
 from nodeclient.p2p.tls import TlsIdentity, TrustFolder
+from nodeclient.roots.base import RootError
 from nodeclient.runner import Effect, Runner
 from nodeclient.store.database import Store
 from nodeclient.upkeep.bootimages import BootImages
@@ -78,7 +79,7 @@ from nodeclient.upkeep.imageduty import choose_images
 from nodeclient.upkeep.incidents import IncidentLog, Incidents
 from nodeclient.upkeep.peers import PeerBook
 from nodeclient.upkeep.reference import Accepted, Reference
-from nodeclient.upkeep.rootguard import Hands, RootGuard
+from nodeclient.upkeep.rootguard import Hands, RootGuard, still_drawn
 from nodeclient.upkeep.running import boot_of
 from nodeclient.upkeep.seeking import build_admitter, build_seeker
 
@@ -111,8 +112,7 @@ async def node(
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A running Node; the task it yields ends only if following the chain fails for good, or the
     root of trust is lost."""
-    folder = open_folder(config.folder)
-    keys = folder.load_keys()
+    folder, keys, store_key = await open_to_run(config)
     deployed = deployments.load(config.path(config.chain.deployment))
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(folder.root.close)
@@ -128,7 +128,7 @@ async def node(
             confirmations=config.chain.confirmations,
             responses=responses(config.machine),
         )
-        store = Store(config.folder / "node.db", folder.load_store_key())
+        store = Store(config.folder / "node.db", store_key)
         stack.callback(store.close)
         directory = Directory(deployed.chain_id, deployed["NodeRegistry"].address)
         tls_key = serialization.load_der_private_key(keys.tls_key, None)
@@ -150,6 +150,11 @@ async def node(
         # Until the first new block: a policy that ended while the Node was down stays ended.
         runner.head = (await chain.head()).number
         runner_box.append(runner)
+        guard = root_guard(config, services, runner, keys)
+        found = await guard.look()
+        if found.tampered:  # while the Node was off: it ends before it talks to any peer
+            async with run_health(config, services, chain, tally):  # its webhook tells of it
+                await guard.end(found)
         trust = TrustFolder(config.folder / "peers")
         await book.load(rpc, deployed, services.images.book.on_event)
         admitter = build_admitter(config, services, rpc, deployed)
@@ -172,7 +177,6 @@ async def node(
         watcher = Watcher(rpc, deployed, settings, store.blocks())
         follow = asyncio.create_task(runner.follow(watcher, deployed.deploy_block))
         stack.push_async_callback(cancel, follow)
-        guard = root_guard(config, services, runner, keys)
         lives = asyncio.create_task(first_of(follow, asyncio.create_task(guard.watch())))
         stack.push_async_callback(cancel, lives)
         if config.node.seek_admission:
@@ -180,6 +184,19 @@ async def node(
             stack.push_async_callback(cancel, seeking)
         log.info("node 0x%s runs", keys.address.hex())
         yield lives
+
+
+async def open_to_run(config: Config) -> tuple[NodeFolder, NodeKeys, bytes]:
+    """The Node's folder, keys, and key of its database, also of a root that was opened while the
+    Node was off: its guard sees to that. Raises SealrunError."""
+    folder: NodeFolder | None = None
+    try:
+        folder = open_folder(config.folder, leaving=True)
+        return folder, folder.load_keys(), folder.load_store_key()
+    except (RootError, KeysError) as error:
+        if folder is not None:
+            folder.root.close()
+        raise await still_drawn(config, error) from error
 
 
 def root_guard(config: Config, services: Services, runner: Runner, keys: NodeKeys) -> RootGuard:

@@ -10,6 +10,7 @@ from nodeclient.errors import SealrunError
 from nodeclient.ports import Root
 
 __all__ = [
+    "BREACH_FILE",
     "Root",
     "RootAbsent",
     "RootBusy",
@@ -18,6 +19,8 @@ __all__ = [
     "RootTampered",
     "UnsealError",
 ]
+
+BREACH_FILE = "breach.json"  # in a root's folder: that it was opened, once; its operator lifts it
 
 
 class RootError(SealrunError):

@@ -5,6 +5,10 @@ the draw (`NodeRegistry.pause`), so that no task is given to it, forgets its key
 it was doing stays as it is in its database, where each step is whole or was not taken; tasks on
 chain end by their deadlines, and nobody's money stays behind.
 
+A breach that happened while the Node was off ends it in the same way at its start, before it talks
+to anybody. A root that does not open at all leaves nobody who could sign: then the operator is told
+whether the Node can still be drawn.
+
 The order is that of what could still do harm: first the work stops, then all keys go that open
 capsules, prove tickets or speak for the Node, then the account's own key sends the one transaction
 that is left, and goes, too.
@@ -18,10 +22,17 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 from agent.formats.faults import place_of
+from nodeclient.chain import deployment as deployments
 from nodeclient.chain import registry
 from nodeclient.chain.errors import OrderReverted
+from nodeclient.chain.reader import Reader
+from nodeclient.chain.registration import FILE_NAME
+from nodeclient.chain.registration import load as load_registration
+from nodeclient.chain.rpc import Rpc
+from nodeclient.config.node import Config
 from nodeclient.core.incidents import Incident, Kind, Report
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, NodeStatus
@@ -95,7 +106,7 @@ class RootGuard:
         except RootError as error:
             return RootHealth(False, False, str(error))
 
-    async def end(self, health: RootHealth) -> None:
+    async def end(self, health: RootHealth) -> NoReturn:
         """Stop, forget, pause. Raises RootLost, whatever of it succeeded."""
         what = "was tampered with" if health.tampered else "is lost"
         log.error("the root of trust %s: %s", what, health.detail)
@@ -119,7 +130,7 @@ class RootGuard:
             f"the root of trust {what} ({health.detail}); {how}, its keys are forgotten",
             "look at the device before you start the node again"
             if paused
-            else "pause it by its account from elsewhere, then look at the device",
+            else "look at the device, then start the node: only its own account can pause it",
         )
 
     async def _pause(self) -> bool:
@@ -145,3 +156,28 @@ class RootGuard:
             if time.monotonic() > end:
                 return False
             await asyncio.sleep(RETRY_SECONDS)
+
+
+async def still_drawn(config: Config, error: SealrunError) -> SealrunError:
+    """What to tell the operator of a root that does not open at the start, and so seals the key of
+    the only account that can pause the Node: ``error``, and whether tasks are still drawn for it.
+    """
+    try:
+        account = load_registration(config.folder / FILE_NAME).account
+        rpc = Rpc(config.chain.rpc)
+        try:
+            deployed = deployments.load(config.path(config.chain.deployment))
+            record = await Reader(rpc, deployed).node(account)
+        finally:
+            await rpc.close()
+    except SealrunError:
+        return error  # the next start asks again; what is wrong with the root comes first
+    if record is None or record.status is not NodeStatus.ACTIVE:
+        return error
+    return RootLost(
+        f"{error.message}; the node is STILL IN THE DRAW: only its account can pause it, whose key"
+        " this root seals",
+        f"{error.next_step}, and start the node again; if the device is gone for good, let another"
+        f" account whose node is ACTIVE propose a bar (AdmissionLedger.propose, kind 2) of hardware"
+        f" id 0x{record.hardware_id.hex()}",
+    )

@@ -12,6 +12,7 @@ import pytest
 from nodeclient.chain.registry import NodeRegistry
 from nodeclient.chain.rpc import Rpc
 from nodeclient.core.types import Address, NodeStatus
+from nodeclient.roots.base import BREACH_FILE
 from scripts.embedded.chain import ROOT
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
@@ -83,4 +84,4 @@ def test_others__go_on(network: Network) -> None:
 def test_folder__of_a_lost_root__holds_no_key_of_the_device(network: Network) -> None:
     """What the stand-in's process held is nowhere on disk: the folder names the device only."""
     folder = network.workers[OPENED].folder / "root"
-    assert [path.name for path in sorted(Path(folder).iterdir())] == ["zymkey.pub"]
+    assert [path.name for path in sorted(Path(folder).iterdir())] == [BREACH_FILE, "zymkey.pub"]

@@ -40,7 +40,7 @@ from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.tpm.public import parse_root_key
 from nodeclient.core.types import RootClass
 from nodeclient.files import FileRefused, write_new
-from nodeclient.roots.base import RootAbsent, RootBusy, RootError, RootLocked, UnsealError
+from nodeclient.roots.base import RootError, UnsealError
 from nodeclient.roots.tpm2 import objects
 from nodeclient.roots.tpm2.chip import Chip, EndorsementKeys, activate, describe, endorse
 from nodeclient.roots.tpm2.device import Device, Open, Turn
@@ -234,7 +234,7 @@ class Tpm2Root:
         """Whether the TPM answers and still holds this node's key."""
         try:
             chip = self._device.turn(self._look, "asking how it is")
-        except (RootAbsent, RootBusy, RootLocked, RootError) as error:
+        except RootError as error:
             return RootHealth(False, False, str(error))
         return RootHealth(True, False, chip.text)
 
