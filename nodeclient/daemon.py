@@ -152,7 +152,9 @@ async def node(
         runner_box.append(runner)
         guard = root_guard(config, services, runner, keys)
         found = await guard.look()
-        if found.tampered:  # while the Node was off: it ends before it talks to any peer
+        if (
+            found is not None and found.tampered
+        ):  # while the Node was off: it ends before it talks to any peer
             async with run_health(config, services, chain, tally):  # its webhook tells of it
                 await guard.end(found)
         trust = TrustFolder(config.folder / "peers")

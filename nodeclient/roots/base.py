@@ -16,6 +16,7 @@ __all__ = [
     "RootBusy",
     "RootError",
     "RootLocked",
+    "RootQueued",
     "RootTampered",
     "UnsealError",
 ]
@@ -33,6 +34,10 @@ class RootAbsent(RootError):
 
 class RootBusy(RootError):
     """The device did not take the command in the time that is waited for it."""
+
+
+class RootQueued(RootBusy):
+    """This Node's own commands took the device all the while: nothing is wrong with it."""
 
 
 class RootLocked(RootError):

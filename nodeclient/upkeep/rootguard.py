@@ -38,7 +38,7 @@ from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, NodeStatus
 from nodeclient.errors import Reverted, RootLost, SealrunError
 from nodeclient.ports import ChainReader, ChainSender, Root
-from nodeclient.roots.base import RootError
+from nodeclient.roots.base import RootError, RootQueued
 
 log = logging.getLogger(__name__)
 
@@ -95,14 +95,19 @@ class RootGuard:
         while True:
             await asyncio.sleep(self._seconds)
             health = await self.look()
+            if health is None:
+                continue
             failed = 0 if health.sound else failed + 1
             if health.tampered or failed >= LOOKS:
                 await self.end(health)
 
-    async def look(self) -> RootHealth:
-        """Ask the root, in a thread: a device may take its time."""
+    async def look(self) -> RootHealth | None:
+        """Ask the root, in a thread: a device may take its time. None: it was busy with this Node's
+        own commands all the while, which says nothing about the device."""
         try:
             return await asyncio.to_thread(self._root.health)
+        except RootQueued:
+            return None
         except RootError as error:
             return RootHealth(False, False, str(error))
 
@@ -178,6 +183,5 @@ async def still_drawn(config: Config, error: SealrunError) -> SealrunError:
         f"{error.message}; the node is STILL IN THE DRAW: only its account can pause it, whose key"
         " this root seals",
         f"{error.next_step}, and start the node again; if the device is gone for good, let another"
-        f" account whose node is ACTIVE propose a bar (AdmissionLedger.propose, kind 2) of hardware"
-        f" id 0x{record.hardware_id.hex()}",
+        f" node of yours propose a bar of hardware id 0x{record.hardware_id.hex()}",
     )
