@@ -2,7 +2,8 @@
 
 A fault is what this Node's operator must put right, and what nobody else can cause: a stranger who
 runs unapproved images must not make honest Nodes look ill, or their watchdogs would restart them.
-So findings about peers are notices. The texts name nothing of a task.
+So findings about peers are notices, and so is that none of them answers: they may all be down. The
+texts name nothing of a task.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ class Fault(StrEnum):
     DEPOSIT_LOW = "deposit-low"
     MACHINE_BANNED = "machine-banned"
     IMAGE_NOT_APPROVED = "image-not-approved"
-    PEERS_UNREACHABLE = "peers-unreachable"
 
 
 class Notice(StrEnum):
@@ -39,6 +39,7 @@ class Notice(StrEnum):
 
     IMAGE_ENDS_SOON = "image-ends-soon"
     PEER_FINDINGS = "peer-findings"
+    PEERS_UNREACHABLE = "peers-unreachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ def _peers(picture: Picture) -> Iterator[Remark]:
         return
     if peers.asked and not peers.reachable:
         text = f"none of {peers.asked} peers gives a sign of life"
-        yield Remark(Fault.PEERS_UNREACHABLE, text, "check this host's network and firewall")
+        yield Remark(Notice.PEERS_UNREACHABLE, text, "check this host's network and firewall")
     if peers.findings:
         text = f"{peers.findings} peers run what the chain does not approve"
         yield Remark(Notice.PEER_FINDINGS, text, "see node.log")

@@ -21,8 +21,7 @@ from nodeclient.identity.keys import NodeKeys
 from nodeclient.identity.registration import prepare_registration, write_registration
 from nodeclient.ports import Root
 from nodeclient.roots.choose import create_root, open_root
-
-STORE_KEY = "store.key"
+from nodeclient.store.cover import STORE_KEY
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,10 @@ FAULTS: list[tuple[Fault, Picture]] = [
     (Fault.IMAGE_NOT_APPROVED, image(Use.BOOT, Standing.REVOKED)),
     (Fault.IMAGE_NOT_APPROVED, image(Use.ERASER, Standing.UNKNOWN, 0)),
     (Fault.IMAGE_NOT_APPROVED, image(Use.SERVICE, Standing.ENDED, NOW - 1)),
-    (Fault.PEERS_UNREACHABLE, replace(PICTURE, peers=PeerPart(7, 7, 0))),
 ]
 NOTICES: list[tuple[Notice, Picture]] = [
     (Notice.IMAGE_ENDS_SOON, image(Use.BOOT, Standing.APPROVED, NOW + 13 * 86_400)),
+    (Notice.PEERS_UNREACHABLE, replace(PICTURE, peers=PeerPart(7, 7, 0))),
     (Notice.PEER_FINDINGS, replace(PICTURE, peers=PeerPart(7, 7, 6, findings=1))),
 ]
 
