@@ -58,8 +58,7 @@ from nodeclient.errors import ConfigError
 from nodeclient.health.tally import Tally
 from nodeclient.health.wiring import run_health
 from nodeclient.identity.enrolment import ENDORSEMENT
-from nodeclient.identity.folder import NodeFolder, open_folder
-from nodeclient.identity.keys import KeysError, NodeKeys
+from nodeclient.identity.folder import NodeFolder
 from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.machine.ban import Ban
@@ -71,15 +70,15 @@ from nodeclient.p2p.directory import Directory
 from nodeclient.p2p.errors import PeerError
 from nodeclient.p2p.server import PeerServer
 from nodeclient.p2p.tls import TlsIdentity, TrustFolder
-from nodeclient.roots.base import RootError
 from nodeclient.runner import Effect, Runner
 from nodeclient.store.database import Store
 from nodeclient.upkeep.bootimages import BootImages
 from nodeclient.upkeep.imageduty import choose_images
 from nodeclient.upkeep.incidents import IncidentLog, Incidents
+from nodeclient.upkeep.opening import open_to_run
 from nodeclient.upkeep.peers import PeerBook
 from nodeclient.upkeep.reference import Accepted, Reference
-from nodeclient.upkeep.rootguard import Hands, RootGuard, still_drawn
+from nodeclient.upkeep.rootguard import root_guard
 from nodeclient.upkeep.running import boot_of
 from nodeclient.upkeep.seeking import build_admitter, build_seeker
 
@@ -186,38 +185,6 @@ async def node(
             stack.push_async_callback(cancel, seeking)
         log.info("node 0x%s runs", keys.address.hex())
         yield lives
-
-
-async def open_to_run(config: Config) -> tuple[NodeFolder, NodeKeys, bytes]:
-    """The Node's folder, keys, and key of its database, also of a root that was opened while the
-    Node was off: its guard sees to that. Raises SealrunError."""
-    folder: NodeFolder | None = None
-    try:
-        folder = open_folder(config.folder, leaving=True)
-        return folder, folder.load_keys(), folder.load_store_key()
-    except (RootError, KeysError) as error:
-        if folder is not None:
-            folder.root.close()
-        raise await still_drawn(config, error) from error
-
-
-def root_guard(config: Config, services: Services, runner: Runner, keys: NodeKeys) -> RootGuard:
-    """What ends this Node when its root is lost. ``keys``: another copy that has to be forgotten,
-    too."""
-
-    def forget() -> None:
-        keys.wipe()
-        services.keys.wipe()
-
-    return RootGuard(
-        services.root,
-        services.me.address,
-        services.chain,
-        services.sender,
-        Hands(runner.stop, services.machine.cut, forget, services.sender.forget),
-        services.report,
-        config.root.health_seconds,
-    )
 
 
 async def first_of(*workers: asyncio.Task[None]) -> None:

@@ -79,14 +79,12 @@ class Patience:
                     "try again in a moment",
                 )
             raise self._silent(self._seconds)
-        return self._result(asked)
-
-    def _result(self, asked: _Call) -> Any:
+        future: Future[Result] = asked.future
         try:
-            return asked.future.result(asked.seconds)
+            return future.result(asked.seconds)
         except WaitedInVain:
-            if asked.future.done():
-                return asked.future.result()  # the call itself raised it, or was quick after all
+            if future.done():
+                return future.result()  # the call itself raised it, or was quick after all
             raise self._silent(asked.seconds) from None
 
     def _silent(self, seconds: float) -> RootBusy:

@@ -6,8 +6,7 @@ it was doing stays as it is in its database, where each step is whole or was not
 chain end by their deadlines, and nobody's money stays behind.
 
 A breach that happened while the Node was off ends it in the same way at its start, before it talks
-to anybody. A root that does not open at all leaves nobody who could sign: then the operator is told
-whether the Node can still be drawn.
+to anybody (`opening`).
 
 The order is that of what could still do harm: first the work stops, then all keys go that open
 capsules, prove tickets or speak for the Node, then the account's own key sends the one transaction
@@ -25,20 +24,18 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from agent.formats.faults import place_of
-from nodeclient.chain import deployment as deployments
 from nodeclient.chain import registry
 from nodeclient.chain.errors import OrderReverted
-from nodeclient.chain.reader import Reader
-from nodeclient.chain.registration import FILE_NAME
-from nodeclient.chain.registration import load as load_registration
-from nodeclient.chain.rpc import Rpc
 from nodeclient.config.node import Config
 from nodeclient.core.incidents import Incident, Kind, Report
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, NodeStatus
+from nodeclient.duties.services import Services
 from nodeclient.errors import Reverted, RootLost, SealrunError
+from nodeclient.identity.keys import NodeKeys
 from nodeclient.ports import ChainReader, ChainSender, Root
 from nodeclient.roots.base import RootError, RootQueued
+from nodeclient.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -163,25 +160,20 @@ class RootGuard:
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def still_drawn(config: Config, error: SealrunError) -> SealrunError:
-    """What to tell the operator of a root that does not open at the start, and so seals the key of
-    the only account that can pause the Node: ``error``, and whether tasks are still drawn for it.
-    """
-    try:
-        account = load_registration(config.folder / FILE_NAME).account
-        rpc = Rpc(config.chain.rpc)
-        try:
-            deployed = deployments.load(config.path(config.chain.deployment))
-            record = await Reader(rpc, deployed).node(account)
-        finally:
-            await rpc.close()
-    except SealrunError:
-        return error  # the next start asks again; what is wrong with the root comes first
-    if record is None or record.status is not NodeStatus.ACTIVE:
-        return error
-    return RootLost(
-        f"{error.message}; the node is STILL IN THE DRAW: only its account can pause it, whose key"
-        " this root seals",
-        f"{error.next_step}, and start the node again; if the device is gone for good, let another"
-        f" node of yours propose a bar of hardware id 0x{record.hardware_id.hex()}",
+def root_guard(config: Config, services: Services, runner: Runner, keys: NodeKeys) -> RootGuard:
+    """What ends this Node when its root is lost. ``keys``: another copy that has to be forgotten,
+    too."""
+
+    def forget() -> None:
+        keys.wipe()
+        services.keys.wipe()
+
+    return RootGuard(
+        services.root,
+        services.me.address,
+        services.chain,
+        services.sender,
+        Hands(runner.stop, services.machine.cut, forget, services.sender.forget),
+        services.report,
+        config.root.health_seconds,
     )
