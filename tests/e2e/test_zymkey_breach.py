@@ -13,7 +13,6 @@ import pytest
 from nodeclient.chain.registry import NodeRegistry
 from nodeclient.chain.rpc import Rpc
 from nodeclient.config.node import load_config
-from nodeclient.core.admission import MotionKind
 from nodeclient.core.types import Address, NodeStatus
 from nodeclient.roots.base import BREACH_FILE
 from nodeclient.roots.choose import breach_of
@@ -119,7 +118,7 @@ def test_root__not_there_at_the_start__operator_is_told_that_the_node_is_still_d
     line = words_of_start(node)
     assert "no Zymkey" in line
     assert "STILL IN THE DRAW" in line
-    assert f"bar (AdmissionLedger.propose, kind {MotionKind.BAR.value})" in line
+    assert "propose a bar of hardware id 0x" in line
     assert status(network, node) is NodeStatus.ACTIVE
     device.heal()
     node.start()
