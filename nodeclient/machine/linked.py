@@ -20,6 +20,9 @@ from nodeclient.machine.rotation import every, rotate_keys
 from nodeclient.machine.supply import Supply
 
 _TRIES = 3  # connections over which one call is repeated
+_BUSY = "busy"  # as `agent.formats.rpc` refuses what is above its bound of requests in progress
+_BUSY_SECONDS = 0.2
+_MAX_CALLS = 16  # on their way at once: an Agent that is sent four times its eight hangs up
 
 
 class LinkedSettings(Protocol):
@@ -52,26 +55,36 @@ class LinkedMachine(ABC):
         self._supply, self._slot = supply, slot
         self._events = EventJournal(settings.folder / EVENTS, report)
         self._proxy = TaskProxy.of(settings.proxy, supply, settings.folder, report)
+        self._calls = asyncio.Semaphore(_MAX_CALLS)
         self._link: Link | None = None
         self._rotating: asyncio.Task[None] | None = None
 
     async def call(self, method: str, body: object) -> object:
         """Call the Agent. Raises MachineRefused for its no, MachineError if it is gone.
 
-        Every method may be repeated: a call whose connection breaks goes over the next one.
+        Every method may be repeated: a call whose connection breaks goes over the next one. An
+        Agent that has enough to do is no Machine lost: members and owners ask when they like, so
+        on a slow PC their questions meet; the call is put again until its time is over.
         """
         link = self._link
         if link is None:
             raise MachineError("the Machine is off", "boot it")
-        for _ in range(_TRIES):
+        loop, tries = asyncio.get_running_loop(), _TRIES
+        end = loop.time() + self._call_seconds
+        while tries:
             connection = await self._connection(link)
             try:
-                answer = await connection.call(method, body, self._call_seconds)
+                async with self._calls:
+                    answer = await connection.call(method, body, self._call_seconds)
             except RpcClosed:
+                tries -= 1
                 continue
             except RpcTimeout as error:
                 raise MachineError(f"no answer to {method}", "cut the Machine's power") from error
             except RpcError as error:
+                if error.code == _BUSY and loop.time() < end:
+                    await asyncio.sleep(_BUSY_SECONDS)
+                    continue
                 raise MachineRefused(error.code, error.message) from error
             if method == "prepare" and link.session is not None:
                 self._events.permit(link.session[1], body)
@@ -82,7 +95,7 @@ class LinkedMachine(ABC):
         """What the Agent calls. Raises RpcError and FormatError, which are the answer."""
         if method == EVENT:
             if self._link is None or self._link.session is None:
-                raise RpcError("busy", "the Machine is being let go; dial again")
+                raise RpcError(_BUSY, "the Machine is being let go; dial again")
             event, devices = Event.from_body(body), self._supply.devices()
             self._events.take(self._link.session[1], event, devices)
             return None

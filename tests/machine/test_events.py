@@ -18,10 +18,10 @@ from nodeclient.core.incidents import Incident, Kind
 from nodeclient.machine import events as journals
 from nodeclient.machine.events import EventJournal
 from nodeclient.machine.link import Link
-from nodeclient.machine.linked import LinkedMachine
 from nodeclient.machine.local import LocalSettings
 from nodeclient.machine.supply import Supply
 from tests.formats.test_taskspec import SPEC
+from tests.machine.linked import Linked
 from tests.machine.test_link import KEYS, SECONDS, SESSION, dial, hello
 
 BOOT, OTHER = b"\1" * 64, b"\2" * 64
@@ -163,13 +163,6 @@ def test_file__cut_in_a_line_or_unwritable__still_reported(desk: Desk) -> None:
     desk.path.mkdir()
     desk.journal.take(BOOT, REMOVED)
     assert len(desk.reported) == 2
-
-
-class Linked(LinkedMachine):
-    """A Machine whose power nobody switches."""
-
-    def _check_alive(self) -> None:
-        """It lives."""
 
 
 async def test_serve__call_of_the_agent__reaches_the_journal_under_its_session(
