@@ -58,8 +58,7 @@ from nodeclient.errors import ConfigError
 from nodeclient.health.tally import Tally
 from nodeclient.health.wiring import run_health
 from nodeclient.identity.enrolment import ENDORSEMENT
-from nodeclient.identity.folder import NodeFolder, open_folder
-from nodeclient.identity.keys import NodeKeys
+from nodeclient.identity.folder import NodeFolder
 from nodeclient.images.boot.reference import open_boot_files, open_eraser
 from nodeclient.inbox import Inbox, owners_and_requester
 from nodeclient.machine.ban import Ban
@@ -76,9 +75,10 @@ from nodeclient.store.database import Store
 from nodeclient.upkeep.bootimages import BootImages
 from nodeclient.upkeep.imageduty import choose_images
 from nodeclient.upkeep.incidents import IncidentLog, Incidents
+from nodeclient.upkeep.opening import open_to_run
 from nodeclient.upkeep.peers import PeerBook
 from nodeclient.upkeep.reference import Accepted, Reference
-from nodeclient.upkeep.rootguard import Hands, RootGuard
+from nodeclient.upkeep.rootguard import root_guard
 from nodeclient.upkeep.running import boot_of
 from nodeclient.upkeep.seeking import build_admitter, build_seeker
 
@@ -111,8 +111,7 @@ async def node(
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A running Node; the task it yields ends only if following the chain fails for good, or the
     root of trust is lost."""
-    folder = open_folder(config.folder)
-    keys = folder.load_keys()
+    folder, keys, store_key = await open_to_run(config)
     deployed = deployments.load(config.path(config.chain.deployment))
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(folder.root.close)
@@ -128,7 +127,7 @@ async def node(
             confirmations=config.chain.confirmations,
             responses=responses(config.machine),
         )
-        store = Store(config.folder / "node.db", folder.load_store_key())
+        store = Store(config.folder / "node.db", store_key)
         stack.callback(store.close)
         directory = Directory(deployed.chain_id, deployed["NodeRegistry"].address)
         tls_key = serialization.load_der_private_key(keys.tls_key, None)
@@ -150,6 +149,13 @@ async def node(
         # Until the first new block: a policy that ended while the Node was down stays ended.
         runner.head = (await chain.head()).number
         runner_box.append(runner)
+        guard = root_guard(config, services, runner, keys)
+        found = await guard.look()
+        if (
+            found is not None and found.tampered
+        ):  # while the Node was off: it ends before it talks to any peer
+            async with run_health(config, services, chain, tally):  # its webhook tells of it
+                await guard.end(found)
         trust = TrustFolder(config.folder / "peers")
         await book.load(rpc, deployed, services.images.book.on_event)
         admitter = build_admitter(config, services, rpc, deployed)
@@ -172,7 +178,6 @@ async def node(
         watcher = Watcher(rpc, deployed, settings, store.blocks())
         follow = asyncio.create_task(runner.follow(watcher, deployed.deploy_block))
         stack.push_async_callback(cancel, follow)
-        guard = root_guard(config, services, runner, keys)
         lives = asyncio.create_task(first_of(follow, asyncio.create_task(guard.watch())))
         stack.push_async_callback(cancel, lives)
         if config.node.seek_admission:
@@ -180,25 +185,6 @@ async def node(
             stack.push_async_callback(cancel, seeking)
         log.info("node 0x%s runs", keys.address.hex())
         yield lives
-
-
-def root_guard(config: Config, services: Services, runner: Runner, keys: NodeKeys) -> RootGuard:
-    """What ends this Node when its root is lost. ``keys``: another copy that has to be forgotten,
-    too."""
-
-    def forget() -> None:
-        keys.wipe()
-        services.keys.wipe()
-
-    return RootGuard(
-        services.root,
-        services.me.address,
-        services.chain,
-        services.sender,
-        Hands(runner.stop, services.machine.cut, forget, services.sender.forget),
-        services.report,
-        config.root.health_seconds,
-    )
 
 
 async def first_of(*workers: asyncio.Task[None]) -> None:

@@ -17,6 +17,7 @@ from nodeclient.config.root import RootKind
 from nodeclient.core.case import Role
 from nodeclient.identity.folder import create_folder
 from nodeclient.machine.ban import Ban
+from nodeclient.roots.choose import breach_of
 
 app = typer.Typer(
     help="Make, enrol, run and question a node.", no_args_is_help=True, add_completion=False
@@ -106,3 +107,12 @@ def pardon(node: NodeFolder = Path("node"), as_json: Json = False) -> None:
     lifted = Ban(config.folder / "machine").lift()
     reason = None if lifted is None else lifted.reason
     show({"node": str(node), "pardoned": lifted is not None, "reason": reason}, as_json)
+
+
+@app.command()
+def forget_breach(node: NodeFolder = Path("node"), as_json: Json = False) -> None:
+    """Trust the node's root again once you have looked at the opened device. It tells for itself
+    whether it still shows the breach."""
+    lifted = breach_of(load_config(node)).lift()
+    reason = None if lifted is None else lifted.reason
+    show({"node": str(node), "forgotten": lifted is not None, "reason": reason}, as_json)

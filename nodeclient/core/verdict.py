@@ -2,7 +2,8 @@
 
 A fault is what this Node's operator must put right, and what nobody else can cause: a stranger who
 runs unapproved images must not make honest Nodes look ill, or their watchdogs would restart them.
-So findings about peers are notices. The texts name nothing of a task.
+So findings about peers are notices, and so is that none of them answers: they may all be down. The
+texts name nothing of a task.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ class Fault(StrEnum):
     MACHINE_BANNED = "machine-banned"
     IMAGE_NOT_APPROVED = "image-not-approved"
     SERVICES_UNWATCHED = "services-unwatched"
-    PEERS_UNREACHABLE = "peers-unreachable"
 
 
 class Notice(StrEnum):
@@ -40,6 +40,7 @@ class Notice(StrEnum):
 
     IMAGE_ENDS_SOON = "image-ends-soon"
     PEER_FINDINGS = "peer-findings"
+    PEERS_UNREACHABLE = "peers-unreachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,7 @@ def _peers(picture: Picture) -> Iterator[Remark]:
         return
     if peers.asked and not peers.reachable:
         text = f"none of {peers.asked} peers gives a sign of life"
-        yield Remark(Fault.PEERS_UNREACHABLE, text, "check this host's network and firewall")
+        yield Remark(Notice.PEERS_UNREACHABLE, text, "check this host's network and firewall")
     if peers.findings:
         text = f"{peers.findings} peers run what the chain does not approve"
         yield Remark(Notice.PEER_FINDINGS, text, "see node.log")

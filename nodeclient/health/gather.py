@@ -29,7 +29,7 @@ from nodeclient.core.images import ImageRecord
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, BlockRef, NodeRecord, RootClass
 from nodeclient.errors import SealrunError
-from nodeclient.roots.base import RootError, RootTampered
+from nodeclient.roots.base import RootError, RootQueued, RootTampered
 
 ROOT_SECONDS = 3.0  # a device that is asked for longer is of no use to a task either
 CHAIN_SECONDS = 5.0  # for all questions together, which are asked at once
@@ -118,6 +118,8 @@ def in_thread(ask: Callable[[], RootHealth]) -> asyncio.Future[RootHealth]:
 
 def unusable(error: RootError) -> RootHealth:
     """What a root's error says about it."""
+    if isinstance(error, RootQueued):
+        return RootHealth(True, False, "busy with this node's own commands")
     return RootHealth(False, isinstance(error, RootTampered), error.message)
 
 

@@ -1,6 +1,7 @@
 """How a Node is while no daemon runs: its folder, its root and the chain are asked directly.
 
-Nothing is written and no key is unsealed but the one that covers the database at rest.
+Nothing is written but a breach that the root shows, and no key is unsealed but the one that covers
+the database at rest. What is imported here decides how long the command takes.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from nodeclient.health.gather import Gatherer, Sources, unusable
 from nodeclient.health.holdings import guard_part, guard_picture, held_images, running
 from nodeclient.health.service import Reading
 from nodeclient.health.state import applied_block, bounds_of, is_drawable, open_tasks
-from nodeclient.identity.folder import STORE_KEY
 from nodeclient.machine.ban import Ban
 from nodeclient.ports import Root
 from nodeclient.roots.base import RootError
 from nodeclient.roots.choose import open_root
+from nodeclient.store.cover import STORE_KEY
 from nodeclient.store.database import Store
 
 

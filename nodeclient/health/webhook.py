@@ -8,6 +8,10 @@ The Node never waits for it. Messages queue up to a bound and go out in order; o
 is tried again, more and more slowly. The newest verdict is never given up, and what was last
 delivered stands in a file: so a change reaches a receiver that comes back, even after a restart of
 both. Of an incident only the kind is told: its text may name a host that a task talks to.
+
+Others can cause notices (they are down, they run what nobody approved) and incidents (a task opens
+connections): of each kind one message goes out at once, the next not before a pause, with the count
+of that moment. What only its operator can cause, a change of faults, is always told at once.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import secrets
 import time
 from collections import deque
@@ -31,6 +36,7 @@ from eth_utils.address import to_checksum_address
 
 from nodeclient.core.incidents import Kind
 from nodeclient.core.types import Address
+from nodeclient.core.verdict import Fault
 from nodeclient.health.exposition import Metric, counter, gauge, one
 from nodeclient.health.service import Reading
 from nodeclient.health.target import Memory, Target
@@ -41,6 +47,7 @@ FAREWELL_SECONDS = 3.0
 SECONDS = 10.0  # one request, from dialling to the status line
 FIRST_PAUSE, LAST_PAUSE = 1.0, 300.0  # seconds after a request that failed
 MOST_TRIES = 12  # of a message that is not the newest verdict: some 20 minutes
+PACE_SECONDS = 300.0  # between two incidents of one kind, and between two changes of notices alone
 MOST_WAITING = 64  # messages; the oldest makes room
 
 
@@ -66,6 +73,9 @@ class Webhook:
     ) -> None:
         self._target, self._memory, self._account, self._clock = target, memory, account, clock
         self._words = memory.delivered()
+        self._noticed_at = -math.inf
+        self._held: dict[Kind, int] = {}  # incidents that wait for their pause to end: how many
+        self._told_at: dict[Kind, float] = {}
         self._queue: deque[Message] = deque()
         self._filled = asyncio.Event()
         self._tried = asyncio.Event()
@@ -75,10 +85,16 @@ class Webhook:
     # ------------------------------------------------------------------------------- what to say
 
     def judged(self, reading: Reading) -> None:
-        """Queue a message if this verdict is another one than the last."""
-        words = codes(reading.remarks)
+        """Queue a message if this verdict is another one than the last; called at intervals."""
+        for kind, count in list(self._held.items()):
+            self.incident(kind, count)
+        words, now = codes(reading.remarks), self._clock()
         if words == self._words:
             return
+        if faults_of(words) == faults_of(self._words):
+            if 0 <= now - self._noticed_at < PACE_SECONDS:
+                return
+            self._noticed_at = now
         shown = as_json(reading.picture, reading.remarks)
         data = {name: shown[name] for name in ("account", "healthy", "faults", "notices")}
         self._put("health.changed", {**data, "before": list(self._words)}, words)
@@ -86,6 +102,12 @@ class Webhook:
 
     def incident(self, kind: Kind, count: int) -> None:
         """Queue a message about one; ``count``: of this kind since the daemon started."""
+        now = self._clock()
+        if 0 <= now - self._told_at.get(kind, -math.inf) < PACE_SECONDS:
+            self._held[kind] = count
+            return
+        self._told_at[kind] = now
+        self._held.pop(kind, None)
         data: dict[str, object] = {
             "account": to_checksum_address(self._account),
             "kind": kind.value,
@@ -197,6 +219,11 @@ class Webhook:
             gauge("webhook_waiting", "Messages not delivered yet.", one(len(self._queue))),
             counter("webhook_requests_total", "Requests and messages by result.", *samples),
         )
+
+
+def faults_of(words: tuple[str, ...]) -> frozenset[str]:
+    """Those of a verdict's codes that make a Node unhealthy."""
+    return frozenset(words) & frozenset(map(str, Fault))
 
 
 def signature(secret: bytes, message: str, at: str, body: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +21,7 @@ from nodeclient.identity.keys import NodeKeys
 from nodeclient.identity.registration import prepare_registration, write_registration
 from nodeclient.ports import Root
 from nodeclient.roots.choose import create_root, open_root
-
-STORE_KEY = "store.key"
+from nodeclient.store.cover import STORE_KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ class NodeFolder:
         return self.root.unseal(read_private(path), STORE_KEY)
 
 
-def open_folder(folder: Path) -> NodeFolder:
-    """Open an existing node's folder. Raises ConfigError, RootError."""
+def open_folder(folder: Path, *, leaving: bool = False) -> NodeFolder:
+    """Open an existing node's folder. Raises ConfigError, RootError; ``leaving`` as `open_root`."""
     config = load_config(folder)
     return NodeFolder(
         config,
-        open_root(config),
+        open_root(config, leaving=leaving),
         FolderStore(config.path(config.store.blocks)),
         FolderVault(config.path(config.store.keys)),
     )
@@ -90,18 +90,17 @@ def create_folder(
         write_config(
             folder, rpc=rpc, deployment=deployment_file, endpoint=endpoint, roles=roles, root=root
         )
-        made = create_root(load_config(folder))
-        keys = NodeKeys.create(made, folder)
-        registration = prepare_registration(
-            made,
-            keys,
-            chain_id=deployed.chain_id,
-            registry=deployed["NodeRegistry"].address,
-            endpoint=endpoint,
-        )
-        path = write_registration(folder, registration)
-        described = describe(made)
-        made.close()
+        with contextlib.closing(create_root(load_config(folder))) as made:
+            keys = NodeKeys.create(made, folder)
+            registration = prepare_registration(
+                made,
+                keys,
+                chain_id=deployed.chain_id,
+                registry=deployed["NodeRegistry"].address,
+                endpoint=endpoint,
+            )
+            path = write_registration(folder, registration)
+            described = describe(made)
     except BaseException:
         for entry in folder.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

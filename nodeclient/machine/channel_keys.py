@@ -39,8 +39,8 @@ class KeySlot:
     def __init__(self, path: Path, root: Sealer) -> None:
         self._path, self._root = path, root
 
-    def save(self, session: SessionKeys, keys: LinkKeys) -> None:
-        """Durable on return, and the earlier keys are gone. Raises MachineError."""
+    def seal(self, session: SessionKeys, keys: LinkKeys) -> bytes:
+        """What the file will hold; a root may take its time. Raises MachineError."""
         body = {
             "session": b"".join(session),
             "secret": keys.boot_secret,
@@ -50,11 +50,16 @@ class KeySlot:
             "agent": keys.agent,
         }
         try:
-            replace_file(self._path, self._root.seal(cbor.encode(body), LABEL))
-        except (OSError, SealrunError) as error:
-            raise MachineError(
-                f"the channel's keys cannot be kept: {error}", "check disk and root of trust"
-            ) from error
+            return self._root.seal(cbor.encode(body), LABEL)
+        except SealrunError as error:
+            raise _not_kept(error) from error
+
+    def put(self, sealed: bytes) -> None:
+        """Durable on return, and the earlier keys are gone. Raises MachineError."""
+        try:
+            replace_file(self._path, sealed)
+        except OSError as error:
+            raise _not_kept(error) from error
 
     def load(self, session: SessionKeys) -> LinkKeys:
         """The keys of this boot. Raises MachineError: none, damaged, or of another boot."""
@@ -77,3 +82,9 @@ class KeySlot:
         """The boot is over, and so are its keys. Raises nothing: the next boot replaces them."""
         with contextlib.suppress(OSError):
             self._path.unlink()
+
+
+def _not_kept(error: Exception) -> MachineError:
+    return MachineError(
+        f"the channel's keys cannot be kept: {error}", "check disk and root of trust"
+    )

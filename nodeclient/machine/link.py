@@ -127,16 +127,17 @@ class Link:
         """Whether no call is on its way between the two ends."""
         return self._agent is None or self._agent.idle
 
-    async def rotate(self, keep: Callable[[LinkKeys], None]) -> None:
+    async def rotate(self, seal: Callable[[LinkKeys], bytes], put: Callable[[bytes], None]) -> None:
         """Replace the keys; from then on the old ones open nothing. Raises MachineError.
 
-        `keep` makes the new keys durable, and raises MachineError if it cannot. It must not wait:
-        between keeping and using nothing else may happen. A failure leaves the old keys in use.
+        `seal` may take as long as a root does, so it runs in a thread. `put` makes its bytes
+        durable; it must not wait: between keeping and using nothing else may happen, and nothing
+        may be kept after this was cancelled. A failure of either leaves the old keys in use.
         """
         # Once agreed they may be on the disk already, even if keeping them failed in the end: to
         # agree on others then would leave the disk with keys that the Agent has forgotten.
         following = self._agreed = self._agreed or await self._agree()
-        keep(following)
+        put(await asyncio.to_thread(seal, following))
         self._keys, self._agreed = following, None
         old, self._agent = self._agent, None
         if old is not None:

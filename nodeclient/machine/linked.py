@@ -121,22 +121,26 @@ class LinkedMachine(ABC):
         """
         try:
             await self._connection(link)
-            return self._hold(link)
+            return await self._hold(link)
         except BaseException:
             await self.let_go()
             raise
 
-    def _hold(self, link: Link) -> SessionKeys:
+    async def _hold(self, link: Link) -> SessionKeys:
         """Keep the channel's keys, now and whenever they change. Raises MachineError."""
         session = link.session
         if session is None:
             raise MachineError("the Agent gave no session keys", "boot it again")
 
-        def keep(keys: LinkKeys) -> None:
-            self._slot.save(session, keys)
+        def seal(keys: LinkKeys) -> bytes:
+            return self._slot.seal(session, keys)
 
-        keep(link.keys)
-        self._rotating = asyncio.create_task(rotate_keys(link, keep, every(self._rotate_seconds)))
+        sealed = await asyncio.to_thread(seal, link.keys)
+        if self._link is not link:
+            raise MachineError("the Machine was let go", "take it up again")
+        self._slot.put(sealed)
+        pause = every(self._rotate_seconds)
+        self._rotating = asyncio.create_task(rotate_keys(link, seal, self._slot.put, pause))
         return session
 
     async def _connection(self, link: Link) -> RpcConnection:

@@ -87,7 +87,7 @@ class LocalMachine(LinkedMachine):
             boot = self._parameters(image, keys, port, boot_count)
             await asyncio.to_thread(self._process.start, boot)
             await self._connection(link)
-            hpke, signing = self._hold(link)
+            hpke, signing = await self._hold(link)
         except BaseException:
             await self.power_off()
             raise

@@ -28,13 +28,15 @@ def every(seconds: float) -> Pause:
     return pause
 
 
-async def rotate_keys(link: Link, keep: Callable[[LinkKeys], None], pause: Pause) -> None:
+async def rotate_keys(
+    link: Link, seal: Callable[[LinkKeys], bytes], put: Callable[[bytes], None], pause: Pause
+) -> None:
     """Until cancelled. What fails is tried again after the next pause; the keys stay till then."""
     while True:
         await pause()
         await _quiet(link)
         try:
-            await link.rotate(keep)
+            await link.rotate(seal, put)
         except MachineError as error:
             _log.warning("machine link: keys not replaced: %s", error)
 

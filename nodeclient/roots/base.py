@@ -10,14 +10,18 @@ from nodeclient.errors import SealrunError
 from nodeclient.ports import Root
 
 __all__ = [
+    "BREACH_FILE",
     "Root",
     "RootAbsent",
     "RootBusy",
     "RootError",
     "RootLocked",
+    "RootQueued",
     "RootTampered",
     "UnsealError",
 ]
+
+BREACH_FILE = "breach.json"  # in a root's folder: that it was opened, once; its operator lifts it
 
 
 class RootError(SealrunError):
@@ -30,6 +34,10 @@ class RootAbsent(RootError):
 
 class RootBusy(RootError):
     """The device did not take the command in the time that is waited for it."""
+
+
+class RootQueued(RootBusy):
+    """This Node's own commands took the device all the while: nothing is wrong with it."""
 
 
 class RootLocked(RootError):

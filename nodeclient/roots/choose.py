@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from nodeclient.config.node import Config
 from nodeclient.config.root import SoftwareRootConfig, Tpm2RootConfig
+from nodeclient.finding import Finding
 from nodeclient.ports import Root
-from nodeclient.roots.base import RootAbsent
+from nodeclient.roots.base import BREACH_FILE, RootAbsent
 from nodeclient.roots.software import SoftwareRoot
 
 if TYPE_CHECKING:
     from nodeclient.roots.tpm2.root import Tpm2Root
+    from nodeclient.roots.zymkey.root import ZymkeyRoot
 
 
 def _tpm2() -> type[Tpm2Root]:
@@ -30,17 +32,24 @@ def _tpm2() -> type[Tpm2Root]:
     return Tpm2Root
 
 
-def open_root(config: Config) -> Root:
-    """The root of an existing node. Raises RootError."""
+def _zymkey() -> type[ZymkeyRoot]:
+    from nodeclient.roots.zymkey.root import ZymkeyRoot
+
+    return ZymkeyRoot
+
+
+def open_root(config: Config, *, leaving: bool = False) -> Root:
+    """The root of an existing node. Raises RootError.
+
+    ``leaving``: one that was opened, too, as far as leaving the draw takes it: it unseals, no more.
+    """
     root = config.root
     folder = config.path(root.folder)
     if isinstance(root, SoftwareRootConfig):
         return SoftwareRoot.load(folder, config.path(root.passphrase_file))
     if isinstance(root, Tpm2RootConfig):
         return _tpm2().load(folder, root)
-    from nodeclient.roots.zymkey.root import ZymkeyRoot
-
-    return ZymkeyRoot.load(folder, root)
+    return _zymkey().load(folder, root, leaving=leaving)
 
 
 def create_root(config: Config) -> Root:
@@ -51,6 +60,9 @@ def create_root(config: Config) -> Root:
         return SoftwareRoot.create(folder, config.path(root.passphrase_file))
     if isinstance(root, Tpm2RootConfig):
         return _tpm2().create(folder, root)
-    from nodeclient.roots.zymkey.root import ZymkeyRoot
+    return _zymkey().create(folder, root)
 
-    return ZymkeyRoot.create(folder, root)
+
+def breach_of(config: Config) -> Finding:
+    """What the root remembers of a breach, whether or not its device is there."""
+    return Finding(config.path(config.root.folder) / BREACH_FILE)

@@ -11,6 +11,8 @@ from nodeclient.errors import SealrunError
 
 NONCE = 12
 
+STORE_KEY = "store.key"  # the file of its key in a Node's folder, sealed under the same label
+
 
 class StoreUnreadable(SealrunError):
     """The database and its key do not belong together, or a row is damaged."""

@@ -5,6 +5,9 @@ the draw (`NodeRegistry.pause`), so that no task is given to it, forgets its key
 it was doing stays as it is in its database, where each step is whole or was not taken; tasks on
 chain end by their deadlines, and nobody's money stays behind.
 
+A breach that happened while the Node was off ends it in the same way at its start, before it talks
+to anybody (`opening`).
+
 The order is that of what could still do harm: first the work stops, then all keys go that open
 capsules, prove tickets or speak for the Node, then the account's own key sends the one transaction
 that is left, and goes, too.
@@ -18,16 +21,21 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 from agent.formats.faults import place_of
 from nodeclient.chain import registry
 from nodeclient.chain.errors import OrderReverted
+from nodeclient.config.node import Config
 from nodeclient.core.incidents import Incident, Kind, Report
 from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, NodeStatus
+from nodeclient.duties.services import Services
 from nodeclient.errors import Reverted, RootLost, SealrunError
+from nodeclient.identity.keys import NodeKeys
 from nodeclient.ports import ChainReader, ChainSender, Root
-from nodeclient.roots.base import RootError
+from nodeclient.roots.base import RootError, RootQueued
+from nodeclient.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -84,18 +92,23 @@ class RootGuard:
         while True:
             await asyncio.sleep(self._seconds)
             health = await self.look()
+            if health is None:
+                continue
             failed = 0 if health.sound else failed + 1
             if health.tampered or failed >= LOOKS:
                 await self.end(health)
 
-    async def look(self) -> RootHealth:
-        """Ask the root, in a thread: a device may take its time."""
+    async def look(self) -> RootHealth | None:
+        """Ask the root, in a thread: a device may take its time. None: it was busy with this Node's
+        own commands all the while, which says nothing about the device."""
         try:
             return await asyncio.to_thread(self._root.health)
+        except RootQueued:
+            return None
         except RootError as error:
             return RootHealth(False, False, str(error))
 
-    async def end(self, health: RootHealth) -> None:
+    async def end(self, health: RootHealth) -> NoReturn:
         """Stop, forget, pause. Raises RootLost, whatever of it succeeded."""
         what = "was tampered with" if health.tampered else "is lost"
         log.error("the root of trust %s: %s", what, health.detail)
@@ -119,7 +132,7 @@ class RootGuard:
             f"the root of trust {what} ({health.detail}); {how}, its keys are forgotten",
             "look at the device before you start the node again"
             if paused
-            else "pause it by its account from elsewhere, then look at the device",
+            else "look at the device, then start the node: only its own account can pause it",
         )
 
     async def _pause(self) -> bool:
@@ -145,3 +158,22 @@ class RootGuard:
             if time.monotonic() > end:
                 return False
             await asyncio.sleep(RETRY_SECONDS)
+
+
+def root_guard(config: Config, services: Services, runner: Runner, keys: NodeKeys) -> RootGuard:
+    """What ends this Node when its root is lost. ``keys``: another copy that has to be forgotten,
+    too."""
+
+    def forget() -> None:
+        keys.wipe()
+        services.keys.wipe()
+
+    return RootGuard(
+        services.root,
+        services.me.address,
+        services.chain,
+        services.sender,
+        Hands(runner.stop, services.machine.cut, forget, services.sender.forget),
+        services.report,
+        config.root.health_seconds,
+    )

@@ -12,7 +12,7 @@ import pytest
 from agent.devices import LENT_GROUP, DeviceMissing, PassedDevice, find_devices, lent
 from agent.formats.messages import DURING
 from agent.formats.outcome import Ending
-from nodeclient.machine import MachineRefused
+from nodeclient.errors import MachineRefused
 from tests.machine.support import Pi
 
 NAMES = ("/dev/sealrun-test-one", "/dev/sealrun-test-two")

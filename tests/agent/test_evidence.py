@@ -13,8 +13,9 @@ from agent.formats.evidence import Evidence, EvidenceError
 from agent.formats.measure import answer_ranges, measure_tree
 from agent.formats.messages import AFTER, BEFORE, DURING, Question
 from agent.formats.outcome import Transcript
-from nodeclient.machine import MachineRefused, agent_folder, measure_agent
+from nodeclient.errors import MachineRefused
 from nodeclient.machine.local import SIMULATED
+from nodeclient.machine.measure import agent_folder, measure_agent
 from tests.machine.support import NODE, Pi
 
 KERNEL = Path("/proc/cmdline").read_text().strip()

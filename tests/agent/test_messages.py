@@ -14,7 +14,7 @@ from agent.formats.measure import RANGES, answer_ranges, choose_ranges, measure_
 from agent.formats.messages import Context, Prepare, Question, Release
 from agent.formats.outcome import Ending, Outcome, State, Status, Transcript
 from agent.formats.p256 import SigningKey
-from nodeclient.machine import agent_folder
+from nodeclient.machine.measure import agent_folder
 
 CONTEXT = Context(31337, b"\1" * 20, 7, b"\2" * 32, b"\3" * 20, 1, 0)
 OUTCOME = Outcome(Ending.RAN, 3, {"first": cid_of(b"x")}, ("first",), ("UNNAMED_RECEIVER",), 2)

@@ -23,7 +23,7 @@ from agent.formats.p256 import SigningKey
 from agent.formats.protocol import release_info
 from agent.scratch import make_scratch
 from agent.session import Session, SessionGone
-from nodeclient.machine import MachineRefused
+from nodeclient.errors import MachineRefused
 from nodeclient.machine.resume import ResumeRecord
 from tests.images.small import small_image
 from tests.machine.fixtures import traces

@@ -1,5 +1,6 @@
 """`sealrun node init`."""
 
+import errno
 import json
 import stat
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from agent.formats import p256
 from agent.formats.hashes import keccak256
+from nodeclient.config.node import Config, load_config
 from nodeclient.core.digests import registration_digest
 from nodeclient.core.registration import RegistrationKeys
 from nodeclient.core.types import Address, RootClass
@@ -16,7 +18,9 @@ from nodeclient.daemon import only_one
 from nodeclient.identity.folder import open_folder
 from nodeclient.machine.ban import Ban
 from nodeclient.p2p.contact import verify_record
-from nodeclient.roots.base import RootAbsent
+from nodeclient.ports import Root
+from nodeclient.roots.base import RootAbsent, RootError
+from nodeclient.roots.choose import breach_of, create_root
 from scripts.standin.control import StandIn
 from tests.cli.conftest import REGISTRY, Sealrun
 from tests.roots.zymkey_kit import library
@@ -136,6 +140,44 @@ def test_init__root_zymkey_and_none_there__leaves_nothing(
     assert (code, error.count("\n")) == (2, 1)
     assert "install Zymbit's software" in error
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("failing", ["NodeKeys.create", "write_registration", "describe"])
+def test_init__disk_full_at_a_step__lets_go_of_the_root_and_leaves_nothing(
+    failing: str,
+    tmp_path: Path,
+    deployment: Path,
+    sealrun: Sealrun,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Zymkey is held by a process of its own, which nobody else would end."""
+    roots: list[Root] = []
+
+    def create(config: Config) -> Root:
+        roots.append(create_root(config))
+        return roots[-1]
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("nodeclient.identity.folder.create_root", create)
+    monkeypatch.setattr(f"nodeclient.identity.folder.{failing}", full)
+    code, error = init(sealrun, tmp_path / "new", deployment)
+    assert (code, error.count("\n")) == (1, 1)
+    assert "No space left" in error
+    (root,) = roots
+    with pytest.raises(RootError, match="closed"):
+        root.sign(bytes(32))
+    assert not (tmp_path / "new").exists()
+
+
+def test_forget_breach__finding__is_lifted_by_name_and_told(node: Path, sealrun: Sealrun) -> None:
+    finding = breach_of(load_config(node))
+    assert sealrun("node", "forget-breach", "--node", node, "--json").json["forgotten"] is False
+    finding.impose("perimeter channels [0] were opened", 1_000)
+    told = sealrun("node", "forget-breach", "--node", node, "--json").json
+    assert (told["forgotten"], told["reason"]) == (True, "perimeter channels [0] were opened")
+    assert finding.standing() is None
 
 
 def test_config__unknown_key__refused_by_name(node: Path, sealrun: Sealrun) -> None:

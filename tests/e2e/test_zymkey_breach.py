@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 
 from nodeclient.chain.registry import NodeRegistry
 from nodeclient.chain.rpc import Rpc
+from nodeclient.config.node import load_config
 from nodeclient.core.types import Address, NodeStatus
+from nodeclient.roots.base import BREACH_FILE
+from nodeclient.roots.choose import breach_of
 from scripts.embedded.chain import ROOT
 from scripts.embedded.network import Network
 from scripts.embedded.node import NodeProcess
@@ -19,14 +23,14 @@ from scripts.embedded.roots import ZymkeyRoots
 
 FOLDER = ROOT / "var" / "e2e-zymkey"
 OPENED, PULLED, UNTOUCHED = "opened", "pulled", "untouched"
+OFF, AWAY = "off", "away"  # opened while the daemon is stopped; not there at its start
+NODES = (OPENED, PULLED, UNTOUCHED, OFF, AWAY)
 ENDED_SECONDS = 180.0  # a patience, not a figure
 
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
-    with Network(
-        FOLDER, (), (OPENED, PULLED, UNTOUCHED), block_seconds=0.35, root="zymkey"
-    ) as running:
+    with Network(FOLDER, (), NODES, block_seconds=0.35, root="zymkey") as running:
         yield running
 
 
@@ -74,6 +78,53 @@ def test_root__lost_while_running__node_leaves_the_draw_and_ends(
     assert "Traceback" not in words
 
 
+def words_of_start(node: NodeProcess) -> str:
+    """What a daemon says that starts and ends by itself: one line."""
+    errors = node.folder / "stderr.log"
+    told = errors.stat().st_size
+    node.start()
+    wait_until_ended(node)
+    assert node.exit_code == 1
+    (line,) = errors.read_text()[told:].splitlines()
+    return line
+
+
+def test_root__opened_while_the_node_is_off__it_leaves_the_draw_at_its_start(
+    network: Network,
+) -> None:
+    node, device = network.workers[OFF], devices(network).devices[OFF]
+    node.stop()
+    device.breach(0)
+    assert status(network, node) is NodeStatus.ACTIVE
+    line = words_of_start(node)
+    assert "perimeter was breached" in line
+    assert "out of the draw" in line
+    assert status(network, node) is NodeStatus.PAUSED
+    last = (node.folder / "machine" / "incidents.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["kind"] == "root"
+    device.clear()  # whoever was at the case clears the device's record, too
+    assert "perimeter was breached" in words_of_start(node)
+    assert breach_of(load_config(node.folder)).lift() is not None  # the operator's word
+    node.start()
+    node.wait()
+
+
+def test_root__not_there_at_the_start__operator_is_told_that_the_node_is_still_drawn(
+    network: Network,
+) -> None:
+    node, device = network.workers[AWAY], devices(network).devices[AWAY]
+    node.stop()
+    device.fault(absent=True)
+    line = words_of_start(node)
+    assert "no Zymkey" in line
+    assert "STILL IN THE DRAW" in line
+    assert "propose a bar of hardware id 0x" in line
+    assert status(network, node) is NodeStatus.ACTIVE
+    device.heal()
+    node.start()
+    node.wait()
+
+
 def test_others__go_on(network: Network) -> None:
     node = network.workers[UNTOUCHED]
     assert node.running
@@ -83,4 +134,4 @@ def test_others__go_on(network: Network) -> None:
 def test_folder__of_a_lost_root__holds_no_key_of_the_device(network: Network) -> None:
     """What the stand-in's process held is nowhere on disk: the folder names the device only."""
     folder = network.workers[OPENED].folder / "root"
-    assert [path.name for path in sorted(Path(folder).iterdir())] == ["zymkey.pub"]
+    assert [path.name for path in sorted(Path(folder).iterdir())] == [BREACH_FILE, "zymkey.pub"]

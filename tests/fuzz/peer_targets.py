@@ -24,6 +24,7 @@ from nodeclient.chain.errors import (
 )
 from nodeclient.chain.headers import build_header
 from nodeclient.chain.reverts import ERROR_SELECTOR, PANIC_SELECTOR, REASON_LIMIT, reason_of
+from nodeclient.chain.rpc import parse_answer
 from nodeclient.core import ecvrf
 from nodeclient.core.ecvrf import SECP256K1_TAI, EcvrfError
 from nodeclient.core.policy_file import PolicyError, policy_from_dict, policy_to_dict
@@ -206,6 +207,14 @@ def block() -> dict[str, Any]:
     return {**words, "hash": "0x" + hashed[0].hex()}
 
 
+ANSWERS: tuple[dict[str, object], ...] = (
+    {"result": "0x2a"},
+    {"result": {"number": "0x1", "transactions": []}},
+    {"error": {"code": 3, "message": "execution reverted", "data": "0x08c379a0"}},
+    {"error": {"code": -32000, "message": "no such block", "data": {"data": "0x"}}},
+)
+
+
 def revert_text(data: bytes) -> str:
     return reason_of(RpcRefused("eth_call", 3, "execution reverted", data))
 
@@ -323,6 +332,15 @@ def chain_targets() -> Iterator[Target]:
         (FormatError, HeaderMismatch),
         lambda _, value: keccak(value).hex() == own[2:],  # type: ignore[arg-type]
         ("nodeclient.chain.headers:build_header",),
+        codec="json",
+    )
+    yield Target(
+        "answer of the RPC",
+        tuple(json.dumps({"jsonrpc": "2.0", "id": 1, **said}).encode() for said in ANSWERS),
+        lambda data: parse_answer("eth_call", data),
+        (ChainUnavailable, RpcRefused),
+        lambda data, value: value == json.loads(data)["result"],
+        ("nodeclient.chain.rpc:parse_answer",),
         codec="json",
     )
     reasons = (

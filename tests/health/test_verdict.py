@@ -61,10 +61,10 @@ FAULTS: list[tuple[Fault, Picture]] = [
     (Fault.SERVICES_UNWATCHED, replace(PICTURE, guard=GuardPart(997))),
     (Fault.SERVICES_UNWATCHED, replace(PICTURE, guard=GuardPart(1_003))),
     (Fault.SERVICES_UNWATCHED, replace(chain(head=1, applied=1), guard=GuardPart(0))),
-    (Fault.PEERS_UNREACHABLE, replace(PICTURE, peers=PeerPart(7, 7, 0))),
 ]
 NOTICES: list[tuple[Notice, Picture]] = [
     (Notice.IMAGE_ENDS_SOON, image(Use.BOOT, Standing.APPROVED, NOW + 13 * 86_400)),
+    (Notice.PEERS_UNREACHABLE, replace(PICTURE, peers=PeerPart(7, 7, 0))),
     (Notice.PEER_FINDINGS, replace(PICTURE, peers=PeerPart(7, 7, 6, findings=1))),
 ]
 

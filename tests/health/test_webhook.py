@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from eth_utils.address import to_checksum_address
 
-from nodeclient.core.health import Picture
+from nodeclient.core.health import PeerPart, Picture
 from nodeclient.core.incidents import Kind
 from nodeclient.errors import ConfigError
 from nodeclient.health import webhook as module
@@ -40,9 +41,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LAST_PAUSE", 0.02)
 
 
-def made(url: str, folder: Path) -> Webhook:
-    memory = Memory(folder / "webhook.json")
-    return Webhook(Target(url, SECRET), memory, ACCOUNT, lambda: float(NOW))
+def made(url: str, folder: Path, clock: Callable[[], float] = lambda: float(NOW)) -> Webhook:
+    return Webhook(Target(url, SECRET), Memory(folder / "webhook.json"), ACCOUNT, clock)
 
 
 @asynccontextmanager
@@ -187,10 +187,53 @@ def test_memory__damaged__counts_as_nothing_told(content: bytes, tmp_path: Path)
     assert Memory(path).delivered() == ()
 
 
+async def test_incidents__a_task_causes_many__one_at_once_and_the_rest_as_a_number(
+    tmp_path: Path,
+) -> None:
+    now = [float(NOW)]
+    webhook = made("http://127.0.0.1:9/", tmp_path, lambda: now[0])
+    for count in range(1, 1_001):
+        webhook.incident(Kind.PROXY, count)
+    webhook.incident(Kind.ROOT, 1)  # another kind is not held up by them
+    assert told(webhook) == [("proxy", 1), ("root", 1)]
+    now[0] += module.PACE_SECONDS - 1
+    webhook.judged(reading(PICTURE))
+    assert len(webhook._queue) == 2
+    now[0] += 1
+    for _ in range(3):
+        webhook.judged(reading(PICTURE))
+    assert told(webhook) == [("proxy", 1), ("root", 1), ("proxy", 1_000)]
+
+
+def told(webhook: Webhook) -> list[tuple[str, int]]:
+    """The incidents that wait to be sent."""
+    data = [json.loads(message.body)["data"] for message in webhook._queue]
+    return [(each["kind"], each["count"]) for each in data]
+
+
+async def test_notices__peers_come_and_go__are_told_at_a_pace_and_faults_at_once(
+    tmp_path: Path,
+) -> None:
+    now = [float(NOW)]
+    webhook = made("http://127.0.0.1:9/", tmp_path, lambda: now[0])
+    alone = replace(PICTURE, peers=PeerPart(7, 7, 0))
+    for number in range(100):
+        webhook.judged(reading(PICTURE if number % 2 else alone))
+        now[0] += module.PACE_SECONDS / 200
+    assert len(webhook._queue) == 1, "others decide how often this changes"
+    webhook.judged(reading(replace(BANNED, peers=alone.peers)))
+    assert len(webhook._queue) == 2
+    now[0] += module.PACE_SECONDS
+    webhook.judged(reading(BANNED))
+    assert [m.words for m in webhook._queue][2:] == [("machine-banned",)]
+
+
 async def test_queue__flood_of_incidents__bounded_and_counted(tmp_path: Path) -> None:
-    webhook = made("http://127.0.0.1:9/", tmp_path)
+    now = [float(NOW)]
+    webhook = made("http://127.0.0.1:9/", tmp_path, lambda: now[0])
     webhook.judged(reading(BANNED))
     for count in range(module.MOST_WAITING * 3):
+        now[0] += module.PACE_SECONDS
         webhook.incident(Kind.STRAY, count)
     assert len(webhook._queue) == module.MOST_WAITING
     assert any(message.words is not None for message in webhook._queue), "the verdict stays"

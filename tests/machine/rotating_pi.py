@@ -1,8 +1,8 @@
 """A Pi's end of the cable that kills itself at a named moment of a rotation.
 
-Arguments: folder, port, moment (`agreed`, `kept`, `used`, `closed`, or anything else: never). Goes
-on with the keys of the folder if there are any, else writes the first and prints them. Then it
-prints one line for each step: heard, and the generation after a rotation.
+Arguments: folder, port, moment (`agreed`, `sealed`, `kept`, `used`, `closed`, or anything else:
+never). Goes on with the keys of the folder if there are any, else writes the first and prints them.
+Then it prints one line for each step: heard, and the generation after a rotation.
 """
 
 from __future__ import annotations
@@ -48,20 +48,25 @@ async def main(folder: str, port: str, moment: str) -> None:
     assert link.session is not None
     hpke, signing = link.session
     if not noted.exists():
-        slot.save(link.session, link.keys)
+        slot.put(slot.seal(link.session, link.keys))
         noted.write_bytes(hpke + signing)
     say(heard=link.keys.generation)
 
-    def keep(keys: LinkKeys) -> None:
+    def seal(keys: LinkKeys) -> bytes:
         if moment == "agreed":
             die()
-        slot.save((hpke, signing), keys)
+        return slot.seal((hpke, signing), keys)
+
+    def put(sealed: bytes) -> None:
+        if moment == "sealed":
+            die()
+        slot.put(sealed)
         if moment == "kept":
             die()
 
     if moment == "used":
         RpcConnection.close = lambda _: die()  # type: ignore[assignment,method-assign,return-value]
-    await link.rotate(keep)
+    await link.rotate(seal, put)
     if moment == "closed":
         die()
     await link.agent(60)

@@ -27,7 +27,8 @@ from agent.formats.protocol import release_info, result_info
 from agent.formats.rpc import RpcError
 from agent.formats.taskspec import FunctionRef, Input, Limits, Receiver, TaskSpec, commitment_of
 from nodeclient.core.incidents import Incident
-from nodeclient.machine import KeySlot, LocalMachine, LocalSettings
+from nodeclient.machine.channel_keys import KeySlot
+from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.machine.process import AgentProcess
 from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.supply import Supply

@@ -15,7 +15,8 @@ import pytest
 
 from agent.formats.outcome import Ending
 from agent.formats.taskspec import TaskSpec
-from nodeclient.machine import LocalMachine, LocalSettings, MachineError
+from nodeclient.errors import MachineError
+from nodeclient.machine.local import LocalMachine, LocalSettings
 from nodeclient.machine.power import LABEL, kill_process, started_at
 from nodeclient.machine.resume import ResumeRecord
 from nodeclient.machine.supply import Supply

@@ -10,6 +10,7 @@ import secrets
 import signal
 import ssl
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -39,8 +40,16 @@ REPOSITORY = Path(__file__).parents[2]
 CUT_OFF = (ssl.SSLError, ConnectionError, RpcError)
 
 
-def keep_nothing(keys: LinkKeys) -> None:
+def seal_nothing(keys: LinkKeys) -> bytes:
     """A Pi that never restarts needs no slot."""
+    return b""
+
+
+def put_nowhere(sealed: bytes) -> None:
+    """The same."""
+
+
+NO_SLOT = (seal_nothing, put_nowhere)
 
 
 @dataclass
@@ -60,7 +69,7 @@ class Cable:
 
     async def rotate(self) -> None:
         """One rotation, until the Agent is back."""
-        await self.link.rotate(keep_nothing)
+        await self.link.rotate(*NO_SLOT)
         await self.heard()
 
     async def heard(self) -> None:
@@ -168,7 +177,7 @@ class Known:
         return connection
 
     async def rotate(self) -> None:
-        await self.link.rotate(keep_nothing)
+        await self.link.rotate(*NO_SLOT)
         self.pis.append(self.link.keys)
 
 
@@ -250,7 +259,7 @@ async def test_pi__connection_under_old_keys_stays_open__serves_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(RpcConnection, "close", stay)
-        await cable.link.rotate(keep_nothing)
+        await cable.link.rotate(*NO_SLOT)
         with pytest.raises(RpcError, match="replaced"):
             await connection.call("anything", 1, SECONDS)
     await connection.close()
@@ -284,7 +293,7 @@ async def test_agent__agreed_keys_never_used__old_pi_is_still_known(cable: Cable
     again.listen("127.0.0.1", port)
     await again.agent(SECONDS)
     assert len(cable.channel._ring.candidates) == 2  # the Pi's word may still have been kept
-    await again.rotate(keep_nothing)
+    await again.rotate(*NO_SLOT)
     await cable.heard()
     assert cable.keys.generation == 1
     await again.close()
@@ -294,26 +303,29 @@ async def test_rotate__keeping_fails__old_keys_stay_and_the_same_new_ones_come(
     cable: Cable,
 ) -> None:
     """Whether the disk took them before it failed is unknown: no others may be agreed on."""
-    kept: list[LinkKeys] = []
+    sealed: list[LinkKeys] = []
 
-    def full_disk(keys: LinkKeys) -> None:
-        kept.append(keys)
+    def seal(keys: LinkKeys) -> bytes:
+        sealed.append(keys)
+        return b""
+
+    def full_disk(_: bytes) -> None:
         raise MachineError("disk full", "free some")
 
     with pytest.raises(MachineError, match="disk full"):
-        await cable.link.rotate(full_disk)
+        await cable.link.rotate(seal, full_disk)
     assert cable.link.keys.generation == 0
     assert await cable.say(1) == ["anything", 1]
-    await cable.link.rotate(kept.append)
+    await cable.link.rotate(seal, put_nowhere)
     await cable.heard()
-    assert kept == [cable.link.keys] * 2
+    assert sealed == [cable.link.keys] * 2
     assert cable.keys.generation == 1
 
 
 async def test_rotate__nobody_connected__says_so() -> None:
     link = Link(LinkKeys.fresh(bytes(32)), serve)
     with pytest.raises(MachineError, match="not connected"):
-        await link.rotate(keep_nothing)
+        await link.rotate(*NO_SLOT)
 
 
 async def test_rotate__calls_on_their_way__repeated_on_the_new_connection(
@@ -347,6 +359,34 @@ async def test_rotate__calls_on_their_way__repeated_on_the_new_connection(
     assert asked == ["to_pi", "to_agent", "to_pi", "to_agent"]
 
 
+def number_of(keys: LinkKeys) -> bytes:
+    """Which generation is kept, in place of its keys."""
+    return str(keys.generation).encode()
+
+
+async def test_rotate__root_takes_its_time__node_goes_on_and_who_gives_up_keeps_nothing(
+    cable: Cable,
+) -> None:
+    """A device that hangs for its whole patience must not hold up the Node, nor a power cut."""
+    sealing, over, kept = threading.Event(), threading.Event(), []
+
+    def slow(keys: LinkKeys) -> bytes:
+        sealing.set()
+        over.wait(SECONDS)
+        return number_of(keys)
+
+    rotating = asyncio.create_task(cable.link.rotate(slow, kept.append))
+    assert await asyncio.to_thread(sealing.wait, SECONDS)
+    assert await cable.say(1) == ["anything", 1]
+    rotating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await rotating
+    over.set()
+    assert await cable.say(2) == ["anything", 2]
+    assert kept == []
+    assert cable.link.keys.generation == 0
+
+
 async def test_schedule__each_pause__one_rotation_when_nothing_is_on_its_way(
     connect: Callable[..., Awaitable[Cable]],
 ) -> None:
@@ -360,10 +400,10 @@ async def test_schedule__each_pause__one_rotation_when_nothing_is_on_its_way(
 
     cable = await connect(agent=slow)
     connection = await cable.link.agent(SECONDS)
-    kept: asyncio.Queue[LinkKeys] = asyncio.Queue()
-    worker = asyncio.create_task(rotate_keys(cable.link, kept.put_nowait, due.get))
+    kept: asyncio.Queue[bytes] = asyncio.Queue()
+    worker = asyncio.create_task(rotate_keys(cable.link, number_of, kept.put_nowait, due.get))
     due.put_nowait(None)
-    assert (await kept.get()).generation == 1
+    assert await kept.get() == b"1"
     connection = await cable.link.agent(SECONDS)
     long = asyncio.create_task(connection.call("long", None, SECONDS))
     await begun.wait()
@@ -372,20 +412,20 @@ async def test_schedule__each_pause__one_rotation_when_nothing_is_on_its_way(
     assert kept.empty()
     release.set()
     assert await long == "long"
-    assert (await kept.get()).generation == 2
+    assert await kept.get() == b"2"
     worker.cancel()
 
 
 async def test_schedule__a_rotation_fails__the_next_is_tried(cable: Cable) -> None:
     due: asyncio.Queue[None] = asyncio.Queue()
-    tried: asyncio.Queue[int] = asyncio.Queue()
+    tried: asyncio.Queue[bytes] = asyncio.Queue()
 
-    def fail_first(keys: LinkKeys) -> None:
-        tried.put_nowait(keys.generation)
+    def fail_first(sealed: bytes) -> None:
+        tried.put_nowait(sealed)
         if tried.qsize() == 1:
             raise MachineError("disk full", "free some")
 
-    worker = asyncio.create_task(rotate_keys(cable.link, fail_first, due.get))
+    worker = asyncio.create_task(rotate_keys(cable.link, number_of, fail_first, due.get))
     due.put_nowait(None)
     due.put_nowait(None)
     while tried.qsize() < 2 or cable.link.keys.generation == 0:  # noqa: ASYNC110
@@ -438,8 +478,8 @@ def test_slot__newest_keys__come_back_and_are_nowhere_in_clear(tmp_path: Path) -
     slot = KeySlot(tmp_path / "slot", some_root())
     first = replace(LinkKeys.fresh(b"\5" * 32), agent=b"\6" * 32)
     second = replace(first, boot_secret=b"\7" * 32, generation=1)
-    slot.save(SESSION, first)
-    slot.save(SESSION, second)
+    slot.put(slot.seal(SESSION, first))
+    slot.put(slot.seal(SESSION, second))
     assert slot.load(SESSION) == second
     [file] = tmp_path.iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
@@ -449,7 +489,7 @@ def test_slot__newest_keys__come_back_and_are_nowhere_in_clear(tmp_path: Path) -
 
 def test_slot__another_boot_damaged_or_gone__refused(tmp_path: Path) -> None:
     slot = KeySlot(tmp_path / "slot", some_root())
-    slot.save(SESSION, replace(LinkKeys.fresh(b"\5" * 32), agent=b"\6" * 32))
+    slot.put(slot.seal(SESSION, replace(LinkKeys.fresh(b"\5" * 32), agent=b"\6" * 32)))
     with pytest.raises(MachineError, match="another boot"):
         slot.load((SESSION[0], b"\3" * 64))
     whole = (tmp_path / "slot").read_bytes()
@@ -465,7 +505,7 @@ def test_slot__another_boot_damaged_or_gone__refused(tmp_path: Path) -> None:
 def test_slot__no_room__says_so(tmp_path: Path) -> None:
     slot = KeySlot(tmp_path / "missing" / "slot", some_root())
     with pytest.raises(MachineError, match="cannot be kept"):
-        slot.save(SESSION, LinkKeys.fresh(b"\5" * 32))
+        slot.put(slot.seal(SESSION, LinkKeys.fresh(b"\5" * 32)))
 
 
 # ------------------------------------------------------------- a Pi killed between any two steps
@@ -487,7 +527,7 @@ async def line(process: asyncio.subprocess.Process) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     ("moment", "generation"),
-    [("offered", 0), ("agreed", 0), ("kept", 1), ("used", 1), ("closed", 1)],
+    [("offered", 0), ("agreed", 0), ("sealed", 0), ("kept", 1), ("used", 1), ("closed", 1)],
 )
 async def test_pi_killed__at_any_moment_of_a_rotation__found_again(
     tmp_path: Path, moment: str, generation: int

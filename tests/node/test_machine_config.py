@@ -16,11 +16,11 @@ from nodeclient.core.incidents import Incident, Kind, Report
 from nodeclient.core.responses import DEFAULTS, Response
 from nodeclient.daemon import accepted, appraisal_policy
 from nodeclient.errors import ConfigError
-from nodeclient.machine import LocalMachine
 from nodeclient.machine.choose import choose_machine
 from nodeclient.machine.incidents import log_only
 from nodeclient.machine.lab import Qemu
 from nodeclient.machine.link import LinkKeys
+from nodeclient.machine.local import LocalMachine
 from nodeclient.machine.netboot import HookPower, NetbootMachine
 from nodeclient.machine.proxy import ProxyRules
 from nodeclient.machine.supply import Supply

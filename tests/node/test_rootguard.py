@@ -16,7 +16,7 @@ from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import Address, NodeStatus
 from nodeclient.errors import MachineError, Reverted, RootLost
 from nodeclient.ports import Order
-from nodeclient.roots.base import RootAbsent, RootBusy
+from nodeclient.roots.base import RootAbsent, RootBusy, RootQueued
 from nodeclient.upkeep import rootguard
 from nodeclient.upkeep.rootguard import Hands, RootGuard
 
@@ -127,6 +127,13 @@ async def test_lost__for_one_look__is_a_hiccup() -> None:
     world = World([GONE, SOUND, RootBusy("busy", "wait"), SOUND, GONE, GONE])
     await world.live()
     assert world.did.count("look") == 6
+
+
+async def test_lost__own_commands_take_the_device__is_no_sign_of_loss() -> None:
+    queued = RootQueued("busy with this node's own commands", "wait")
+    world = World([queued, queued, queued, GONE, queued, SOUND, GONE, queued, GONE])
+    await world.live()
+    assert world.did.count("look") == 9
 
 
 async def test_lost__root_raises_instead_of_answering__counts_as_lost() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nodeclient.roots.base import RootBusy, RootError
+from nodeclient.roots.base import RootBusy, RootError, RootQueued
 from nodeclient.roots.patience import Patience
 
 LONG, SHORT = 30.0, 0.05
@@ -30,13 +31,51 @@ def test_run__device_that_hangs__is_given_up_and_works_again_later() -> None:
     patience, over, done = Patience("device", SHORT), threading.Event(), []
     with pytest.raises(RootBusy, match="device"):
         patience.run(over.wait)
-    with pytest.raises(RootBusy):  # behind the one that hangs: given up, so it is never made
+    with pytest.raises(RootBusy) as caught:  # behind it: given up, so it is never made
         patience.run(lambda: done.append("late"))
+    assert not isinstance(caught.value, RootQueued)
     over.set()
     last = threading.Event()
     patience.close(last.set)
     assert last.wait(LONG)
     assert done == []
+
+
+def test_run__behind_another_call__is_no_fault_of_the_device() -> None:
+    """A slow command of ours (an RSA key is derived) must not look like a device that is lost."""
+    patience, begun, over = Patience("device", SHORT), threading.Event(), threading.Event()
+
+    def slow() -> bool:
+        begun.set()
+        return over.wait(LONG)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(patience.run, slow, LONG)
+        assert begun.wait(LONG)
+        with pytest.raises(RootQueued, match="own commands"):
+            patience.run(lambda: None)
+        over.set()
+        assert working.result(LONG), "it was waited for beyond the patience for other calls"
+    assert patience.run(lambda: 7) == 7
+    patience.close(lambda: None)
+
+
+def test_run__device_that_hangs_while_it_is_let_go__is_silent() -> None:
+    resting, over, used = threading.Event(), threading.Event(), threading.Event()
+
+    def idle() -> None:
+        if used.is_set():
+            resting.set()
+            over.wait(LONG)
+
+    patience = Patience("device", SHORT, idle)
+    patience.run(used.set, LONG)
+    assert resting.wait(LONG)
+    with pytest.raises(RootBusy, match="did not answer") as caught:
+        patience.run(lambda: None)
+    assert not isinstance(caught.value, RootQueued)
+    over.set()
+    patience.close(lambda: None)
 
 
 def test_run__many_callers__one_at_a_time() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +26,7 @@ from nodeclient.core.hardware import HardwareFault
 from nodeclient.core.tpm.endorsement import EndorsementError
 from nodeclient.core.tpm.public import parse_attestation_key, parse_root_key
 from nodeclient.core.tpm.reader import TpmError
-from nodeclient.roots.base import RootBusy, RootError, RootLocked, UnsealError
+from nodeclient.roots.base import RootBusy, RootError, RootLocked, RootQueued, UnsealError
 from nodeclient.roots.tpm2 import device, objects
 from nodeclient.roots.tpm2 import root as tpm2
 from nodeclient.roots.tpm2.objects import KEY_FILE, KeyFile
@@ -31,7 +34,7 @@ from nodeclient.roots.tpm2.root import Tpm2Root, lower
 from nodeclient.roots.tpm2.sealed import Sealed
 from tests.roots.judging import judged
 from tests.roots.relay import Relay
-from tests.roots.tpm2_kit import Tpm2Bench, manufactured
+from tests.roots.tpm2_kit import PATIENCE, Tpm2Bench, manufactured
 
 SECRET = b"canary: thirty-two secret bytes."
 DIGEST = sha256(b"header")
@@ -328,6 +331,38 @@ def test_busy__for_a_moment_or_for_good__is_waited_for_so_long(
         else:
             with pytest.raises(RootBusy):
                 root.sign(DIGEST)
+
+
+class SlowAtPrimes(ESAPI):
+    """Takes longer to derive an endorsement key than other commands may take, as chips do."""
+
+    began: threading.Event
+
+    def create_primary(self, primary: Any, public: Any, hierarchy: Any, *args: Any) -> Any:
+        if hierarchy == ESYS_TR.ENDORSEMENT:
+            self.began.set()
+            time.sleep(2 * PATIENCE)
+        return super().create_primary(primary, public, hierarchy, *args)
+
+
+def test_create__endorsement_key_takes_long__is_waited_for_and_no_sign_of_loss(
+    bench: Tpm2Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = threading.Event()
+
+    def connect() -> ESAPI:
+        esys = SlowAtPrimes(bench.chip.tcti)
+        esys.began = began
+        return esys
+
+    monkeypatch.setattr(bench, "connect", connect)
+    with closing(bench.create()) as root, ThreadPoolExecutor(1) as pool:
+        named = pool.submit(root.hardware_id)  # as `node init` asks, and each member
+        assert began.wait(60)
+        with pytest.raises(RootQueued):  # the guard's look, meanwhile
+            root.health()
+        assert named.result(60) == keccak256(Endorsement.decode(root.endorsement()).ek)
+        assert root.health().sound
 
 
 def test_random__generator_that_repeats_itself__refused(

@@ -11,25 +11,26 @@ import pytest
 
 from agent.formats import p256
 from agent.formats.hashes import keccak256, sha256
+from nodeclient import finding
 from nodeclient.config.root import ZymkeyRootConfig
 from nodeclient.core.zymkey import STAND_IN, Binding, parse_zymkey
-from nodeclient.roots.base import RootAbsent, RootError, RootLocked, RootTampered, UnsealError
+from nodeclient.finding import Finding
+from nodeclient.roots.base import (
+    BREACH_FILE,
+    RootAbsent,
+    RootError,
+    RootLocked,
+    RootTampered,
+    UnsealError,
+)
 from nodeclient.roots.zymkey.link import ZymkeyLink
 from nodeclient.roots.zymkey.root import PUBLIC_FILE, ZymkeyRoot
 from scripts.standin.control import StandIn
 from scripts.standin.keys import MODEL, MOST_LOCKED
-from tests.roots.zymkey_kit import config_of, library, link_to
+from tests.roots.zymkey_kit import config_of, link_to
 
 DIGEST = sha256(b"header")
 BOTH = frozenset({0, 1})
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[StandIn]:
-    device = StandIn(tmp_path / "device", library())
-    device.start()
-    yield device
-    device.stop()
 
 
 Make = Callable[..., ZymkeyRoot]
@@ -40,9 +41,11 @@ def make(device: StandIn, tmp_path: Path) -> Iterator[Make]:
     """Create a root in a new folder, or `load` the first one again."""
     with ExitStack() as stack:
 
-        def make(perimeter: frozenset[int] = BOTH, *, load: bool = False) -> ZymkeyRoot:
-            how = ZymkeyRoot.load if load else ZymkeyRoot.create
-            made = how(tmp_path / "root", config_of(device, perimeter), link_to(device))
+        def make(
+            perimeter: frozenset[int] = BOTH, *, load: bool = False, leaving: bool = False
+        ) -> ZymkeyRoot:
+            given = (tmp_path / "root", config_of(device, perimeter), link_to(device))
+            made = ZymkeyRoot.load(*given, leaving=leaving) if load else ZymkeyRoot.create(*given)
             stack.callback(made.close)
             return made
 
@@ -128,7 +131,9 @@ def test_endorsement__texts_that_are_none__are_an_error(
 # ---------------------------------------------------------------------------------- perimeter
 
 
-def test_breach__once_seen__stays_though_the_device_forgets(make: Make, device: StandIn) -> None:
+def test_breach__once_seen__stays_until_its_operator_lifts_it(
+    make: Make, device: StandIn, tmp_path: Path
+) -> None:
     root = make()
     device.breach(0)
     assert root.health().tampered
@@ -136,7 +141,81 @@ def test_breach__once_seen__stays_though_the_device_forgets(make: Make, device: 
     with pytest.raises(RootTampered):
         root.sign(DIGEST)
     assert root.health().tampered
+    for perimeter in (BOTH, frozenset()):  # nor does it help to watch no loop any more
+        with pytest.raises(RootTampered, match="forget-breach"):
+            make(perimeter, load=True)
+    found = Finding(tmp_path / "root" / BREACH_FILE).lift()
+    assert found is not None
+    assert "channels [0]" in found.reason
     assert make(load=True).health().sound  # whoever cleared it answers for it
+
+
+def test_breach__while_nobody_looked__is_remembered_at_the_next_start(
+    make: Make, device: StandIn, tmp_path: Path
+) -> None:
+    make().close()
+    device.breach(1)
+    with pytest.raises(RootTampered):
+        make(load=True)
+    device.clear()
+    with pytest.raises(RootTampered):
+        make(load=True)
+    assert (tmp_path / "root" / BREACH_FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_breach__noted_by_another_process__ends_this_root_too(make: Make, device: StandIn) -> None:
+    running, looking = make(), make(load=True)
+    device.breach(1)
+    assert looking.health().tampered
+    device.clear()
+    with pytest.raises(RootTampered):
+        running.sign(DIGEST)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 4000, b"\xff", b"x" * 9_999])
+def test_breach__file_damaged__stands(make: Make, tmp_path: Path, content: bytes) -> None:
+    make().close()
+    (tmp_path / "root" / BREACH_FILE).write_bytes(content)
+    with pytest.raises(RootTampered):
+        make(load=True)
+
+
+def test_breach__full_disk__is_said_all_the_same(
+    make: Make, device: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    root = make()
+    monkeypatch.setattr(finding, "replace_file", full)
+    device.breach(0)
+    assert root.health().tampered
+    assert "cannot be written down" in caplog.text
+
+
+def test_leaving__breached_root__unseals_and_does_nothing_else(make: Make, device: StandIn) -> None:
+    root = make()
+    sealed = root.seal(b"secret", "label")
+    device.breach(0)
+    leaving = make(load=True, leaving=True)
+    assert leaving.health().tampered
+    assert leaving.unseal(sealed, "label") == b"secret"
+    for do in (
+        lambda: leaving.sign(DIGEST),
+        lambda: leaving.random(32),
+        lambda: leaving.seal(b"more", "label"),
+    ):
+        with pytest.raises(RootTampered):
+            do()
+
+
+def test_leaving__root_that_is_opened_later__unseals_no_more(make: Make, device: StandIn) -> None:
+    make().close()
+    running = make(load=True, leaving=True)
+    sealed = running.seal(b"secret", "label")
+    device.breach(0)
+    with pytest.raises(RootTampered):
+        running.unseal(sealed, "label")
 
 
 def test_breach__of_a_loop_that_is_not_wired__does_not_count(make: Make, device: StandIn) -> None:
@@ -174,7 +253,7 @@ def test_perimeter__model_without_one__says_what_to_set(make: Make, device: Stan
 
 def test_wired_channels__more_than_the_device_has__refused(make: Make, device: StandIn) -> None:
     root = make()
-    root._perimeter = frozenset({2})
+    root._perimeter.channels = frozenset({2})
     with pytest.raises(RootError, match=r"\[root\] perimeter"):
         root.sign(DIGEST)
 
@@ -205,7 +284,7 @@ def test_random__one_answer_twice__refused(make: Make, monkeypatch: pytest.Monke
     root = make()
     first = root.random(32)
     monkeypatch.setattr(root._link, "ask", lambda operation, data=b"": first)
-    monkeypatch.setattr(root, "_check", lambda: None)
+    monkeypatch.setattr(root._perimeter, "check", lambda: None)
     with pytest.raises(RootError, match="repeat themselves"):
         root.random(32)
 

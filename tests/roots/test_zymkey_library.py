@@ -10,7 +10,7 @@ import inspect
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,14 +34,6 @@ def failure(do, *args):
         return int(re.fullmatch(r"bad return code (-\\d+)", str(error))[1])
     raise SystemExit(f"{do.__name__} answered {done!r}")
 """
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[StandIn]:
-    device = StandIn(tmp_path / "device", library())
-    device.start()
-    yield device
-    device.stop()
 
 
 @pytest.fixture

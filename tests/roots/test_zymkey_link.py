@@ -38,17 +38,9 @@ from nodeclient.roots.zymkey.worker import (
     attempt,
 )
 from scripts.standin.control import StandIn
-from tests.roots.zymkey_kit import PATIENCE, library, link_to
+from tests.roots.zymkey_kit import PATIENCE, link_to
 
 ENDED_SECONDS = 30
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[StandIn]:
-    device = StandIn(tmp_path / "device", library())
-    device.start()
-    yield device
-    device.stop()
 
 
 @pytest.fixture

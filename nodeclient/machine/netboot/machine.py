@@ -127,7 +127,7 @@ class NetbootMachine(LinkedMachine):
             await self._power.on()
             await self._connection(link)
             await self._close_boot(server)
-            session = self._hold(link)
+            session = await self._hold(link)
             self._newest.note(b"".join(session))
         except BaseException:
             await self.power_off()

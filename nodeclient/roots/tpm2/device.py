@@ -112,7 +112,7 @@ class Turn:
 
 
 class Device:
-    """One TPM. ``open_esys`` makes a connection; ``seconds``: how long a caller waits."""
+    """One TPM. ``open_esys`` makes a connection; ``seconds``: how long one command may take."""
 
     def __init__(self, open_esys: Open, seconds: float) -> None:
         self.open_esys = open_esys
@@ -121,16 +121,20 @@ class Device:
         # The connection of the last turn, and its session; used in the device's thread only.
         self._left: tuple[Any, contextlib.ExitStack, Turn] | None = None
 
-    def turn(self, work: Callable[[Turn], Result], what: str) -> Result:
-        """Do ``work`` with a connection of its own. Raises RootError with ``what`` in its text."""
-        return self._patience.run(lambda: self._attempt(work, what))
+    def turn(
+        self, work: Callable[[Turn], Result], what: str, seconds: float | None = None
+    ) -> Result:
+        """Do ``work`` with a connection of its own; ``seconds``: what it may take where that is
+        more than a command. Raises RootError with ``what`` in its text."""
+        patience = max(self._seconds, seconds or 0.0)
+        return self._patience.run(lambda: self._attempt(work, what, patience), patience)
 
     def close(self) -> None:
         """No more turns. Harmless twice."""
         self._patience.close(lambda: None)
 
-    def _attempt(self, work: Callable[[Turn], Result], what: str) -> Result:
-        end, made_room = time.monotonic() + self._seconds, False
+    def _attempt(self, work: Callable[[Turn], Result], what: str, seconds: float) -> Result:
+        end, made_room = time.monotonic() + seconds, False
         while True:
             fresh = self._left is None
             try:

@@ -40,7 +40,7 @@ from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.tpm.public import parse_root_key
 from nodeclient.core.types import RootClass
 from nodeclient.files import FileRefused, write_new
-from nodeclient.roots.base import RootAbsent, RootBusy, RootError, RootLocked, UnsealError
+from nodeclient.roots.base import RootError, RootQueued, UnsealError
 from nodeclient.roots.tpm2 import objects
 from nodeclient.roots.tpm2.chip import Chip, EndorsementKeys, activate, describe, endorse
 from nodeclient.roots.tpm2.device import Device, Open, Turn
@@ -50,6 +50,9 @@ from nodeclient.roots.tpm2.objects import KEY_FILE, KeyFile
 from nodeclient.roots.tpm2.pcrs import pcr_policy
 from nodeclient.roots.tpm2.sealed import DATA_KEY, Sealed
 
+# An RSA endorsement key is two primes that the TPM has to search for: ten seconds on many chips, up
+# to 40 on slow ones. It is derived when a node is made, and once per start.
+EK_SECONDS = 120.0
 _MOST_AT_ONCE = 32  # random bytes; every TPM gives so many in one answer
 _CHANGED = frozenset({TPM2_RC.POLICY_FAIL, TPM2_RC.PCR_CHANGED})
 
@@ -234,7 +237,9 @@ class Tpm2Root:
         """Whether the TPM answers and still holds this node's key."""
         try:
             chip = self._device.turn(self._look, "asking how it is")
-        except (RootAbsent, RootBusy, RootLocked, RootError) as error:
+        except RootQueued:
+            raise  # says nothing about the device
+        except RootError as error:
             return RootHealth(False, False, str(error))
         return RootHealth(True, False, chip.text)
 
@@ -251,6 +256,7 @@ class Tpm2Root:
         return self._device.turn(
             lambda turn: activate(turn, self._held.key(turn), ek, challenge, self._eks),
             "credential activation",
+            EK_SECONDS,
         )
 
     def close(self) -> None:
@@ -261,7 +267,7 @@ class Tpm2Root:
         if self._endorsement is None:
             key = self._file.public[2:]
             self._endorsement = self._device.turn(
-                lambda turn: endorse(turn, key, self._eks), "reading the endorsement"
+                lambda turn: endorse(turn, key, self._eks), "reading the endorsement", EK_SECONDS
             )
         return self._endorsement
 

@@ -3,7 +3,10 @@
 It is an HSM and no TPM: it measures nothing, and no certificate of its maker says where a key
 lives. What it gives: the key cannot be copied off it, what is locked opens on this device only, and
 it notices that the case was opened. Once such a breach was seen, this root does nothing any more,
-also when somebody clears the device's record of it.
+also after a restart and when somebody clears the device's record of it: a file of the Node's
+remembers it until its operator lifts that. One thing is left to a Node that starts: to unseal the
+key of its account, so that it can leave the draw. Whoever opened the case has the device, and could
+have unsealed it, too.
 
 A locked record has no label and a device is slow with much: so only a fresh data key is locked, and
 the content lies under it in ChaCha20-Poly1305 (RFC 8439) with the label as associated data. Each
@@ -17,7 +20,6 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -32,9 +34,11 @@ from nodeclient.core.roothealth import RootHealth
 from nodeclient.core.types import RootClass
 from nodeclient.core.zymkey import STAND_IN, Binding, ZymkeyEndorsement
 from nodeclient.files import FileRefused, read_private, write_new
+from nodeclient.finding import Finding
 from nodeclient.memory import wipe
-from nodeclient.roots.base import RootError, RootTampered, UnsealError
+from nodeclient.roots.base import BREACH_FILE, RootError, RootTampered, UnsealError
 from nodeclient.roots.zymkey.link import ZymkeyLink
+from nodeclient.roots.zymkey.perimeter import Perimeter
 
 PUBLIC_FILE = "zymkey.pub"  # X‖Y in hexadecimal: which device this Node was made with
 _SEAL = b"sealrun/zymkey-root/seal/v1:"
@@ -50,11 +54,11 @@ class ZymkeyRoot:
 
     class_id = int(RootClass.ZYMKEY)
 
-    def __init__(self, link: ZymkeyLink, public: bytes, perimeter: frozenset[int]) -> None:
+    def __init__(self, link: ZymkeyLink, public: bytes, perimeter: Perimeter) -> None:
         self._link = link
         self._public = public
         self._perimeter = perimeter
-        self._breached = threading.Event()
+        self._leaving = False
         self._last_random = b""
         self.simulated = _text(link.ask(b"M")).startswith(STAND_IN)
 
@@ -72,6 +76,7 @@ class ZymkeyRoot:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_new(folder / PUBLIC_FILE, root.public_key().hex().encode() + b"\n")
+            root._perimeter.finding = Finding(folder / BREACH_FILE)
         except BaseException as error:
             root.close()
             if isinstance(error, FileRefused):
@@ -83,26 +88,45 @@ class ZymkeyRoot:
 
     @classmethod
     def load(
-        cls, folder: Path, config: ZymkeyRootConfig, link: ZymkeyLink | None = None
+        cls,
+        folder: Path,
+        config: ZymkeyRootConfig,
+        link: ZymkeyLink | None = None,
+        *,
+        leaving: bool = False,
     ) -> ZymkeyRoot:
-        """Open the device that `folder` was made with. Raises RootError: missing, another one."""
+        """Open the device that `folder` was made with. Raises RootError: missing, another one.
+
+        `leaving`: a breached one, too. It only unseals then, and its health says "tampered".
+        """
         try:
             noted = read_private(folder / PUBLIC_FILE).strip()
         except FileRefused as error:
             raise RootError(f"root: {error.message}", error.next_step) from error
-        root = cls._open(config, link)
+        root = cls._open(config, link, Finding(folder / BREACH_FILE), leaving)
         if root.public_key().hex().encode() != noted:
             root.close()
             raise _another()
         return root
 
     @classmethod
-    def _open(cls, config: ZymkeyRootConfig, link: ZymkeyLink | None) -> ZymkeyRoot:
+    def _open(
+        cls,
+        config: ZymkeyRootConfig,
+        link: ZymkeyLink | None,
+        finding: Finding | None = None,
+        leaving: bool = False,
+    ) -> ZymkeyRoot:
         link = link or ZymkeyLink(config.library, config.patience_seconds)
         try:
-            root = cls(link, _public_key(link), config.perimeter)
-            root._check()
-            root.sign(sha256(b"sealrun: is the key there?"))  # locked ones show their public key
+            perimeter = Perimeter(link, config.perimeter, finding)
+            root = cls(link, _public_key(link), perimeter)
+            try:
+                root.sign(sha256(b"sealrun: is the key there?"))  # locked ones show their public
+            except RootTampered:
+                if not leaving:
+                    raise
+                root._leaving = True
         except BaseException:
             link.close()
             raise
@@ -120,7 +144,7 @@ class ZymkeyRoot:
         """r‖s with low s over a 32-byte digest; the device gives either s."""
         if len(digest) != 32:
             raise RootError(f"root: a digest has 32 bytes, not {len(digest)}", "hash it first")
-        self._check()
+        self._perimeter.check()
         raw = self._link.ask(b"S", digest)
         s = int.from_bytes(raw[32:], "big")
         signature = raw[:32] + min(s, max(p256.ORDER - s, 0)).to_bytes(32, "big")
@@ -130,7 +154,7 @@ class ZymkeyRoot:
 
     def random(self, size: int) -> bytes:
         """Bytes of the device's generator. Raises RootError if it repeats itself."""
-        self._check()
+        self._perimeter.check()
         found = b""
         while len(found) < size:
             wanted = min(size - len(found), _AT_ONCE)
@@ -154,7 +178,8 @@ class ZymkeyRoot:
 
     def unseal(self, sealed: bytes, label: str) -> bytes:
         """Open what `seal` made under the same label. Raises UnsealError."""
-        self._check()
+        if not self._leaving:
+            self._perimeter.check()
         size = int.from_bytes(sealed[1:3], "big")
         locked, cipher = sealed[3 : 3 + size], sealed[3 + size :]
         if sealed[:1] != _VERSION or len(sealed) < 3 or not 0 < size <= _MOST_LOCKED:
@@ -173,7 +198,7 @@ class ZymkeyRoot:
     def health(self) -> RootHealth:
         """Ask for the perimeter, and whether it is still the same key and usable."""
         try:
-            self._check()
+            self._perimeter.check()
             if _public_key(self._link) != self._public:
                 raise _another()
             self.random(_REPEAT)
@@ -181,7 +206,7 @@ class ZymkeyRoot:
             return RootHealth(False, True, error.message)
         except RootError as error:
             return RootHealth(False, False, error.message)
-        watched = "watched" if self._perimeter else "not watched"
+        watched = "watched" if self._perimeter.channels else "not watched"
         return RootHealth(True, False, f"{self._name()}, perimeter {watched}")
 
     def endorsement(self) -> bytes:
@@ -194,7 +219,7 @@ class ZymkeyRoot:
                 firmware=_text(self._link.ask(b"F")),
                 public_key=self._public,
                 binding=Binding(said[0] == 1, said[1] == 1) if said and len(said) == 2 else None,
-                perimeter=tuple(sorted(self._perimeter)),
+                perimeter=tuple(sorted(self._perimeter.channels)),
             ).encode()
         except FormatError as error:
             raise RootError(f"root: {error}", "update Zymbit's software") from error
@@ -205,25 +230,6 @@ class ZymkeyRoot:
 
     def _name(self) -> str:
         return "a stand-in for a Zymkey, simulated" if self.simulated else "Zymkey"
-
-    def _check(self) -> None:
-        """Nothing is done after a breach. Raises RootTampered."""
-        if self._perimeter and not self._breached.is_set():
-            events = self._link.ask_if_offered(b"P") or b""  # some models have none
-            times = struct.unpack(f"!{len(events) // 4}I", events[: len(events) // 4 * 4])
-            for channel in self._perimeter:
-                if channel >= len(times):
-                    raise RootError(
-                        f"root: the Zymkey has no perimeter channel {channel}",
-                        "name the wired ones in the configuration: [root] perimeter",
-                    )
-                if times[channel]:
-                    self._breached.set()
-        if self._breached.is_set():
-            raise RootTampered(
-                "root: the Zymkey's perimeter was breached",
-                "look at the device; its keys count as lost: make a new node with a new device",
-            )
 
 
 def _public_key(link: ZymkeyLink) -> bytes:
