@@ -73,9 +73,11 @@ from nodeclient.p2p.server import PeerServer
 from nodeclient.p2p.tls import TlsIdentity, TrustFolder
 from nodeclient.runner import Effect, Runner
 from nodeclient.store.database import Store
+from nodeclient.upkeep.bars import BarDuty
 from nodeclient.upkeep.bootimages import BootImages
-from nodeclient.upkeep.imageduty import choose_images
+from nodeclient.upkeep.imageduty import choose_images, kept
 from nodeclient.upkeep.incidents import IncidentLog, Incidents
+from nodeclient.upkeep.leaving import Leavers
 from nodeclient.upkeep.peers import PeerBook
 from nodeclient.upkeep.reference import Accepted, Reference
 from nodeclient.upkeep.rootguard import Hands, RootGuard
@@ -141,17 +143,25 @@ async def node(
             config, folder, me, chain, rpc, store, directory, peers, runner_box, tally
         )
 
+        leavers = Leavers(me.address, chain.registry, services.sender, services.head)
+        bars = BarDuty(store, lambda event: runner_box[0].tell(event), leavers.take)
+
         def on_node_event(event: ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised) -> None:
             book.on_event(event)
             services.images.on_event(event)
+            bars.on_event(event)
 
-        watched = both(tally.committed, on_commit)
+        def on_history(event: ev.ChainEvent) -> None:
+            services.images.book.on_event(event)
+            bars.book.on_event(event)
+
+        watched = both(tally.committed, both(bars.committed, on_commit))
         runner = Runner(store, me, build_effects(services), on_node_event, watched)
         # Until the first new block: a policy that ended while the Node was down stays ended.
         runner.head = (await chain.head()).number
         runner_box.append(runner)
         trust = TrustFolder(config.folder / "peers")
-        await book.load(rpc, deployed, services.images.book.on_event)
+        await book.load(rpc, deployed, on_history)
         admitter = build_admitter(config, services, rpc, deployed)
         inbox = Inbox(services, runner, admitter)
         server = PeerServer(inbox.handle, identity=identity, directory=directory, trust=trust)
@@ -167,6 +177,8 @@ async def node(
         stack.push_async_callback(cancel, warming)
         duty = asyncio.create_task(services.images.run())
         stack.push_async_callback(cancel, duty)
+        leaving = asyncio.create_task(kept(lambda: leavers.run(config.chain.poll_seconds)))
+        stack.push_async_callback(cancel, leaving)
         runner.resume()
         settings = WatchSettings(poll_seconds=config.chain.poll_seconds)
         watcher = Watcher(rpc, deployed, settings, store.blocks())

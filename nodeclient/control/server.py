@@ -56,6 +56,7 @@ WHY = {  # causes of TaskFailed in words
     6: "the committee refused",
     7: "the executor did not finish in time",
     9: "the leader did not draw in time",
+    11: "a vote barred hardware that the task needs",
 }
 
 

@@ -430,6 +430,7 @@ ENDS_WITH_TASK: tuple[type[Action], ...] = (
     actions.SubmitRecord,
     actions.SubmitRefuse,
     actions.SubmitExpire,
+    actions.SubmitFailBarred,
     actions.BootMachine,
     actions.PrepareTask,
     actions.CollectNonces,
