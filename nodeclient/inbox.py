@@ -54,7 +54,10 @@ UNNOTED = frozenset(
     }
 )
 BEFORE_ADMISSION = frozenset({"motion_vote", "alive"})  # all that a PENDING Node can ask
-SIGNINGS = 4  # statements that are signed at once; each peer has one of them
+SIGNINGS = 4  # statements that are signed at once
+# Peers that wait for one, each with one place: few that ask all the time cost others a wait, no
+# answer. Fewer than the transport serves at once (`Limits.requests`).
+SIGNING_ASKERS = 16
 ACTIVATIONS = 16  # of each asker for one Task: one is needed, the others are tries
 
 
@@ -68,7 +71,7 @@ class Inbox:
         self._runner = runner
         self._quota = Quota()
         self._activations = Quota()
-        self._signing = Slots(SIGNINGS, 1)
+        self._asking, self._signing = Slots(SIGNING_ASKERS, 1), asyncio.Semaphore(SIGNINGS)
         self._methods: dict[str, Callable[[Address, bytes], Awaitable[bytes]]] = {
             "consent": self._consent,
             "brief": self._brief,
@@ -374,10 +377,12 @@ class Inbox:
         return await asyncio.to_thread(self._services.blocks.get, request.cid)
 
     async def _running(self, sender: Address, body: bytes) -> bytes:
-        """What this Node runs, to any peer. Signing takes the root a while, so each has few."""
+        """What this Node runs, to any peer. Signing takes the root a while: first come, first
+        served, and each asker stands there once."""
         request = msg.unpack(msg.RunningRequest, body)
-        with self._signing.hold(sender):
-            return msg.pack(await self._services.images.own.signed(request.nonce))
+        with self._asking.hold(sender):
+            async with self._signing:
+                return msg.pack(await self._services.images.own.signed(request.nonce))
 
     # ------------------------------------------------------------------------------- plumbing
 

@@ -20,12 +20,7 @@ from dataclasses import dataclass
 from agent.formats.endorsement import CREDENTIAL, Challenge, Endorsement
 from nodeclient.core.tpm.credential import make_credential
 from nodeclient.core.tpm.endorsement import EndorsementError, check_endorsement
-from nodeclient.core.tpm.public import (
-    AttestationKey,
-    EkKey,
-    parse_attestation_key,
-    parse_root_key,
-)
+from nodeclient.core.tpm.public import AttestationKey, EkKey, parse_attestation_key
 
 _ENTROPY = 48  # bytes, as `make_credential` takes them
 
@@ -53,19 +48,6 @@ def check(
     key = parse_attestation_key(endorsement.ak)
     if key.digest != attestation_key:
         raise EndorsementError("endorsement: the attestation key is not the registered one")
-    return check_endorsement(endorsement.certificates, endorsement.ek, makers), key
-
-
-def check_root(
-    endorsement: Endorsement, point: bytes, makers: Sequence[bytes]
-) -> tuple[EkKey, AttestationKey]:
-    """The same for a Node's root key of class TPM2: ``point`` is its X‖Y in the registry.
-
-    Raises TpmError: another key, one that a TPM does not keep, an unknown maker.
-    """
-    key = parse_root_key(endorsement.ak)
-    if key.point != point:
-        raise EndorsementError("endorsement: the root key is not the registered one")
     return check_endorsement(endorsement.certificates, endorsement.ek, makers), key
 
 

@@ -105,6 +105,10 @@ class AdmissionLedger(Contract):
         """Whether a vote barred a Node: it decides nothing any more."""
         return bool(await self._registry.view("barred_by_vote", who))
 
+    async def is_maker_barred(self, maker: bytes) -> bool:
+        """Whether a vote barred all hardware of a maker (its digest, 32 bytes)."""
+        return bool(await self._registry.view("is_maker_barred", maker))
+
     async def is_admitter(self, who: Address) -> bool:
         """Whether an account can vouch for a Zymkey."""
         return bool(await self.view("is_admitter", who))

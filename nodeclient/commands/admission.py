@@ -16,7 +16,7 @@ from nodeclient.chain.reader import Reader
 from nodeclient.chain.rpc import Rpc, blob
 from nodeclient.commands.output import Json, NodeFolder, say, show
 from nodeclient.core.admission import MAKER_ZYMBIT, sign, vouch_digest
-from nodeclient.core.types import Address, NodeRecord, RootClass
+from nodeclient.core.types import Address, NodeRecord, NodeStatus, RootClass
 from nodeclient.errors import BadInput, ChainUnavailable
 from nodeclient.identity.folder import NodeFolder as OpenedFolder
 from nodeclient.identity.folder import open_folder
@@ -105,6 +105,10 @@ async def _vouch(
     record: NodeRecord | None = await reader.node(who)
     if record is None or record.root_class is not RootClass.ZYMKEY:
         raise NotACandidate(f"0x{who.hex()} has no Zymkey to vouch for", "check the account")
+    if record.status is not NodeStatus.PENDING:
+        raise NotACandidate(
+            f"0x{who.hex()} is {record.status.name}, not PENDING", "vouch for who waits for it"
+        )
     until = (await reader.head()).number + VOUCH_BLOCKS
     digest = vouch_digest(
         chain_id, ledger.address, who, record.id, record.hardware_id, MAKER_ZYMBIT, evidence, until

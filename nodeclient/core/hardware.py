@@ -9,6 +9,7 @@ themselves, which is why the ledger wants an admitter's signature before a commi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -17,7 +18,7 @@ from agent.formats.endorsement import Endorsement
 from agent.formats.hashes import keccak256, sha256
 from nodeclient.core.admission import MAKER_ZYMBIT, Motion, MotionKind
 from nodeclient.core.digests import words
-from nodeclient.core.tpm.endorsement import check_endorsement
+from nodeclient.core.tpm.endorsement import believed_above, check_endorsement
 from nodeclient.core.tpm.public import AttestationKey, EkKey, parse_root_key
 from nodeclient.core.types import Address, NodeRecord, NodeStatus, RootClass
 from nodeclient.core.zymkey import parse_zymkey
@@ -39,21 +40,37 @@ def check_candidate(motion: Motion, record: NodeRecord) -> None:
         raise HardwareFault("hardware: the motion names another hardware id")
 
 
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A TPM by its documents. `ek`, `key`: its endorsement and root key, ready for activation.
+
+    `makers`: SHA-256 of every believed certificate over the EK's, 32 bytes each; the first is the
+    maker that the ledger notes, and a bar of any of them holds for the chip.
+    """
+
+    ek: EkKey
+    key: AttestationKey
+    makers: tuple[bytes, ...]
+
+
 def check_tpm(
     motion: Motion, record: NodeRecord, endorsement: bytes, makers: Sequence[bytes]
-) -> tuple[EkKey, AttestationKey]:
-    """EK and root key of a TPM2 root, ready for credential activation.
+) -> Chip:
+    """The chip of a TPM2 root.
 
-    `makers`: DER of the root certificates that this Node believes. The one the motion names must
-    be among them, and the chain must end there: by it the class is barred. Raises HardwareFault,
-    FormatError, TpmError.
+    `makers`: DER of the certificates that this Node believes. The motion must name the topmost of
+    them over the chip's EK: if the candidate could choose, it would escape a bar by naming one
+    below or above what was barred. Raises HardwareFault, FormatError, TpmError.
     """
     _check_digest(motion, endorsement)
     said = Endorsement.decode(endorsement)
-    root = [der for der in makers if sha256(der) == motion.maker]
-    if not root:
-        raise HardwareFault("hardware: its maker is none that this node believes")
-    ek = check_endorsement(said.certificates, said.ek, root)
+    ek = check_endorsement(said.certificates, said.ek, makers)
+    above = makers_of(said.certificates, makers)
+    if motion.maker != above[0]:
+        raise HardwareFault(
+            "hardware: the motion names another maker than the topmost believed one, "
+            f"0x{above[0].hex()}"
+        )
     if not isinstance(ek, rsa.RSAPublicKey):
         # Nearly every chip has two certified keys: by the other one it could stand a second time,
         # and come back after it was barred.
@@ -63,7 +80,15 @@ def check_tpm(
     key = parse_root_key(said.ak)
     if key.point != record.root_public:
         raise HardwareFault("hardware: the TPM's key is not the registered root key")
-    return ek, key
+    return Chip(ek, key, above)
+
+
+def makers_of(chain: Sequence[bytes], makers: Sequence[bytes]) -> tuple[bytes, ...]:
+    """SHA-256 of every believed certificate over an EK's `chain`, the topmost first.
+
+    Raises EndorsementError.
+    """
+    return tuple(sha256(der) for der in believed_above(chain, makers))
 
 
 def check_zymkey(
@@ -80,6 +105,8 @@ def check_zymkey(
         raise HardwareFault("hardware: the key is not that of the hardware id")
     if not said.serial:
         raise HardwareFault("hardware: the Zymkey has no serial number")
+    if said.binding is None and not said.can_be_silent_on_binding:
+        raise HardwareFault("hardware: the Zymkey keeps quiet about its binding, which it has")
     if said.binding is not None and not said.binding.bound:
         raise HardwareFault("hardware: the Zymkey is not bound to its host")
     if said.simulated and not accept_simulated:

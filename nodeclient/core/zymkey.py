@@ -14,6 +14,10 @@ from agent.formats.shape import as_bytes, as_int, as_list, as_map, as_text, uniq
 
 STAND_IN = "SEALRUN STAND-IN"  # how the model of a simulated device begins
 MOST_BYTES = 1024  # of an endorsement
+# Only Zymbit's HSM family answers for its binding (zku 1.0.33, `get_current_binding_info`); the
+# Zymkey line has nothing to ask. A name that says neither must answer: fail closed.
+_SAYS_BINDING = ("hsm", "scm")
+_SAYS_NO_BINDING = ("zymkey", "4i")
 _TEXT = 128  # characters of model, firmware and serial number
 _KEYS = ("kind", "serial", "model", "firmware", "public_key", "binding", "perimeter")
 
@@ -43,6 +47,13 @@ class ZymkeyEndorsement:
     def simulated(self) -> bool:
         """Whether it admits to be a stand-in. False proves nothing."""
         return self.model.startswith(STAND_IN)
+
+    @property
+    def can_be_silent_on_binding(self) -> bool:
+        """Whether its model is one that has no binding state to tell."""
+        name = self.model.lower()
+        silent = any(each in name for each in _SAYS_NO_BINDING)
+        return silent and not any(each in name for each in _SAYS_BINDING)
 
     def encode(self) -> bytes:
         """Deterministic CBOR. Raises FormatError for a text that is too long or no text."""

@@ -48,6 +48,7 @@ from nodeclient.p2p.messages import (
 from nodeclient.ports import ChainReader, Root
 
 MAX_ENDORSEMENT = 40 << 10
+ASKED_AT_ONCE = 6  # motions that are looked up or judged; each costs the chain's endpoint calls
 JUDGED_AT_ONCE = 2  # each makes a TPM and a certificate chain work
 Ask = Callable[[Address, str, object], Awaitable[bytes]]
 
@@ -74,9 +75,8 @@ class Admitter:
         self.me, self._chain_id, self._account, self._root = me, chain_id, account, root
         self._chain, self.ledger, self._ask = chain, ledger, ask
         self._makers, self._accept_simulated = makers, accept_simulated
-        self._judging = Slots(
-            JUDGED_AT_ONCE, 1
-        )  # a candidate that is slow to answer holds up no other
+        # One each: a candidate that is slow to answer holds up no other.
+        self._asking, self._judging = Slots(ASKED_AT_ONCE, 1), Slots(JUDGED_AT_ONCE, 1)
         self._parameters: AdmissionParameters | None = None
         self._asked: dict[int, frozenset[Address]] = {}
 
@@ -111,13 +111,15 @@ class Admitter:
 
     async def vote(self, sender: Address, number: int) -> bytes:
         """This member's vote for a candidate. Raises PeerRefused with the reason for none."""
-        motion, terms = await self._open_motion(sender, number)
-        record = await self._chain.node(sender)
-        if record is None:
-            raise PeerRefused("no such node", "register first")
         try:
-            with self._judging.hold(sender):
-                await self._judge(motion, record)
+            # Before anything is looked up: whoever is PENDING may ask, and about nothing at all.
+            with self._asking.hold(sender):
+                motion, terms = await self._open_motion(sender, number)
+                record = await self._chain.node(sender)
+                if record is None:
+                    raise PeerRefused("no such node", "register first")
+                with self._judging.hold(sender):
+                    await self._judge(motion, record)
         except OverLimit:
             raise PeerBusy("busy judging", "ask again") from None
         r, vs = sign(self.digest(motion, terms), self._account())
@@ -161,8 +163,11 @@ class Admitter:
             raise HardwareFault("hardware: the endorsement is too long")
         if kind is RootClass.TPM2:
             makers = await asyncio.to_thread(load_makers, self._makers)
-            found = await asyncio.to_thread(check_tpm, motion, record, endorsement, makers)
-            activation = new_activation(*found)
+            chip = await asyncio.to_thread(check_tpm, motion, record, endorsement, makers)
+            for maker in chip.makers:  # the ledger looks at the first only
+                if await self.ledger.is_maker_barred(maker):
+                    raise HardwareFault(f"hardware: its maker 0x{maker.hex()} is barred")
+            activation = new_activation(chip.ek, chip.key)
             asked = activation.challenge
             request: object = RootActivation(motion.id, asked.blob, asked.secret)
             if not activation.is_answered_by(

@@ -4,6 +4,11 @@ Fed by the runner, in chain order, with ``ContactPublished`` and ``StatusChanged
 registry's view of the node (root key and contact digest). Held in memory only: a restart rebuilds
 it from the event history. A node is a peer while it has both a proven contact and a status of
 ``PEER_STATUSES``; everything else is unknown and refused.
+
+To register costs gas and puts no Deposit at risk, so a crowd of nodes that wait for admission, or
+that left, must take no room from those that were admitted: they have a part of their own, and who
+was heard of longest ago goes out of it. It comes back with its admission, or by publishing its
+contact anew.
 """
 
 from __future__ import annotations
@@ -15,7 +20,9 @@ from nodeclient.core.types import NodeRecord, NodeStatus
 from nodeclient.p2p.contact import Contact, verify_record
 from nodeclient.p2p.errors import ContactInvalid, PeerRefused
 
-MAX_PEERS = 10_000  # about 1.5 KB each; more are refused rather than letting memory grow
+# About 1.5 KB each. Of admitted ones more are refused rather than letting memory grow.
+MAX_PEERS = 10_000
+MAX_APART = 1_000  # of all others
 
 
 # EXITING nodes still finish what they sit in; PAUSED ones are owners, requesters and receivers;
@@ -23,6 +30,7 @@ MAX_PEERS = 10_000  # about 1.5 KB each; more are refused rather than letting me
 PEER_STATUSES = frozenset(
     {NodeStatus.PENDING, NodeStatus.ACTIVE, NodeStatus.PAUSED, NodeStatus.EXITING}
 )
+ADMITTED = PEER_STATUSES - {NodeStatus.PENDING}
 
 
 PinChange = Callable[[bytes, bytes | None, bytes | None], None]
@@ -36,6 +44,7 @@ class Directory:
         self._chain_id = chain_id
         self._registry = registry
         self._contacts: dict[bytes, Contact] = {}
+        self._apart: dict[bytes, None] = {}  # whose contact is none of an admitted one, in order
         self._status: dict[bytes, NodeStatus] = {}
         self._by_pin: dict[bytes, bytes] = {}
         self._listeners: list[PinChange] = []
@@ -62,7 +71,7 @@ class Directory:
             digest=entry.contact_digest,
         )
         former = self._contacts.get(node)
-        if former is None and len(self._contacts) >= MAX_PEERS:
+        if not self._has_room(node, entry.status):
             raise ContactInvalid(f"contact: directory holds {MAX_PEERS} peers", "raise MAX_PEERS")
         if former is not None and contact != former and contact.seq <= former.seq:
             raise ContactInvalid(
@@ -73,7 +82,8 @@ class Directory:
 
     def set_status(self, node: bytes, status: NodeStatus) -> None:
         """Take over a ``StatusChanged`` event; a node without contact is only remembered."""
-        self._update(node, self._contacts.get(node), status)
+        contact = self._contacts.get(node) if self._has_room(node, status) else None
+        self._update(node, contact, status)
 
     def contact(self, node: bytes) -> Contact:
         """Contact of a current peer. Raises PeerRefused for any other address."""
@@ -107,14 +117,30 @@ class Directory:
     def _update(self, node: bytes, contact: Contact | None, status: NodeStatus) -> None:
         before = self._contacts[node].certificate if self._is_peer(node) else None
         self._status[node] = status
+        self._keep(node, contact)
+        after = contact.certificate if contact is not None and self._is_peer(node) else None
+        if before != after:
+            if before is not None:
+                self._by_pin.pop(sha256(before), None)
+            if after is not None:
+                self._by_pin[sha256(after)] = node
+            for listener in self._listeners:
+                listener(node, before, after)
+        if len(self._apart) > MAX_APART:
+            first = next(iter(self._apart))
+            self._update(first, None, self._status[first])
+
+    def _keep(self, node: bytes, contact: Contact | None) -> None:
+        """Note a contact in its part, as the newest there."""
+        self._apart.pop(node, None)
+        self._contacts.pop(node, None)
         if contact is not None:
             self._contacts[node] = contact
-        after = contact.certificate if contact is not None and self._is_peer(node) else None
-        if before == after:
-            return
-        if before is not None:
-            self._by_pin.pop(sha256(before), None)
-        if after is not None:
-            self._by_pin[sha256(after)] = node
-        for listener in self._listeners:
-            listener(node, before, after)
+            if self._status[node] not in ADMITTED:
+                self._apart[node] = None
+
+    def _has_room(self, node: bytes, status: NodeStatus) -> bool:
+        """Whether a contact of a node with this status can be kept; of others than admitted ones
+        the first makes room."""
+        held = node in self._contacts and node not in self._apart
+        return status not in ADMITTED or held or len(self._contacts) - len(self._apart) < MAX_PEERS

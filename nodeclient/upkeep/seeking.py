@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from agent.formats.endorsement import Endorsement
-from agent.formats.hashes import sha256
 from nodeclient.attestation.makers import load_makers
 from nodeclient.chain.admission import NO_VOUCH, AdmissionLedger
 from nodeclient.chain.deployment import Deployment
@@ -14,6 +13,7 @@ from nodeclient.chain.rpc import Rpc
 from nodeclient.config.node import Config
 from nodeclient.core.admission import MAKER_ZYMBIT
 from nodeclient.core.checks.origin import SIMULATED_ROOT
+from nodeclient.core.hardware import makers_of
 from nodeclient.core.tpm.endorsement import EndorsementError, check_endorsement
 from nodeclient.core.types import RootClass
 from nodeclient.duties.admitting import Admitter
@@ -64,24 +64,21 @@ def build_seeker(config: Config, services: Services, admitter: Admitter) -> Seek
 
 
 def maker_of(root: Root, makers: Path) -> bytes:
-    """Digest of who made a root: of a TPM, SHA-256 of the certificate that vouches for its EK.
-
-    That is the maker's root where the TPM brings the issuers between, else the issuer itself.
+    """Digest of who made a root: of a TPM, SHA-256 of the topmost certificate in `makers` over
+    its EK's. Members compute the same from their own and refuse another.
 
     Raises MakerUnknown, MakersUnreadable, RootError, FormatError.
     """
     if root.class_id == RootClass.ZYMKEY:
         return MAKER_ZYMBIT
-    said = Endorsement.decode(root.endorsement())
-    for der in load_makers(makers):
-        try:
-            check_endorsement(said.certificates, said.ek, [der])
-        except EndorsementError:
-            continue
-        return sha256(der)
-    raise MakerUnknown(
-        f"no certificate in {makers} stands over this node's TPM", "put its maker's root there"
-    )
+    said, believed = Endorsement.decode(root.endorsement()), load_makers(makers)
+    try:
+        check_endorsement(said.certificates, said.ek, believed)
+    except EndorsementError as error:
+        raise MakerUnknown(
+            f"no certificate in {makers} stands over this node's TPM", "put its maker's root there"
+        ) from error
+    return makers_of(said.certificates, believed)[0]
 
 
 def load_vouch(path: Path) -> Vouch:

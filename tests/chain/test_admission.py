@@ -18,7 +18,8 @@ import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.formats.endorsement import Endorsement
-from agent.formats.hashes import keccak256
+from agent.formats.hashes import keccak256, sha256
+from nodeclient.attestation.makers import load_certificates
 from nodeclient.chain import admission, registration, registry
 from nodeclient.chain import deployment as deployments
 from nodeclient.chain.admission import AdmissionLedger
@@ -40,7 +41,7 @@ from nodeclient.core.admission import (
 from nodeclient.core.case import Role
 from nodeclient.core.types import Address, NodeStatus, RootClass
 from nodeclient.core.zymkey import STAND_IN, ZymkeyEndorsement
-from nodeclient.duties.admitting import Admitter
+from nodeclient.duties.admitting import ASKED_AT_ONCE, Admitter
 from nodeclient.duties.seeking import TRIES, Seeker
 from nodeclient.identity.folder import create_folder, open_folder
 from nodeclient.identity.keys import NodeKeys
@@ -171,14 +172,22 @@ class Town:
         """As if a committee had: its round would take the test a while."""
         record = await self.reader.node(person.address)
         assert record is not None
+        self._as_ledger("bar", record.hardware_id)
+        assert await self.ledger.is_barred(person.address)
+
+    async def bar_maker(self, maker: bytes) -> None:
+        """The same for all of a maker."""
+        self._as_ledger("bar_maker", maker)
+        assert await self.ledger.is_maker_barred(maker)
+
+    def _as_ledger(self, function: str, argument: bytes) -> None:
         node, ledger = self.world.node, "0x" + self.ledger.address.hex()
         deployed = self.world.deployment["NodeRegistry"]
-        data = deployed.interface.function("bar", 1).encode([record.hardware_id])
+        data = deployed.interface.function(function, 1).encode([argument])
         node.rpc("anvil_setBalance", ledger, hex(UNIT))
         node.rpc("anvil_impersonateAccount", ledger)
         call = {"from": ledger, "to": "0x" + deployed.address.hex(), "data": "0x" + data.hex()}
         node.rpc("eth_sendTransaction", call | {"gas": hex(10**6)})
-        assert await self.ledger.is_barred(person.address)
 
     async def status(self, person: Any) -> NodeStatus:
         """As the registry has it."""
@@ -390,6 +399,35 @@ async def test_vote__candidate_that_keeps_quiet__holds_up_no_other(
     assert await waiting
 
 
+async def test_vote__questions_about_nothing__cost_the_chain_no_more_than_so_many_at_once(
+    town: Town,
+) -> None:
+    judge, looked, answer = town.admitters[town.members[0].address], 0, asyncio.Event()
+
+    class Slow(AdmissionLedger):
+        async def parameters(self) -> AdmissionParameters:
+            nonlocal looked
+            looked += 1
+            await answer.wait()
+            return await super().parameters()
+
+    judge.ledger = Slow(town.world.rpc, town.world.deployment)
+    strangers = [Address(bytes([number]) * 20) for number in range(1, ASKED_AT_ONCE + 2)]
+    asked = [asyncio.create_task(judge.vote(each, 1)) for each in strangers[:-1]]
+    await asyncio.sleep(0)  # each runs up to its first look
+    assert looked == ASKED_AT_ONCE
+    for again in (strangers[0], strangers[-1]):
+        with pytest.raises(PeerBusy):
+            await judge.vote(again, 1)
+    assert looked == ASKED_AT_ONCE
+    answer.set()
+    for each in asked:
+        with pytest.raises(PeerRefused, match="no open motion"):
+            await each
+    with pytest.raises(PeerRefused, match="no open motion"):  # the slots are free again
+        await judge.vote(strangers[-1], 1)
+
+
 # --- who may ask what ---------------------------------------------------------------------------
 
 
@@ -512,6 +550,12 @@ async def test_commands__candidate_and_admitter__what_they_print_fits(
             opened,
             lambda chain: commands._vouch(opened, chain, town.members[0].address, evidence),
         )
+    deployer = town.world.sender(SqliteJournal(":memory:"), 0)
+    await deployer.execute(admission.admit_bootstrap("in", candidate.address, MAKER_ZYMBIT))
+    with pytest.raises(commands.NotACandidate, match="is ACTIVE, not PENDING"):
+        await commands._with_chain(
+            opened, lambda chain: commands._vouch(opened, chain, candidate.address, evidence)
+        )
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -556,6 +600,37 @@ async def test_tpm__maker_believed__admitted_by_votes(town: Town, tmp_path: Path
         assert await town.seek(seeker)
         assert await town.status(candidate) is NodeStatus.ACTIVE
         assert "root_activate" in {method for method, _ in town.asked}
+        root.close()
+
+
+async def test_tpm__issuer_and_root_believed__a_bar_of_either_holds(
+    town: Town, tmp_path: Path
+) -> None:
+    """Else who names the one evades the bar of the other."""
+    with Tpm2Kit().bench(tmp_path / "tpm") as bench:
+        bench.files.mkdir(parents=True)
+        root = bench.create()
+        for number, path in enumerate(bench.chip.certificates):
+            (town.makers / f"{number}.pem").write_bytes(path.read_bytes())
+        over = [sha256(der) for path in bench.chip.certificates for der in load_certificates(path)]
+        top = maker_of(root, town.makers)
+        assert top == over[0]  # swtpm's root, then its issuer
+        candidate = await town.newcomer(root, tmp_path / "tpm node")
+        lower = town.seeker(candidate, over[1])
+        await town.seek(lower)
+        first = (await town.ledger.members((await town.ledger.round() or (0,))[0]) or ())[0]
+        with pytest.raises(PeerRefused, match="another maker than the topmost"):
+            await town.ask_as(candidate.address)(first, "motion_vote", MotionQuestion(1))
+        assert await town.status(candidate) is NodeStatus.PENDING
+
+        await town.bar_maker(over[1])
+        town.world.node.mine((await town.ledger.parameters()).longest)
+        seeker = town.seeker(candidate, top)
+        await town.seek(seeker)
+        assert await town.ledger.state(2) is MotionState.OPEN  # the contract knows of no issuers
+        with pytest.raises(PeerRefused, match=f"maker 0x{over[1].hex()} is barred"):
+            await town.ask_as(candidate.address)(first, "motion_vote", MotionQuestion(2))
+        assert await town.status(candidate) is NodeStatus.PENDING
         root.close()
 
 

@@ -25,6 +25,7 @@ NAMED = {
     "nodeclient.core.ecvrf:verify",
     "nodeclient.core.erasure:read_quoted",
     "nodeclient.core.tpm.attest:verify_attest",
+    "nodeclient.core.tpm.endorsement:believed_above",
     "nodeclient.core.tpm.endorsement:check_endorsement",
     "nodeclient.duties.appraising:read_summary",
     "nodeclient.machine.handshake:read_preamble",

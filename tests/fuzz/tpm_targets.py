@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from agent.formats.cbor import FormatError
 from agent.formats.p256 import ORDER
 from nodeclient.core.tpm.attest import parse_attest, verify_attest
-from nodeclient.core.tpm.endorsement import check_endorsement
+from nodeclient.core.tpm.endorsement import believed_above, check_endorsement
 from nodeclient.core.tpm.event_log import MAX_EVENTS, parse_event_log
 from nodeclient.core.tpm.ima import MAX_ENTRIES, parse_ima
 from nodeclient.core.tpm.public import (
@@ -180,6 +180,15 @@ def all_targets() -> Iterator[Target]:
         (FormatError,),
         lambda data, _: signed_part(data) == signed_part(leaf),
         ("nodeclient.core.tpm.endorsement:check_endorsement",),
+        codec="bytes",
+    )
+    yield Target(
+        "certificate carried over an EK's",
+        (root,),
+        lambda data: believed_above((leaf, data), (root,)),
+        (FormatError,),
+        lambda data, value: value == (root,),  # it is believed, whatever else is carried
+        ("nodeclient.core.tpm.endorsement:believed_above",),
         codec="bytes",
     )
     yield Target(

@@ -20,7 +20,7 @@ from nodeclient.core.types import Address, BlockRef, Phase, Statement, Verdict
 from nodeclient.duties.appraising import Appraiser
 from nodeclient.duties.machine import effects, evidence_key
 from nodeclient.images.picture import PICTURE, Picture, read_picture, write_picture
-from nodeclient.inbox import Inbox
+from nodeclient.inbox import SIGNING_ASKERS, SIGNINGS, Inbox
 from nodeclient.p2p.errors import PeerBusy, PeerDeclined, PeerSilent
 from nodeclient.p2p.messages import RunningAnswer, RunningRequest, pack, unpack
 from nodeclient.ports import Session
@@ -332,3 +332,56 @@ async def test_running__asked_again_before_the_last_answer__busy_and_others_are_
     going_on.set()
     answers = await asyncio.gather(first, *others)
     assert [unpack(RunningAnswer, each).statement for each in answers] == [b"statement"] * 3
+
+
+async def test_running__few_peers_that_ask_all_the_time__another_waits_for_one_and_is_next() -> (
+    None
+):
+    begun: asyncio.Queue[bytes] = asyncio.Queue()
+    ends: dict[bytes, asyncio.Event] = {}
+
+    async def signed(nonce: bytes) -> RunningAnswer:
+        ends[nonce] = asyncio.Event()
+        begun.put_nowait(nonce)
+        await ends[nonce].wait()
+        return RunningAnswer(nonce, bytes(64))
+
+    services: Any = SimpleNamespace(
+        images=SimpleNamespace(own=SimpleNamespace(signed=signed)),
+        directory=SimpleNamespace(is_pending=lambda _: False),
+        note=lambda *_: None,
+    )
+    inbox = Inbox(services, SimpleNamespace())  # type: ignore[arg-type]
+
+    def ask(who: int, times: int = 1) -> asyncio.Task[bytes]:
+        body = pack(RunningRequest(bytes([who, times]) * 16))
+        return asyncio.create_task(inbox.handle(bytes([who]) * 20, "running", body))
+
+    async with asyncio.timeout(60):
+        busy = [ask(who) for who in range(1, SIGNINGS + 1)]
+        first = [await begun.get() for _ in busy]
+        honest = ask(99)
+        await asyncio.sleep(0)
+        ends[first[0]].set()
+        await busy[0]
+        busy[0] = ask(1, 2)  # at once again, and behind
+        assert await begun.get() == bytes([99, 1]) * 16
+        rest = [ask(who) for who in range(100, 100 + SIGNING_ASKERS - SIGNINGS - 1)]
+        await asyncio.sleep(0)
+        with pytest.raises(PeerBusy):  # every place is taken
+            await ask(200)
+        while not all(each.done() for each in (*busy, honest, *rest)):
+            for each in ends.values():
+                each.set()
+            await asyncio.sleep(0)
+        assert unpack(RunningAnswer, await honest).statement == bytes([99, 1]) * 16
+        again = ask(200)  # and is free again
+        ends[await begun_by(begun, 200)].set()
+        assert await again
+
+
+async def begun_by(begun: asyncio.Queue[bytes], who: int) -> bytes:
+    """The nonce of somebody's question, once its turn has come."""
+    while (nonce := await begun.get())[0] != who:
+        pass
+    return nonce

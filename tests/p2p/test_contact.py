@@ -285,6 +285,71 @@ def test_directory__full__further_peers_refused(
     executor.publish(directory)
 
 
+def test_directory__crowd_that_waits__takes_no_room_from_admitted_ones(
+    executor: Node, member: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeclient.p2p.directory.MAX_PEERS", 2)
+    monkeypatch.setattr("nodeclient.p2p.directory.MAX_APART", 3)
+    directory = Directory(CHAIN_ID, REGISTRY)
+    executor.publish(directory)
+    crowd = [Node(bytes([number]) * 20) for number in range(0x61, 0x69)]
+    trusted: set[bytes] = set()
+
+    def changed(node: bytes, before: bytes | None, after: bytes | None) -> None:
+        trusted.discard(before or b"")
+        trusted.update([after] if after is not None else [])
+
+    directory.subscribe(changed)
+    for each in crowd:
+        each.publish(directory, NodeStatus.PENDING)
+    known = [executor, *crowd[-3:]]
+    assert set(directory.peers()) == {each.address for each in known}
+    assert trusted == {each.identity.certificate for each in known}
+    with pytest.raises(PeerRefused, match="no contact"):
+        directory.contact(crowd[0].address)
+    assert directory.find(crowd[0].identity.certificate) is None
+
+    member.publish(directory)  # there is room, whatever the crowd
+    assert set(directory.admitted()) == {executor.address, member.address}
+    # of those that wait the longest silent goes, not who has just published again
+    crowd[-3].renew_key()
+    crowd[-3].publish(directory, NodeStatus.PENDING)
+    crowd[0].publish(directory, NodeStatus.PENDING)
+    waiting = {each.address for each in (crowd[-3], crowd[-1], crowd[0])}
+    assert set(directory.peers()) - set(directory.admitted()) == waiting
+
+
+def test_directory__crowd_that_left__is_forgotten_and_takes_no_room(
+    executor: Node, member: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeclient.p2p.directory.MAX_PEERS", 2)
+    monkeypatch.setattr("nodeclient.p2p.directory.MAX_APART", 1)
+    directory = Directory(CHAIN_ID, REGISTRY)
+    left = [Node(bytes([number]) * 20) for number in range(0x61, 0x65)]
+    for each in left:
+        each.publish(directory)
+        directory.set_status(each.address, NodeStatus.EXITED)
+    for each in (executor, member):
+        each.publish(directory)
+    assert set(directory.peers()) == {executor.address, member.address}
+
+
+def test_directory__admitted_while_it_is_full__has_no_room_until_one_leaves(
+    executor: Node, member: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeclient.p2p.directory.MAX_PEERS", 1)
+    directory = Directory(CHAIN_ID, REGISTRY)
+    executor.publish(directory)
+    member.publish(directory, NodeStatus.PENDING)
+    directory.set_status(member.address, NodeStatus.ACTIVE)
+    assert directory.peers() == (executor.address,)
+    with pytest.raises(ContactInvalid, match="holds 1 peers"):
+        member.publish(directory)
+    directory.set_status(executor.address, NodeStatus.EXITED)
+    member.publish(directory)
+    assert directory.admitted() == (member.address,)
+
+
 def test_build_record__malformed__refused_before_it_is_signed(executor: Node) -> None:
     def sign(digest: bytes) -> bytes:
         raise AssertionError("signed")

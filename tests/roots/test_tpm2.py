@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +19,12 @@ from agent.formats.endorsement import Endorsement
 from agent.formats.hashes import keccak256, sha256
 from nodeclient.attestation import activation
 from nodeclient.attestation.makers import load_certificates
+from nodeclient.core.admission import Motion, MotionKind
+from nodeclient.core.hardware import Chip, HardwareFault, check_tpm, makers_of
 from nodeclient.core.tpm.endorsement import EndorsementError
 from nodeclient.core.tpm.public import parse_attestation_key, parse_root_key
 from nodeclient.core.tpm.reader import TpmError
+from nodeclient.core.types import Address, NodeRecord, NodeStatus, RootClass
 from nodeclient.roots.base import RootBusy, RootError, RootLocked, UnsealError
 from nodeclient.roots.tpm2 import device, objects
 from nodeclient.roots.tpm2 import root as tpm2
@@ -61,6 +64,43 @@ class closing(ExitStack):
 # ------------------------------------------------------------------------------------- whose chip
 
 
+def judged(
+    root: Tpm2Root,
+    makers: Sequence[bytes],
+    believed: Sequence[bytes] | None = None,
+    point: bytes | None = None,
+) -> Chip:
+    """As a committee member judges the root of a candidate that names its topmost maker."""
+    endorsement = root.endorsement()
+    record = NodeRecord(
+        id=1,
+        address=Address(bytes(20)),
+        status=NodeStatus.PENDING,
+        root_class=RootClass.TPM2,
+        root_public=root.public_key() if point is None else point,
+        vrf_public=bytes(33),
+        hardware_id=root.hardware_id(),
+        attestation_key=bytes(32),
+        contact_digest=bytes(32),
+        deposit=0,
+        tier=0,
+        engaged=False,
+        fixed_at=1,
+    )
+    maker = makers_of(Endorsement.decode(endorsement).certificates, makers)[0]
+    motion = Motion(
+        id=1,
+        kind=MotionKind.ADMIT,
+        proposer=record.address,
+        number=record.id,
+        subject=record.hardware_id,
+        maker=maker,
+        evidence=keccak256(endorsement),
+        round=1,
+    )
+    return check_tpm(motion, record, endorsement, makers if believed is None else believed)
+
+
 def test_key__born_in_the_tpm__cannot_leave_it(root: Tpm2Root) -> None:
     key = parse_root_key(Endorsement.decode(root.endorsement()).ak)
     assert key.point == root.public_key()
@@ -74,14 +114,14 @@ def test_endorsement__certified_by_the_maker__and_activated_by_this_chip_alone(
 ) -> None:
     said = Endorsement.decode(root.endorsement())
     makers = [der for path in bench.chip.certificates for der in load_certificates(path)]
-    ek, key = activation.check_root(said, root.public_key(), makers)
+    chip = judged(root, makers)
     assert root.hardware_id() == keccak256(said.ek)
-    question = activation.new_activation(ek, key)
+    question = activation.new_activation(chip.ek, chip.key)
     assert question.is_answered_by(root.activate(question.challenge))
     with pytest.raises(EndorsementError, match="maker"):
-        activation.check_root(said, root.public_key(), ())
-    with pytest.raises(EndorsementError, match="root key"):
-        activation.check_root(said, bytes(64), makers)
+        judged(root, makers, believed=())
+    with pytest.raises(HardwareFault, match="root key"):
+        judged(root, makers, point=bytes(64))
 
 
 def test_activate__each_member_of_a_committee_asks__endorsement_key_is_derived_once(
@@ -96,8 +136,8 @@ def test_activate__each_member_of_a_committee_asks__endorsement_key_is_derived_o
 
     monkeypatch.setattr(ESAPI, "create_primary", noted)
     makers = [der for path in bench.chip.certificates for der in load_certificates(path)]
-    said = Endorsement.decode(root.endorsement())
-    ours = activation.check_root(said, root.public_key(), makers)
+    chip = judged(root, makers)
+    ours = chip.ek, chip.key
     for _ in range(2):
         question = activation.new_activation(*ours)
         assert question.is_answered_by(root.activate(question.challenge))
@@ -113,9 +153,9 @@ def test_activate__for_another_key_or_another_chip__refused(
 ) -> None:
     stranger = bench.stranger()
     makers = [der for path in bench.chip.certificates for der in load_certificates(path)]
-    ours = activation.check_root(Endorsement.decode(root.endorsement()), root.public_key(), makers)
+    ours = judged(root, makers)
     theirs = parse_root_key(Endorsement.decode(stranger.endorsement()).ak)
-    question = activation.new_activation(ours[0], theirs)  # our EK, but a key that is not in it
+    question = activation.new_activation(ours.ek, theirs)  # our EK, but a key that is not in it
     with closing(stranger):
         for asked in (root, stranger):
             with pytest.raises(RootError, match="challenge"):

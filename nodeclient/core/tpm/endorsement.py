@@ -7,7 +7,7 @@ from its list of roots. Without roots nobody is trusted.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 from cryptography import x509
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from agent.formats.endorsement import MAX_CERTIFICATE, MAX_CERTIFICATES
+from agent.formats.hashes import sha256
 from nodeclient.core.tpm.public import EkKey, parse_endorsement_key
 from nodeclient.core.tpm.reader import TpmError
 
@@ -42,14 +43,7 @@ def check_endorsement(chain: Sequence[bytes], public: bytes, roots: Collection[b
     EndorsementError, or TpmError for a public area out of shape.
     """
     key = parse_endorsement_key(public)
-    if not 1 <= len(chain) <= MAX_CERTIFICATES:
-        raise EndorsementError(
-            f"endorsement: 1 to {MAX_CERTIFICATES} certificates, not {len(chain)}"
-        )
-    if len(roots) > MAX_ROOTS:
-        raise EndorsementError(f"endorsement: {len(roots)} roots exceed {MAX_ROOTS}; trust fewer")
-    certificates = [_load(der) for der in chain]
-    trusted = {der: _load(der) for der in roots}
+    certificates, trusted = _load_all(chain, roots)
     _check_leaf(certificates[0], key)
     for depth, (der, certificate) in enumerate(zip(chain, certificates, strict=True)):
         if der in trusted:  # also the EK's own: no trust is more explicit
@@ -59,6 +53,52 @@ def check_endorsement(chain: Sequence[bytes], public: bytes, roots: Collection[b
         if depth + 1 < len(chain) and not _issued(certificate, certificates[depth + 1], depth):
             raise EndorsementError("endorsement: a certificate is not signed by the next one")
     raise EndorsementError("endorsement: the EK's maker is not trusted; add its root to trust it")
+
+
+def believed_above(chain: Sequence[bytes], roots: Collection[bytes]) -> tuple[bytes, ...]:
+    """Every certificate of ``roots`` that stands over the EK's, or is it; the topmost comes first.
+
+    Arguments as of `check_endorsement`, which has accepted them. A link may be carried or believed:
+    a certificate that a TPM leaves out changes nothing as long as ``roots`` has it. Where several
+    are topmost (a maker renewed its root, or had it signed by another) the one of the lowest
+    SHA-256 is first, so that all who believe the same find the same. Raises EndorsementError.
+    """
+    certificates, trusted = _load_all(chain, roots)
+    known = dict(zip(chain, certificates, strict=True)) | trusted
+    issuers: dict[bytes, set[bytes]] = {}
+    level, depth = {chain[0]}, 0
+    while level:
+        for der in level:
+            issuers[der] = {one for one in known if _issued(known[der], known[one], depth)}
+        # Each by its shortest way: a maker's limit on a chain's length is kept if one way keeps it.
+        level = {over for der in level for over in issuers[der]} - issuers.keys()
+        depth += 1
+    above = {
+        der: _closure(der, issuers) & trusted.keys() for der in issuers.keys() & trusted.keys()
+    }
+    topmost = [der for der, over in above.items() if all(der in above[one] for one in over)]
+    return tuple(sorted(above, key=lambda der: (der not in topmost, sha256(der))))
+
+
+def _closure(der: bytes, issuers: Mapping[bytes, Collection[bytes]]) -> set[bytes]:
+    """A certificate and all above it."""
+    found, new = {der}, {der}
+    while new:
+        new = {over for one in new for over in issuers[one]} - found
+        found |= new
+    return found
+
+
+def _load_all(
+    chain: Sequence[bytes], roots: Collection[bytes]
+) -> tuple[list[x509.Certificate], dict[bytes, x509.Certificate]]:
+    if not 1 <= len(chain) <= MAX_CERTIFICATES:
+        raise EndorsementError(
+            f"endorsement: 1 to {MAX_CERTIFICATES} certificates, not {len(chain)}"
+        )
+    if len(roots) > MAX_ROOTS:
+        raise EndorsementError(f"endorsement: {len(roots)} roots exceed {MAX_ROOTS}; trust fewer")
+    return [_load(der) for der in chain], {der: _load(der) for der in roots}
 
 
 def _load(der: bytes) -> x509.Certificate:
