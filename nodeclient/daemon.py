@@ -30,6 +30,7 @@ from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender
 from nodeclient.chain.watcher import Watcher, WatchSettings
 from nodeclient.config.node import Config, MachineConfig, erases, responses
+from nodeclient.control.motions import motion_routes
 from nodeclient.control.server import Control
 from nodeclient.core import actions
 from nodeclient.core import events as ev
@@ -82,7 +83,7 @@ from nodeclient.upkeep.peers import PeerBook
 from nodeclient.upkeep.reference import Accepted, Reference
 from nodeclient.upkeep.rootguard import Hands, RootGuard
 from nodeclient.upkeep.running import boot_of
-from nodeclient.upkeep.seeking import build_admitter, build_seeker
+from nodeclient.upkeep.seeking import build_admitter, build_proposer, build_seeker
 
 log = logging.getLogger(__name__)
 LOG_BYTES = 8 << 20  # of node.log, before it becomes node.log.1
@@ -169,7 +170,10 @@ async def node(
         await server.start((config.node.listen or host).strip("[]"), int(port))
         stack.push_async_callback(server.close)
         health = await stack.enter_async_context(run_health(config, services, chain, tally))
-        control = Control(services, runner, health, config.folder / "control.sock")
+        proposer = build_proposer(config, services, admitter)
+        control = Control(
+            services, runner, health, config.folder / "control.sock", motion_routes(proposer)
+        )
         await control.start()
         stack.push_async_callback(control.stop)
         stack.push_async_callback(runner.stop)
@@ -179,6 +183,8 @@ async def node(
         stack.push_async_callback(cancel, duty)
         leaving = asyncio.create_task(kept(lambda: leavers.run(config.chain.poll_seconds)))
         stack.push_async_callback(cancel, leaving)
+        proposing = asyncio.create_task(kept(proposer.run))
+        stack.push_async_callback(cancel, proposing)
         runner.resume()
         settings = WatchSettings(poll_seconds=config.chain.poll_seconds)
         watcher = Watcher(rpc, deployed, settings, store.blocks())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from nodeclient.core.admission import (
     vouch_digest,
 )
 from nodeclient.core.case import Role
-from nodeclient.core.types import Address, NodeStatus, RootClass
+from nodeclient.core.types import Address, NodeStatus, RootClass, Verdict
 from nodeclient.core.zymkey import STAND_IN, ZymkeyEndorsement
 from nodeclient.duties.admitting import ASKED_AT_ONCE, Admitter
 from nodeclient.duties.seeking import TRIES, Seeker
@@ -90,6 +90,7 @@ class Town:
     members: list[Person]
     admitters: dict[Address, Admitter]
     asked: list[tuple[str, Address]]
+    decisions: dict[tuple[Address, MotionKind, bytes], Verdict] = field(default_factory=dict)
 
     @property
     def ledger(self) -> AdmissionLedger:
@@ -111,6 +112,9 @@ class Town:
             ask=self.ask_as(person.address),
             makers=makers or self.makers,
             accept_simulated=simulated,
+            decide=lambda motion, _: self.decisions.get(
+                (person.address, motion.kind, motion.subject)
+            ),
         )
         self.admitters[person.address] = made
         return made
@@ -326,7 +330,7 @@ async def test_seeker__mined_and_refused__is_tried_under_another_key(
                 raise refused
             return await sender.execute(order)
 
-    seeker._sender = Unlucky()  # type: ignore[assignment]
+    seeker._motions._sender = Unlucky()  # type: ignore[assignment]
     with pytest.raises(OrderReverted):
         await seeker.step()
     assert await seeker.step()
