@@ -523,12 +523,12 @@ async def test_commands__candidate_and_admitter__what_they_print_fits(
         roles=frozenset(Role),
     )
     opened = open_folder(tmp_path / "node")
-    said = await commands._with_chain(opened, lambda chain: commands._state(opened, chain))
+    said = await commands.with_chain(opened, lambda chain: commands._state(opened, chain))
     assert (said["status"], said["root"], "motion" in said) == ("UNREGISTERED", "SOFTWARE", False)
 
     candidate = await town.newcomer(card(), tmp_path / "card")
     evidence = keccak256(candidate.root.endorsement())
-    given = await commands._with_chain(
+    given = await commands.with_chain(
         opened, lambda chain: commands._vouch(opened, chain, candidate.address, evidence)
     )
     record = await town.reader.node(candidate.address)
@@ -550,14 +550,14 @@ async def test_commands__candidate_and_admitter__what_they_print_fits(
     (tmp_path / "vouch.json").write_text(json.dumps(given))
     assert load_vouch(tmp_path / "vouch.json")[0] == given["valid_until"]
     with pytest.raises(commands.NotACandidate):
-        await commands._with_chain(
+        await commands.with_chain(
             opened,
             lambda chain: commands._vouch(opened, chain, town.members[0].address, evidence),
         )
     deployer = town.world.sender(SqliteJournal(":memory:"), 0)
     await deployer.execute(admission.admit_bootstrap("in", candidate.address, MAKER_ZYMBIT))
     with pytest.raises(commands.NotACandidate, match="is ACTIVE, not PENDING"):
-        await commands._with_chain(
+        await commands.with_chain(
             opened, lambda chain: commands._vouch(opened, chain, candidate.address, evidence)
         )
 
