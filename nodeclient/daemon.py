@@ -13,10 +13,8 @@ import fcntl
 import logging
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -79,14 +77,15 @@ from nodeclient.upkeep.bootimages import BootImages
 from nodeclient.upkeep.imageduty import choose_images, kept
 from nodeclient.upkeep.incidents import IncidentLog, Incidents
 from nodeclient.upkeep.leaving import Leavers
+from nodeclient.upkeep.log import note, start_log
 from nodeclient.upkeep.peers import PeerBook
 from nodeclient.upkeep.reference import Accepted, Reference
 from nodeclient.upkeep.rootguard import Hands, RootGuard
 from nodeclient.upkeep.running import boot_of
 from nodeclient.upkeep.seeking import build_admitter, build_proposer, build_seeker
+from nodeclient.upkeep.workers import cancel, first_of
 
 log = logging.getLogger(__name__)
-LOG_BYTES = 8 << 20  # of node.log, before it becomes node.log.1
 
 OnCommit = Callable[[Case | None, Case, ev.Event], None]
 
@@ -217,18 +216,6 @@ def root_guard(config: Config, services: Services, runner: Runner, keys: NodeKey
         services.report,
         config.root.health_seconds,
     )
-
-
-async def first_of(*workers: asyncio.Task[None]) -> None:
-    """Until one of them ends: what it raised. Cancelled, it cancels all."""
-    try:
-        done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
-        for worker in done:
-            worker.result()
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
 
 
 def appraisal_policy(config: Config) -> AppraisalPolicy:
@@ -418,28 +405,6 @@ def build_effects(services: Services) -> dict[type, Effect]:
     return table
 
 
-def note(store: Store, commitment: bytes | None, what: str, private: str = "") -> None:
-    """One line for the operator, never a secret: whole in the journal, which is sealed at rest;
-    in the log, which people copy about, without ``private``: CIDs, names, hosts of a TaskSpec.
-    """
-    log.info("%s %s", commitment.hex()[:12] if commitment else "-", what)
-    store.note(time.time(), commitment, what + private)  # type: ignore[arg-type]
-
-
-def start_log(folder: Path) -> None:
-    """Log to ``<node>/node.log``; libraries only from warnings on, they print what they send.
-
-    Bounded, because peers cause lines: what they refuse and are refused is told, too.
-    """
-    file = RotatingFileHandler(folder / "node.log", maxBytes=LOG_BYTES, backupCount=2)
-    logging.basicConfig(
-        handlers=[file],
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("nodeclient").setLevel(logging.INFO)
-
-
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """One daemon per folder: two would send the same transactions under one account."""
@@ -453,10 +418,3 @@ def only_one(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-async def cancel(task: asyncio.Task[None]) -> None:
-    """End a task and wait until it has ended."""
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
