@@ -33,7 +33,8 @@
         or by a verdict. No decision takes a Deposit; a barred node withdraws its own.
 
         THE BOOTSTRAP ADMITTER can admit nodes (the first ones, whom nobody could vote for) and is
-        an admitter. It cannot bar, and moves no money; once it has renounced, nobody has its power.
+        an admitter. It cannot bar, and moves no money; once it has renounced or a vote has dismissed
+        it, nobody has its power.
 """
 from .interfaces import IAdmissionLedger
 from .interfaces import IAttestationLedger
@@ -85,7 +86,7 @@ VOTE_WINDOW: immutable(uint256)
 SIZE: immutable(uint256)
 FEE: immutable(uint256)
 
-# Who admits the first nodes; zero once renounced.
+# Who admits the first nodes; zero once it renounced or was dismissed.
 founder: address
 admitters: HashMap[address, bool]
 last_motion: uint256
@@ -260,7 +261,7 @@ def decide(
 @external
 def admit_bootstrap(node: address, maker: bytes32):
     """
-    @notice Bootstrap admitter only, until it renounces: admits a PENDING node.
+    @notice Bootstrap admitter only, until it renounces or is dismissed: admits a PENDING node.
     @param node The node.
     @param maker Digest of who made its root.
     """
@@ -317,7 +318,8 @@ def is_admitter(who: address) -> bool:
     """
     @notice Whether an account can vouch for a Zymkey.
     @param who The account.
-    @return True for those that a vote named, and the bootstrap admitter until it renounces.
+    @return True for those that a vote named, and the bootstrap admitter until it renounces or is
+            dismissed.
     """
     return self._is_admitter(who)
 
@@ -327,7 +329,7 @@ def is_admitter(who: address) -> bool:
 def bootstrap() -> address:
     """
     @notice Who can admit nodes without a vote.
-    @return The account; zero once it has renounced.
+    @return The account; zero once it has renounced or was dismissed.
     """
     return self.founder
 
@@ -464,6 +466,8 @@ def _carry(motion: IAdmissionLedger.Motion):
     else:
         who: address = convert(convert(motion.subject, uint160), address)
         self.admitters[who] = motion.kind == NAME
+        if motion.kind == DISMISS and who == self.founder:
+            self.founder = empty(address)
         log IAdmissionLedger.AdmitterChanged(who=who, admits=motion.kind == NAME)
 
 

@@ -490,6 +490,7 @@ def bar(hardware_id: bytes32):
     if record.status != BARRED:
         record = self._barred(holder, record)
     self._put(holder, record)
+    extcall ITaskMarket(MARKET).note_bar()
 
 
 @external
@@ -502,6 +503,7 @@ def bar_maker(maker: bytes32):
     assert msg.sender == ADMISSION, "registry: only the admission ledger"
     self.barred_makers |= 1 << self._maker(maker)
     log INodeRegistry.MakerBarred(maker=maker)
+    extcall ITaskMarket(MARKET).note_bar()
 
 
 @external

@@ -41,8 +41,14 @@
 
         BARRED HARDWARE. What a vote barred claims no task. A task that runs there, or that was
         drawn to judges of whom too few are left, is ended by anybody (`fail_barred`): refund, nobody is
-        slashed or loses reputation. Votes are not compared with the bars inside `admit` and
-        `finish`: a look at each voter would cost every task a tenth more, for what seldom happens.
+        slashed or loses reputation. Nor does `finish` pay it. A look at each voter would cost every
+        task a tenth more, for what seldom happens; so the registry notes the block of the latest
+        bar here, and `finish` looks only if that is not before the posting: who was barred before
+        could not claim. A member whose maker was barred before, and whom nobody had taken out of
+        the draw by `sync`, is seen by `fail_barred` alone.
+        `draw`, `accept` and `admit` do not look. A draw ends the freeze, whoever leads; none of
+        them pays; the task can be ended in each state. Whoever gives inputs to an ADMITTED task
+        asks `NodeRegistry.barred_by_vote` first, which costs no gas.
 
         WHO GAINS BY A FAILURE: nobody. The requester gets back what it paid in, members are not
         paid, of a slash 5 % go to who reported it and the rest is burned.
@@ -128,6 +134,8 @@ spent: HashMap[address, HashMap[uint256, uint256]]
 # By 4 * id + phase: evidence root 248, contraindicated 1, votes 7 bits.
 kept: HashMap[uint256, uint256]
 refunds: HashMap[address, uint256]
+# Block of the latest bar by vote.
+barred_at: uint256
 # Burned wei 128, head 64 (the first task that can still freeze the draw), last id 64 bits.
 counters: uint256
 
@@ -418,7 +426,8 @@ def finish(
 ):
     """
     @notice The executor brings the AFTER record: fees and reputation are credited, what silent
-            members did not earn is owed to the requester.
+            members did not earn is owed to the requester. Not where a vote has barred the executor
+            since the posting, or so many members that `fail_barred` can end the task.
     @param task The task, ADMITTED.
     @param committee The members by seat.
     @param statement Header of phase AFTER, signed by the executor's root.
@@ -426,6 +435,11 @@ def finish(
     """
     self._check(task, ADMITTED)
     header: bytes32 = self._attest(task, ADMITTED, AFTER, committee, statement, ballot)
+    if self.barred_at >= task.posted_at:
+        assert not self._is_barred(task.executor), "market: executor is barred"
+        assert not self._lacks_judges(
+            task, ADMITTED, committee
+        ), "market: too many judges are barred"
     # The task's hash is needed no more; 31 bytes of root and 4 bits of votes fill its slot.
     self.tasks[task.id] = (
         convert(statement.evidence_root, uint256)
@@ -513,7 +527,7 @@ def expire(task: ITaskMarket.Task):
         self._expire_posted(task)
         return
     assert block.number > self._deadline(task, state), "market: deadline not over"
-    if staticcall REGISTRY.barred_by_vote(task.executor):
+    if self._is_barred(task.executor):
         self._fail_barred(task)
         return
     cause: uint8 = NO_ACCEPT
@@ -543,17 +557,10 @@ def fail_barred(task: ITaskMarket.Task, committee: DynArray[address, MAX_SIZE]):
     @param committee The members by seat; none while it is POSTED.
     """
     state: uint256 = self._open(task)
-    if not staticcall REGISTRY.barred_by_vote(task.executor):
+    if not self._is_barred(task.executor):
         assert state != POSTED, "market: nobody is barred"
         assert keccak256(abi_encode(committee)) == task.committee, "market: not the committee"
-        able: uint256 = 0
-        for member: address in committee:
-            if not staticcall REGISTRY.barred_by_vote(member):
-                able += 1
-        needed: uint256 = task.committee_size
-        if state == ADMITTED:
-            needed = self._quorum(task)
-        assert able < needed, "market: enough are not barred"
+        assert self._lacks_judges(task, state, committee), "market: enough are not barred"
     if state == POSTED:
         self._store(task, EXPIRED)
         self._refund(task)
@@ -587,6 +594,16 @@ def reward(beneficiary: address):
     """
     assert msg.sender == REGISTRY.address, "market: only the registry"
     self.refunds[beneficiary] += msg.value
+
+
+@external
+def note_bar():
+    """
+    @notice Registry only: a vote has barred a node, or all of a maker.
+    @dev Not locked: it sends nothing.
+    """
+    assert msg.sender == REGISTRY.address, "market: only the registry"
+    self.barred_at = block.number
 
 
 @external
@@ -882,6 +899,31 @@ def _fail_barred(task: ITaskMarket.Task):
 
 
 @internal
+@view
+def _is_barred(node: address) -> bool:
+    return staticcall REGISTRY.barred_by_vote(node)
+
+
+@internal
+@view
+def _lacks_judges(
+    task: ITaskMarket.Task, state: uint256, committee: DynArray[address, MAX_SIZE]
+) -> bool:
+    """
+    @dev Whether votes have barred so many members that the others cannot judge: before `admit` any
+         one, after it all but fewer than a quorum. The committee is the task's.
+    """
+    able: uint256 = 0
+    for member: address in committee:
+        if not self._is_barred(member):
+            able += 1
+    needed: uint256 = task.committee_size
+    if state == ADMITTED:
+        needed = self._quorum(task)
+    return able < needed
+
+
+@internal
 def _expire_posted(task: ITaskMarket.Task):
     closes: uint256 = task.posted_at + ENTROPY_DELAY + CLAIM_WINDOW
     leader: address = task.executor
@@ -899,8 +941,8 @@ def _expire_posted(task: ITaskMarket.Task):
     log ITaskMarket.TaskExpired(task=task.id)
     if leader != empty(address):
         extcall REPUTATION.release(leader)
-        # With too few nodes no draw was possible, which is nobody's fault.
-        if possible:
+        # With too few nodes no draw was possible, which is nobody's fault; nor is a bar.
+        if possible and not self._is_barred(leader):
             extcall REPUTATION.penalise(task.id, leader, NO_DRAW)
 
 

@@ -14,13 +14,26 @@ from vyper.exceptions import VyperException
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_CODE = 24_576  # bytes, EIP-170
-OUTPUTS = ["abi", "bytecode_runtime", "userdoc"]
+OUTPUTS = ["abi", "bytecode_runtime", "layout", "userdoc"]
+
+
+def deployed_size(output: dict[str, Any]) -> int:
+    """Bytes of a deployed contract: immutables follow its code, and count for the limit."""
+    code = len(output["bytecode_runtime"]) // 2 - 1
+    return code + immutables_size(output["layout"].get("code_layout", {}))
+
+
+def immutables_size(layout: dict[str, Any]) -> int:
+    """Bytes of all immutables of a layout; those of a module stand below its name."""
+    if "length" in layout and "offset" in layout:
+        return int(layout["length"])
+    return sum(map(immutables_size, layout.values()))
 
 
 def faults_of(name: str, output: dict[str, Any]) -> list[str]:
     """What is wrong with one compiled contract, each in one line."""
     faults = []
-    size = len(output["bytecode_runtime"]) // 2 - 1
+    size = deployed_size(output)
     if size > MAX_CODE:
         faults.append(f"{name}: {size} bytes of code exceed {MAX_CODE}; move some of it out")
     noted = {signature.split("(")[0] for signature in output["userdoc"].get("methods", {})}
@@ -43,7 +56,7 @@ def main() -> int:
         found = faults_of(source.stem, output)
         faults += found
         if not found:
-            print(f"{source.stem}: {len(output['bytecode_runtime']) // 2 - 1} bytes")
+            print(f"{source.stem}: {deployed_size(output)} bytes")
     for fault in faults:
         print(fault, file=sys.stderr)
     return 1 if faults else 0

@@ -58,8 +58,7 @@ Ask = Callable[[Address, str, object], Awaitable[bytes]]
 
 class Admitter:
     """`ask`: one request to a peer, raises PeerError. `makers`: folder of root certificates.
-    `decide`: what the operator decided about a motion that admits nobody, None: nothing; its second
-    argument tells this motion from any other, also after a reorganisation.
+    `decide`: what the operator decided about a motion that admits nobody; None: nothing.
 
     `account`: the account key, which signs votes; asked for at each, as it may be wiped.
     """
@@ -76,7 +75,7 @@ class Admitter:
         ask: Ask,
         makers: Path,
         accept_simulated: bool,
-        decide: Callable[[Motion, bytes], Verdict | None],
+        decide: Callable[[Motion], Verdict | None],
     ) -> None:
         self.me, self._chain_id, self._account, self._root = me, chain_id, account, root
         self._chain, self.ledger, self._ask = chain, ledger, ask
@@ -121,18 +120,16 @@ class Admitter:
             # Before anything is looked up: whoever is PENDING may ask, and about nothing at all.
             with self._asking.hold(sender):
                 motion, terms = await self._open_motion(sender, number)
-                verdict = await self._verdict(sender, motion, terms)
+                verdict = await self._verdict(sender, motion)
         except OverLimit:
             raise PeerBusy("busy judging", "ask again") from None
         r, vs = sign(self.digest(motion, terms, verdict), self._account())
         return pack(MotionVoteMessage(terms.vote_end(motion), r, vs))
 
-    async def _verdict(
-        self, sender: Address, motion: Motion, terms: AdmissionParameters
-    ) -> Verdict:
+    async def _verdict(self, sender: Address, motion: Motion) -> Verdict:
         """Of a candidate's hardware this Node's own judgement; else what its operator decided."""
         if motion.kind is not MotionKind.ADMIT:
-            decided = self._decide(motion, self.digest(motion, terms, Verdict.AFFIRMING))
+            decided = self._decide(motion)
             if decided is None:
                 raise PeerRefused("this node's operator has not decided that", "ask again later")
             return decided

@@ -1,8 +1,7 @@
 """What this Node's operator decided about motions that people judge: one small file for each.
 
 `<node>/decisions/bar_maker-<hex>` holds `yes` or `no`. A file that says anything else decides
-nothing. What was signed once for a motion is signed again, whatever the operator decides since:
-two votes of one member that differ would speak against it.
+nothing.
 """
 
 from __future__ import annotations
@@ -48,28 +47,14 @@ class Decisions:
 
     def __init__(self, folder: Path, store: Store) -> None:
         self._folder, self._store = folder, store
-        self._said: set[bytes] = set()
+        self._said: set[Motion] = set()
 
-    def decide(self, motion: Motion, identity: bytes) -> Verdict | None:
-        """The vote on a motion that ``identity`` tells from any other; None: no vote."""
-        key = f"motion/{identity.hex()}"
-        cast = self._store.blob(key)
-        if cast is not None:
-            return Verdict(cast[0])
+    def decide(self, motion: Motion) -> Verdict | None:
+        """The vote on a motion; None: no vote."""
         decided = load_decision(self._folder, motion.kind, motion.subject)
-        if decided is None:
-            self._tell(motion, identity)
-        else:
-            self._store.put_blob(key, bytes([decided]))
+        if decided is None and motion not in self._said and len(self._said) < MAX_SAID:
+            self._said.add(motion)
+            subject = f"{motion.kind.name} 0x{motion.subject.hex()}"
+            text = f"motion {motion.id} ({subject}) waits: sealrun node motion decide"
+            self._store.note(time.time(), None, text)
         return decided
-
-    def _tell(self, motion: Motion, identity: bytes) -> None:
-        if identity in self._said or len(self._said) >= MAX_SAID:
-            return
-        self._said.add(identity)
-        self._store.note(
-            time.time(),
-            None,
-            f"motion {motion.id} ({motion.kind.name} 0x{motion.subject.hex()}) waits for your "
-            "decision: sealrun node motion decide",
-        )

@@ -112,9 +112,7 @@ class Town:
             ask=self.ask_as(person.address),
             makers=makers or self.makers,
             accept_simulated=simulated,
-            decide=lambda motion, _: self.decisions.get(
-                (person.address, motion.kind, motion.subject)
-            ),
+            decide=lambda motion: self.decisions.get((person.address, motion.kind, motion.subject)),
         )
         self.admitters[person.address] = made
         return made

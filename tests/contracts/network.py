@@ -17,7 +17,7 @@ from web3 import Web3
 from web3.contract import Contract
 from web3.contract.contract import ContractFunction
 from web3.logs import DISCARD
-from web3.types import TxReceipt
+from web3.types import TxReceipt, Wei
 
 from agent.formats.taskspec import commit
 from nodeclient.core import ecvrf, vrf_witness
@@ -164,11 +164,15 @@ class Network:
             raise Refused(self._reason(Web3.to_hex(sent)))
         return receipt
 
-    def send_together(self, calls: Sequence[tuple[str, ContractFunction]]) -> list[TxReceipt]:
-        """Send several calls into one block; raises `Refused` if one of them reverts."""
+    def send_together(self, calls: Sequence[tuple[str, ContractFunction, int]]) -> list[TxReceipt]:
+        """Send several calls (sender, call, wei) into one block; raises `Refused` if one of them
+        reverts."""
         self.chain.rpc("evm_setAutomine", [False])
         try:
-            sent = [call.transact({"from": sender, "gas": GAS // 4}) for sender, call in calls]
+            sent = [
+                call.transact({"from": sender, "gas": GAS // 4, "value": Wei(value)})
+                for sender, call, value in calls
+            ]
             self.chain.mine(1)
         finally:
             self.chain.rpc("evm_setAutomine", [True])
@@ -290,13 +294,20 @@ class Network:
     def post(self, label: str = "task", k: int = 3, class_id: int = 0) -> Task:
         """Post a task for the requester."""
         call = self.post_call(bytes(Web3.keccak(text=label)), k, class_id)
-        value = self.posting_fee + self.executor_fee + k * self.member_fee
-        receipt = self.send(self.requester, call, value)
+        return self.posted(call, self.send(self.requester, call, self.price(k)))
+
+    def price(self, k: int) -> int:
+        """Wei that a posting with a committee of k brings."""
+        return self.posting_fee + self.executor_fee + k * self.member_fee
+
+    def posted(self, call: ContractFunction, receipt: TxReceipt) -> Task:
+        """The Task that a `post_call` of the requester has made."""
         (posted,) = self.market.events.TaskPosted().process_receipt(receipt, DISCARD)
         number = receipt["blockNumber"]
+        spec_hash, chosen, k, class_id = call.args[:4]
         return Task(
             id=posted["args"]["task"],
-            commitment=commit(call.args[0], bytes.fromhex(self.requester[2:]), call.args[1]),
+            commitment=commit(spec_hash, bytes.fromhex(self.requester[2:]), chosen),
             requester=self.requester,
             posted_at=number,
             executor_fee=self.executor_fee,

@@ -541,6 +541,22 @@ def test_bootstrap__admits_until_it_renounces(network: Network) -> None:
     assert status(network, second) == PENDING
 
 
+def test_bootstrap__dismissed_by_vote__admits_and_vouches_no_more(network: Network) -> None:
+    functions = network.admission.functions
+    person = bytes(31) + b"\x07"
+    motions.decide(network, propose(network, DISMISS, person))
+    assert functions.bootstrap().call() == bootstrap(network)  # that was about somebody else
+    own = bytes(12) + bytes.fromhex(bootstrap(network)[2:])
+    motions.decide(network, propose(network, NAME, own))
+    assert functions.bootstrap().call() == bootstrap(network)
+    motions.decide(network, propose(network, DISMISS, own))
+    assert functions.bootstrap().call() == BURNED
+    assert not functions.is_admitter(bootstrap(network)).call()
+    call = functions.admit_bootstrap(pending(network, "next").address, MAKER)
+    reason = "admission: only the bootstrap admitter"
+    assert network.reason(bootstrap(network), call) == reason
+
+
 def test_bootstrap__outsider__reverts(network: Network, candidate: NodeKeys) -> None:
     functions = network.admission.functions
     for call in (functions.admit_bootstrap(candidate.address, MAKER), functions.renounce()):

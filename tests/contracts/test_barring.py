@@ -24,6 +24,7 @@ from tests.contracts.motions import (
     status,
 )
 from tests.contracts.network import (
+    DRAW_WINDOW,
     LOOKAHEAD,
     MOTION_FEE,
     NOBODY,
@@ -32,7 +33,7 @@ from tests.contracts.network import (
     Network,
     Task,
 )
-from tests.contracts.signing import BEFORE, CONTRAINDICATED, NodeKeys, Vote
+from tests.contracts.signing import AFTER, BEFORE, CONTRAINDICATED, NodeKeys, Vote
 
 pytestmark = pytest.mark.chain  # starts anvil
 BARRED_CAUSE = 11
@@ -464,6 +465,12 @@ def bar_now(network: Network, chip: bytes) -> None:
     network.send(network.admission.address, network.registry.functions.bar(chip))
 
 
+def bar_maker_now(network: Network, maker: bytes) -> None:
+    """Bar a maker in one block, as the ledger does."""
+    network.fund(network.admission.address)
+    network.send(network.admission.address, network.registry.functions.bar_maker(maker))
+
+
 @pytest.mark.parametrize("state", ["claimed", "drawn", "accepted", "admitted"])
 def test_fail_barred__executor__refund_at_once_and_nobody_loses(
     network: Network, hardware: NodeKeys, state: str
@@ -508,6 +515,78 @@ def test_expire__barred_executor_that_admitted__not_slashed(
     assert event["args"]["cause"] == BARRED_CAUSE
     assert network.registry.functions.deposit(hardware.address).call() == deposit
     assert network.owed(task.requester) == task.escrow
+
+
+def test_expire__barred_leader_that_nobody_drew__loses_no_reputation(
+    network: Network, hardware: NodeKeys
+) -> None:
+    task = run_by(network, hardware, "claimed")
+    history = network.reputation.functions.history(hardware.address).call()
+    bar_now(network, chip_of(network, hardware))
+    network.mine_to(network.entropy_block(task) + DRAW_WINDOW)
+    network.send(network.outsider, network.expire_call(task))
+    assert network.state(task) == 7
+    assert network.reputation.functions.history(hardware.address).call() == history
+    assert not network.reputation.functions.engaged(hardware.address).call()
+    assert network.owed(task.requester) == task.escrow
+
+
+@pytest.mark.parametrize("whole_class", [False, True], ids=["chip", "maker"])
+def test_finish__executor_barred_since_the_posting__not_paid(
+    network: Network, hardware: NodeKeys, whole_class: bool
+) -> None:
+    """Also of a maker's node that nobody has synced yet."""
+    task = run_by(network, hardware, "admitted")
+    call = network.record_call(task, AFTER)
+    if whole_class:
+        bar_maker_now(network, MAKER)
+    else:
+        bar_now(network, chip_of(network, hardware))
+    assert network.reason(hardware.address, call) == "market: executor is barred"
+    network.send(network.outsider, failed(network, task))
+    assert network.owed(hardware.address) == 0
+    assert network.owed(task.requester) == task.escrow
+
+
+def test_finish__bars_of_others__settles_and_pays(network: Network, hardware: NodeKeys) -> None:
+    """A bar that leaves the task a quorum takes nothing from its executor and its other judges."""
+    task = run_by(network, hardware, "admitted")
+    bar_maker_now(network, OTHER_MAKER)
+    bar_now(network, bytes(network.registry.functions.node(task.members[0]).call()[7]))
+    network.finish(task, seats=[1, 2])
+    assert network.state(task) == 5
+    assert network.owed(hardware.address) == task.executor_fee
+
+
+def test_finish__too_few_judges_are_left__not_paid(network: Network) -> None:
+    """What `fail_barred` ends pays nobody, whichever call comes first."""
+    task = network.reach("admitted")
+    for member in task.members[:2]:
+        bar_now(network, bytes(network.registry.functions.node(member).call()[7]))
+    reason = network.reason(task.executor, network.record_call(task, AFTER))
+    assert reason == "market: too many judges are barred"
+
+
+def test_finish__judges_barred_in_the_block_of_the_posting__not_paid(network: Network) -> None:
+    """They are drawn, as nobody has synced them; that bar counts as one since the posting."""
+    executor, *others = network.nodes.values()
+    for keys in others:
+        network.send(keys.address, network.registry.functions.pause())
+    judges = {admitted(network, f"judge {i}").address for i in range(3)}
+    network.fund(network.admission.address)
+    bar, post = network.registry.functions.bar_maker(MAKER), network.post_call(b"\x01" * 32)
+    together = (network.admission.address, bar, 0), (network.requester, post, network.price(3))
+    _, receipt = network.send_together(together)
+    task = network.posted(post, receipt)
+    task = network.admit(network.accept(network.draw(network.claim(task, executor))))
+    assert set(task.members) == judges
+    reason = network.reason(task.executor, network.record_call(task, AFTER))
+    assert reason == "market: too many judges are barred"
+
+
+def test_note_bar__anyone_but_the_registry__reverts(network: Network) -> None:
+    call = network.market.functions.note_bar()
+    assert network.reason(network.outsider, call) == "market: only the registry"
 
 
 def test_fail_barred__one_member__ends_the_task_before_admit(network: Network) -> None:

@@ -52,7 +52,7 @@ QUEUE: Final = 255
 # Called by a neighbour alone: their gas stands in the receipts of the calls that lead there.
 INNER: Final = {
     "open", "engage", "release", "settle", "penalise", "collect", "slash", "reward",
-    "bar", "bar_maker", "hold",
+    "bar", "bar_maker", "note_bar", "hold",
 }  # fmt: skip
 # Every pick but the first hits a place already taken, redraws as often as it may, then walks.
 WORST_LUCK: Final = Removal(

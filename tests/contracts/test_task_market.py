@@ -421,7 +421,7 @@ def test_freeze__task_in_every_block__deposits_can_leave_in_between(network: Net
         assert frozen_by().call() == tasks[0].id
         due = [task for task in tasks if network.entropy_block(task) <= network.block]
         tasks = tasks[len(due) :]
-        network.send_together([(network.outsider, network.draw_call(task)) for task in due])
+        network.send_together([(network.outsider, network.draw_call(task), 0) for task in due])
         free.append(frozen_by().call() == 0)
         if len(free) == 1:
             network.send(nodes[0].address, network.registry.functions.exit())

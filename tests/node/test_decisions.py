@@ -48,15 +48,14 @@ def test_decision__file_says_something_else__decides_nothing(tmp_path: Path, tex
     assert read is (YES if text.startswith(b"yes  ") else None)
 
 
-def test_decisions__voted_once__says_the_same_whatever_is_decided_since(tmp_path: Path) -> None:
+def test_decisions__decided_anew__counts_from_the_next_question_on(tmp_path: Path) -> None:
     store = Store(tmp_path / "node.db", bytes(32))
     decisions = Decisions(tmp_path, store)
-    assert decisions.decide(MOTION, b"a") is None
-    save_decision(tmp_path, MotionKind.BAR, SUBJECT, YES)
-    assert decisions.decide(MOTION, b"a") is YES
-    save_decision(tmp_path, MotionKind.BAR, SUBJECT, NO)
-    assert Decisions(tmp_path, store).decide(MOTION, b"a") is YES
-    assert decisions.decide(replace(MOTION, id=4), b"b") is NO
+    assert decisions.decide(MOTION) is None
+    for verdict in (YES, NO):
+        save_decision(tmp_path, MotionKind.BAR, SUBJECT, verdict)
+        assert decisions.decide(MOTION) is verdict
+        assert decisions.decide(replace(MOTION, kind=MotionKind.BAR_MAKER)) is None
     store.close()
 
 
@@ -64,8 +63,8 @@ def test_decisions__none__the_operator_is_told_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "node.db", bytes(32))
     decisions = Decisions(tmp_path, store)
     for _ in range(3):
-        decisions.decide(MOTION, b"a")
-    told = [what for _, _, what in store.notes() if "waits for your decision" in what]
+        decisions.decide(MOTION)
+    told = [what for _, _, what in store.notes() if "motion decide" in what]
     assert len(told) == 1
     assert SUBJECT.hex() in told[0]
     store.close()

@@ -32,6 +32,7 @@ import pytest
 from vyper.cli.vyper_compile import compile_files  # type: ignore[import-untyped]
 from web3 import Web3
 
+from scripts.compile_contracts import immutables_size
 from tests.contracts.anvil import ROOT
 from tests.contracts.network import Network, Refused
 
@@ -119,7 +120,7 @@ def remove(network: Network, removal: Removal) -> None:
     contract = getattr(network, _HELD[removal.target])
     output = without(removal)
     # Immutables follow the runtime code; their order is part of the layout, which is unchanged.
-    immutables = _size(output["layout"].get("code_layout", {}))
+    immutables = immutables_size(output["layout"].get("code_layout", {}))
     deployed = bytes(network.chain.w3.eth.get_code(contract.address))
     code = bytes.fromhex(output["bytecode_runtime"][2:]) + deployed[len(deployed) - immutables :]
     network.chain.rpc("anvil_setCode", [contract.address, Web3.to_hex(code)])
@@ -175,10 +176,3 @@ def _pathless(value: Any, root: str) -> Any:
     if isinstance(value, dict):
         return {name: _pathless(below, root) for name, below in value.items()}
     return value.replace(root, "") if isinstance(value, str) else value
-
-
-def _size(layout: dict[str, Any]) -> int:
-    """Bytes of all immutables; those of a module stand below its name."""
-    if "length" in layout and "offset" in layout:
-        return int(layout["length"])
-    return sum(_size(below) for below in layout.values())

@@ -1,4 +1,4 @@
-"""Admission: hardware nobody checked, another's chip, votes about something else, bars evaded"""
+"""Admission: hardware nobody checked, another's chip, votes about something else"""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tests.contracts.attacks.harness import Removal, attack
 from tests.contracts.motions import (
     ACTIVE,
     MAKER,
-    REJECTED,
     ZYMKEY,
     admitted,
     bootstrap,
@@ -21,7 +20,12 @@ from tests.contracts.motions import (
     request_call,
     status,
 )
-from tests.contracts.network import MOTION_FEE, NOBODY, SIZE, Network
+from tests.contracts.network import (
+    MOTION_FEE,
+    NOBODY,
+    SIZE,
+    Network,
+)
 from tests.contracts.signing import AFFIRMING, CONTRAINDICATED, NodeKeys
 
 
@@ -58,11 +62,6 @@ STANDS_STILL: Final = registry(
     "pause` and all that moves the draw wait while an admission round could be known",
     'assert not self._is_held(), "registry: draw the admission round first"',
 )
-NO_CLAIM: Final = registry(
-    "barred-maker-claims-nothing",
-    "terms` refuses a node whose maker is barred, before anybody calls `sync`",
-    'assert not self._is_maker_barred(maker), "registry: node is barred"',
-)
 SAID: Final = """            motion.id,
             motion.kind,
             motion.proposer,
@@ -95,12 +94,6 @@ QUORUM: Final = ledger(
     "decide` needs two thirds of those who may vote",
     'assert 3 * number >= 2 * count, "admission: no quorum"',
 )
-NOT_ITS_OWN_JUDGE: Final = ledger(
-    "accused-does-not-vote",
-    "decide` takes no vote of whom the motion would bar",
-    "        if not accused:\n",
-    "        if True:\n",
-)
 COMMITTEE: Final = ledger(
     "round-committee",
     "decide` takes the committee that was drawn for the round",
@@ -121,12 +114,12 @@ RENOUNCED: Final = ledger(
     log IAdmissionLedger.AdmittedByBootstrap""",
     "    log IAdmissionLedger.AdmittedByBootstrap",
 )
-ENOUGH: Final = Removal(
-    "fail-barred-needs-bars",
-    "`TaskMarket.fail_barred` ends a task only if too few of its judges are left",
-    "TaskMarket.vy",
-    'assert able < needed, "market: enough are not barred"',
-    "pass",
+DISMISSED: Final = ledger(
+    "bootstrap-dismissed",
+    "decide` ends the bootstrap admitter's powers when a vote dismisses it",
+    "        if motion.kind == DISMISS and who == self.founder:\n"
+    "            self.founder = empty(address)\n",
+    "",
 )
 SEAT: Final = "votes: signer does not hold the seat"
 HELD: Final = "registry: hardware id already registered"
@@ -212,21 +205,6 @@ def test_admission__committee_of_its_own__not_taken(network: Network) -> None:
     assert network.registry.functions.status(impostor.proposer).call() == ACTIVE
 
 
-@attack("admission: seat does not vote on this", NOT_ITS_OWN_JUDGE)
-def test_admission__accused_sits_in_judgement__its_vote_does_not_count(network: Network) -> None:
-    """A node with a broken chip votes against the motion that would bar its maker."""
-    accused = admitted(network, "accused")
-    mover = next(one for one in network.nodes if one != accused.address)
-    motion = motions.propose(network, motions.BAR_MAKER, MAKER, mover)
-    members = motions.draw(network, motion)
-    own = members.index(accused.address)
-    accomplices = [seat for seat in range(len(members)) if seat != own][:5]
-    seats = sorted([own, *accomplices])  # six of nine, and not of eight
-    call = motions.decide_call(network, motion, members, seats, CONTRAINDICATED)
-    network.send(network.outsider, call)
-    assert motions.state(network, motion) == REJECTED
-
-
 @attack("registry: draw the admission round first", STANDS_STILL)
 def test_admission__draw_moved_once_the_round_is_known__stands_still(network: Network) -> None:
     """Who can compute the committee pauses a node of it, until it suits the candidate."""
@@ -255,20 +233,12 @@ def test_admission__renounced__its_key_admits_nobody(network: Network) -> None:
     assert status(network, keys) == ACTIVE
 
 
-@attack("registry: node is barred", NO_CLAIM)
-def test_admission__barred_maker_nobody_synced__claims_nothing(network: Network) -> None:
-    """A node of a maker that was barred claims before anybody has taken it out of the draw."""
-    keys = admitted(network, "broken")
-    motions.bar_maker(network, MAKER)
-    task = network.claim(network.post(), keys)
-    assert task.executor == keys.address
-
-
-@attack("market: enough are not barred", ENOUGH)
-def test_admission__executor_calls_its_judges_barred__pays_for_its_task(network: Network) -> None:
-    """An executor that took the inputs ends its task as if its committee had been barred."""
-    task = network.reach("admitted")
-    deposit = network.registry.functions.deposit(task.executor).call()
-    call = network.market.functions.fail_barred(task.as_tuple(), list(task.members))
-    network.send(task.executor, call)
-    assert network.registry.functions.deposit(task.executor).call() == deposit
+@attack("admission: only the bootstrap admitter", DISMISSED)
+def test_admission__bootstrap_admitter_voted_out__admits_nobody(network: Network) -> None:
+    """A bootstrap admitter that lets in what is no hardware goes on after a vote dismissed it."""
+    keys = pending(network, "impostor")
+    subject = bytes(12) + bytes.fromhex(bootstrap(network)[2:])
+    motions.decide(network, motions.propose(network, motions.DISMISS, subject))
+    call = network.admission.functions.admit_bootstrap(keys.address, MAKER)
+    network.send(bootstrap(network), call)
+    assert status(network, keys) == ACTIVE

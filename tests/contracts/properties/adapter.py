@@ -299,6 +299,7 @@ class Quick(Network):
             reputation.penalise(id, node, 8),
             reputation.collect(node),
             self.market.functions.reward(node),
+            self.market.functions.note_bar(),
         ]
 
     def excuse_call(self, task: Task, seat: int) -> ContractFunction:
