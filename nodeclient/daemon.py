@@ -13,10 +13,8 @@ import fcntl
 import logging
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -30,6 +28,7 @@ from nodeclient.chain.rpc import Rpc
 from nodeclient.chain.sender import Sender
 from nodeclient.chain.watcher import Watcher, WatchSettings
 from nodeclient.config.node import Config, MachineConfig, erases, responses
+from nodeclient.control.motions import motion_routes
 from nodeclient.control.server import Control
 from nodeclient.core import actions
 from nodeclient.core import events as ev
@@ -72,18 +71,21 @@ from nodeclient.p2p.server import PeerServer
 from nodeclient.p2p.tls import TlsIdentity, TrustFolder
 from nodeclient.runner import Effect, Runner
 from nodeclient.store.database import Store
+from nodeclient.upkeep.bars import BarDuty
 from nodeclient.upkeep.bootimages import BootImages
-from nodeclient.upkeep.imageduty import choose_images
+from nodeclient.upkeep.imageduty import choose_images, kept
 from nodeclient.upkeep.incidents import IncidentLog, Incidents
+from nodeclient.upkeep.leaving import Leavers
+from nodeclient.upkeep.log import note, start_log
 from nodeclient.upkeep.opening import open_to_run
 from nodeclient.upkeep.peers import PeerBook
 from nodeclient.upkeep.reference import Accepted, Reference
 from nodeclient.upkeep.rootguard import root_guard
 from nodeclient.upkeep.running import boot_of
-from nodeclient.upkeep.seeking import build_admitter, build_seeker
+from nodeclient.upkeep.seeking import build_admitter, build_proposer, build_seeker
+from nodeclient.upkeep.workers import cancel, first_of
 
 log = logging.getLogger(__name__)
-LOG_BYTES = 8 << 20  # of node.log, before it becomes node.log.1
 
 OnCommit = Callable[[Case | None, Case, ev.Event], None]
 
@@ -140,24 +142,31 @@ async def node(
             config, folder, me, chain, rpc, store, directory, peers, runner_box, tally
         )
 
+        leavers = Leavers(me.address, chain.registry, services.sender, services.head)
+        bars = BarDuty(store, lambda event: runner_box[0].tell(event), leavers.take)
+
         def on_node_event(event: ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised) -> None:
             book.on_event(event)
             services.images.on_event(event)
+            bars.on_event(event)
 
-        watched = both(tally.committed, on_commit)
+        def on_history(event: ev.ChainEvent) -> None:
+            services.images.book.on_event(event)
+            bars.book.on_event(event)
+
+        watched = both(tally.committed, both(bars.committed, on_commit))
         runner = Runner(store, me, build_effects(services), on_node_event, watched)
         # Until the first new block: a policy that ended while the Node was down stays ended.
         runner.head = (await chain.head()).number
         runner_box.append(runner)
         guard = root_guard(config, services, runner, keys)
         found = await guard.look()
-        if (
-            found is not None and found.tampered
-        ):  # while the Node was off: it ends before it talks to any peer
+        if found is not None and found.tampered:
+            # While the Node was off: it ends before it talks to any peer.
             async with run_health(config, services, chain, tally):  # its webhook tells of it
                 await guard.end(found)
         trust = TrustFolder(config.folder / "peers")
-        await book.load(rpc, deployed, services.images.book.on_event)
+        await book.load(rpc, deployed, on_history)
         admitter = build_admitter(config, services, rpc, deployed)
         inbox = Inbox(services, runner, admitter)
         server = PeerServer(inbox.handle, identity=identity, directory=directory, trust=trust)
@@ -165,7 +174,10 @@ async def node(
         await server.start((config.node.listen or host).strip("[]"), int(port))
         stack.push_async_callback(server.close)
         health = await stack.enter_async_context(run_health(config, services, chain, tally))
-        control = Control(services, runner, health, config.folder / "control.sock")
+        proposer = build_proposer(config, services, admitter)
+        control = Control(
+            services, runner, health, config.folder / "control.sock", motion_routes(proposer)
+        )
         await control.start()
         stack.push_async_callback(control.stop)
         stack.push_async_callback(runner.stop)
@@ -173,6 +185,10 @@ async def node(
         stack.push_async_callback(cancel, warming)
         duty = asyncio.create_task(services.images.run())
         stack.push_async_callback(cancel, duty)
+        leaving = asyncio.create_task(kept(lambda: leavers.run(config.chain.poll_seconds)))
+        stack.push_async_callback(cancel, leaving)
+        proposing = asyncio.create_task(kept(proposer.run))
+        stack.push_async_callback(cancel, proposing)
         runner.resume()
         settings = WatchSettings(poll_seconds=config.chain.poll_seconds)
         watcher = Watcher(rpc, deployed, settings, store.blocks())
@@ -185,18 +201,6 @@ async def node(
             stack.push_async_callback(cancel, seeking)
         log.info("node 0x%s runs", keys.address.hex())
         yield lives
-
-
-async def first_of(*workers: asyncio.Task[None]) -> None:
-    """Until one of them ends: what it raised. Cancelled, it cancels all."""
-    try:
-        done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
-        for worker in done:
-            worker.result()
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
 
 
 def appraisal_policy(config: Config) -> AppraisalPolicy:
@@ -387,28 +391,6 @@ def build_effects(services: Services) -> dict[type, Effect]:
     return table
 
 
-def note(store: Store, commitment: bytes | None, what: str, private: str = "") -> None:
-    """One line for the operator, never a secret: whole in the journal, which is sealed at rest;
-    in the log, which people copy about, without ``private``: CIDs, names, hosts of a TaskSpec.
-    """
-    log.info("%s %s", commitment.hex()[:12] if commitment else "-", what)
-    store.note(time.time(), commitment, what + private)  # type: ignore[arg-type]
-
-
-def start_log(folder: Path) -> None:
-    """Log to ``<node>/node.log``; libraries only from warnings on, they print what they send.
-
-    Bounded, because peers cause lines: what they refuse and are refused is told, too.
-    """
-    file = RotatingFileHandler(folder / "node.log", maxBytes=LOG_BYTES, backupCount=2)
-    logging.basicConfig(
-        handlers=[file],
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("nodeclient").setLevel(logging.INFO)
-
-
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """One daemon per folder: two would send the same transactions under one account."""
@@ -422,10 +404,3 @@ def only_one(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-async def cancel(task: asyncio.Task[None]) -> None:
-    """End a task and wait until it has ended."""
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

@@ -65,6 +65,19 @@ class AdmissionLedger(Contract):
         topics = [None, None, bytes(12) + proposer]
         return [_motion(one) for one in await self._logs("MotionOpened", since, topics)]
 
+    async def motions(self, since: int) -> list[Motion]:
+        """All that was moved from block `since` on, the oldest first."""
+        return [_motion(one) for one in await self._logs("MotionOpened", since, [])]
+
+    async def accused(self, motion: Motion, seats: Sequence[Address]) -> frozenset[Address]:
+        """Who of these a motion would bar."""
+        if motion.kind is MotionKind.BAR:
+            return frozenset({await self._registry.holder(motion.subject)}.intersection(seats))
+        if motion.kind is MotionKind.BAR_MAKER:
+            made = [one for one in seats if await self._registry.maker_of(one) == motion.subject]
+            return frozenset(made)
+        return frozenset()
+
     async def members(self, round: int) -> tuple[Address, ...] | None:
         """The Committee of a round by seat; None until it is drawn."""
         if await self.committee(round) is None:

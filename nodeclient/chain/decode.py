@@ -62,6 +62,11 @@ _TABLE: dict[tuple[str, str], Callable[[Where, Fields], ev.ChainEvent]] = {
     ("NodeRegistry", "StatusChanged"): lambda at, f: ev.StatusChanged(
         **at, node=f["node"], status=NodeStatus(f["status"])
     ),
+    ("NodeRegistry", "NodeAdmitted"): lambda at, f: ev.NodeAdmitted(
+        **at, node=f["node"], maker=f["maker"]
+    ),
+    ("NodeRegistry", "HardwareBarred"): lambda at, f: ev.HardwareBarred(**at, holder=f["holder"]),
+    ("NodeRegistry", "MakerBarred"): lambda at, f: ev.MakerBarred(**at, maker=f["maker"]),
     ("ImageRegistry", "ImageRevoked"): lambda at, f: ev.ImageRevoked(**at, image=f["image"]),
     ("ImageRegistry", "ImageLoaded"): lambda at, f: ev.ImageLoaded(
         **at, node=f["node"], image=f["image"]

@@ -65,6 +65,20 @@ class NodeRegistry(Contract):
             found.append(account)
         return found
 
+    async def is_drawable(self, address: Address) -> bool:
+        """Whether a Node has a place in the draw."""
+        number = int(await self.view("drawable"))
+        # Without it there is one less, so as many cannot be drawn.
+        return number > 0 and not await self.view("can_draw", number, address)
+
+    async def holder(self, hardware_id: bytes) -> Address:
+        """Who holds a hardware id; no Node's account if nobody does."""
+        return Address(await self.view("holder", hardware_id))
+
+    async def maker_of(self, address: Address) -> bytes:
+        """Digest of who made a Node's root; zero for a SOFTWARE root and before admission."""
+        return bytes(await self.view("maker_of", address))
+
     async def claim_weight(self, address: Address, posted_at: int) -> int:
         """What a Ticket for a Task posted at that block is divided by; 0: not eligible."""
         return int(await self.view("claim_weight", address, posted_at))
@@ -118,6 +132,11 @@ def pause(key: str) -> Order:
 def resume(key: str) -> Order:
     """Come back into the draw, for Tasks posted from now on."""
     return Order(key, NodeRegistry.NAME, "resume", ())
+
+
+def sync(key: str, node: Address) -> Order:
+    """Bring a barred Node's status and place in the draw in line with the bar."""
+    return Order(key, NodeRegistry.NAME, "sync", (node,))
 
 
 def leave(key: str) -> Order:

@@ -32,7 +32,7 @@ class NotACandidate(BadInput):
 def admission(node: NodeFolder = Path("node"), as_json: Json = False) -> None:
     """Show how the node's admission stands: its status on chain, its last motion."""
     opened = open_folder(node)
-    show(asyncio.run(_with_chain(opened, lambda chain: _state(opened, chain))), as_json)
+    show(asyncio.run(with_chain(opened, lambda chain: _state(opened, chain))), as_json)
 
 
 def vouch(
@@ -49,15 +49,16 @@ def vouch(
     except ChainUnavailable as error:
         raise BadInput("not an account or not a digest", "write both as 0x…") from error
     opened = open_folder(node)
-    found = asyncio.run(_with_chain(opened, lambda chain: _vouch(opened, chain, who, digest)))
+    found = asyncio.run(with_chain(opened, lambda chain: _vouch(opened, chain, who, digest)))
     show(found, as_json)
     if not as_json:
         say("next: give it to the node as vouch.json in its folder (with --json)")
 
 
-async def _with_chain(
+async def with_chain(
     opened: OpenedFolder, ask: Callable[[Chain], Awaitable[dict[str, Any]]]
 ) -> dict[str, Any]:
+    """What the chain that the node's folder names is asked."""
     config = opened.config
     deployed = deployments.load(config.path(config.chain.deployment))
     rpc = Rpc(config.chain.rpc)

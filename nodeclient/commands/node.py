@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nodeclient.commands import motion
 from nodeclient.commands.admission import admission, vouch
 from nodeclient.commands.draw import pause, resume
 from nodeclient.commands.enrol import enrol
@@ -27,6 +28,7 @@ app.command()(pause)
 app.command()(resume)
 app.command()(admission)
 app.command()(vouch)
+app.add_typer(motion.app, name="motion")
 NEW = typer.Argument(help="Folder of the node.", file_okay=False)
 
 

@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +56,23 @@ WHY = {  # causes of TaskFailed in words
     6: "the committee refused",
     7: "the executor did not finish in time",
     9: "the leader did not draw in time",
+    11: "a vote barred hardware that the task needs",
 }
 
 
 class Control:
     """Serves one node's operator. ``start`` listens, ``stop`` removes the socket."""
 
-    def __init__(self, services: Services, runner: Runner, health: Health, path: Path) -> None:
+    def __init__(
+        self,
+        services: Services,
+        runner: Runner,
+        health: Health,
+        path: Path,
+        routes: Iterable[web.RouteDef] = (),
+    ) -> None:
+        """``routes``: what other parts of the daemon answer."""
+        self._routes = routes
         self._services = services
         self._health = health
         self._runner = runner
@@ -79,6 +89,7 @@ class Control:
         app.router.add_post("/v1/images", answering(self._bring))
         app.router.add_get("/v1/tasks/{task}", answering(self._task))
         app.router.add_get("/v1/tasks/{task}/results", answering(self._results))
+        app.add_routes(self._routes)
         self._site = web.AppRunner(app, access_log=None)
         await self._site.setup()
         self._socket.unlink(missing_ok=True)

@@ -110,6 +110,15 @@ class SubmitExpire(Action):
     at: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitFailBarred(Action):
+    """End a Task whose Nodes a vote has barred. ``at`` tells later tries from the first."""
+
+    task: Task
+    members: tuple[Address, ...]
+    at: int
+
+
 # ------------------------------------------------------------------------------ the Executor
 
 

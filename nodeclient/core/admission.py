@@ -7,7 +7,7 @@ the ledger, as for the votes of Tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -96,6 +96,18 @@ class AdmissionParameters:
     def seats(self, motion: Motion, committee: Sequence[Address]) -> Sequence[Address]:
         """Those of a round's Committee that decide, but for whom the motion would bar."""
         return committee[: self.size] if motion.kind is MotionKind.ADMIT else committee
+
+
+def able_among(
+    seats: Sequence[Address], barred: Collection[Address], accused: Collection[Address]
+) -> tuple[Address, ...]:
+    """Who of these decides, as `AdmissionLedger` has it: who is not barred, nor would be by the
+    motion, unless that is half of the seats or more; nobody, if half or more are barred."""
+    present = tuple(one for one in seats if one not in barred)
+    able = tuple(one for one in present if one not in accused)
+    if 2 * len(able) > len(seats):
+        return able
+    return present if 2 * len(present) > len(seats) else ()
 
 
 def quorum_among(able: int) -> int:

@@ -65,7 +65,10 @@ class Me:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything about one commitment. Roles that the Node does not have are None."""
+    """Everything about one commitment. Roles that the Node does not have are None.
+
+    ``barred``: those of its Nodes that a vote barred, as was known in block ``barred_at``.
+    """
 
     commitment: Commitment
     task: Task | None = None
@@ -74,6 +77,8 @@ class Case:
     before_root: bytes = b""
     after_root: bytes = b""
     cause: int = 0
+    barred: tuple[Address, ...] = ()
+    barred_at: int = 0
     executor: Executor | None = None
     member: Member | None = None
     broker: Broker | None = None

@@ -37,6 +37,8 @@ def step(case: Case, event: ev.Event, me: Me) -> tuple[Case, tuple[Action, ...]]
     """
     if isinstance(event, ev.TaskEvent):
         case = fold(case, event)
+    if isinstance(event, ev.NodesBarred):
+        case = replace(case, barred=event.nodes, barred_at=event.at)
     before = case
     case, actions = begin(case, event, me)
     for role, table in TABLES.items():

@@ -1,10 +1,12 @@
-"""A committee member's judgement of a candidate's hardware, and a candidate's answers to it.
+"""A committee member's votes on motions, and a candidate's answers to who judges its hardware.
 
 The candidate asks each member for its vote; the member looks the motion up on the chain, asks the
 candidate back for its endorsement, judges it against the makers that *it* believes, and lets the
 chip answer: a TPM opens a secret that was sealed to its endorsement key and its root key together,
 a Zymkey signs a fresh number. What a member cannot check it does not affirm, and nobody takes
-another's word for it. A vote is a signature over what the chain says: twice is as once.
+another's word for it. Whether to bar something, or who vouches, people decide: on those motions a
+member votes as its operator has said beforehand, or not at all. A vote is a signature over what the
+chain says: twice is as once.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from nodeclient.chain.admission import AdmissionLedger
 from nodeclient.core.admission import (
     AdmissionParameters,
     Motion,
+    MotionKind,
     MotionState,
     motion_digest,
     sign,
@@ -55,6 +58,7 @@ Ask = Callable[[Address, str, object], Awaitable[bytes]]
 
 class Admitter:
     """`ask`: one request to a peer, raises PeerError. `makers`: folder of root certificates.
+    `decide`: what the operator decided about a motion that admits nobody; None: nothing.
 
     `account`: the account key, which signs votes; asked for at each, as it may be wiped.
     """
@@ -71,10 +75,11 @@ class Admitter:
         ask: Ask,
         makers: Path,
         accept_simulated: bool,
+        decide: Callable[[Motion], Verdict | None],
     ) -> None:
         self.me, self._chain_id, self._account, self._root = me, chain_id, account, root
         self._chain, self.ledger, self._ask = chain, ledger, ask
-        self._makers, self._accept_simulated = makers, accept_simulated
+        self._makers, self._accept_simulated, self._decide = makers, accept_simulated, decide
         # One each: a candidate that is slow to answer holds up no other.
         self._asking, self._judging = Slots(ASKED_AT_ONCE, 1), Slots(JUDGED_AT_ONCE, 1)
         self._parameters: AdmissionParameters | None = None
@@ -110,29 +115,35 @@ class Admitter:
     # --- a member -----------------------------------------------------------------------------
 
     async def vote(self, sender: Address, number: int) -> bytes:
-        """This member's vote for a candidate. Raises PeerRefused with the reason for none."""
+        """This member's vote on a motion. Raises PeerRefused with the reason for none."""
         try:
             # Before anything is looked up: whoever is PENDING may ask, and about nothing at all.
             with self._asking.hold(sender):
                 motion, terms = await self._open_motion(sender, number)
-                record = await self._chain.node(sender)
-                if record is None:
-                    raise PeerRefused("no such node", "register first")
-                with self._judging.hold(sender):
-                    await self._judge(motion, record)
+                verdict = await self._verdict(sender, motion)
         except OverLimit:
             raise PeerBusy("busy judging", "ask again") from None
-        r, vs = sign(self.digest(motion, terms), self._account())
+        r, vs = sign(self.digest(motion, terms, verdict), self._account())
         return pack(MotionVoteMessage(terms.vote_end(motion), r, vs))
 
-    def digest(self, motion: Motion, terms: AdmissionParameters) -> bytes:
-        """What every member that affirms signs: until the motion's last block."""
+    async def _verdict(self, sender: Address, motion: Motion) -> Verdict:
+        """Of a candidate's hardware this Node's own judgement; else what its operator decided."""
+        if motion.kind is not MotionKind.ADMIT:
+            decided = self._decide(motion)
+            if decided is None:
+                raise PeerRefused("this node's operator has not decided that", "ask again later")
+            return decided
+        record = await self._chain.node(sender)
+        if record is None:
+            raise PeerRefused("no such node", "register first")
+        with self._judging.hold(sender):
+            await self._judge(motion, record)
+        return Verdict.AFFIRMING
+
+    def digest(self, motion: Motion, terms: AdmissionParameters, verdict: Verdict) -> bytes:
+        """What every member of that opinion signs: until the motion's last block."""
         return motion_digest(
-            self._chain_id,
-            self.ledger.address,
-            motion,
-            Verdict.AFFIRMING,
-            terms.vote_end(motion),
+            self._chain_id, self.ledger.address, motion, verdict, terms.vote_end(motion)
         )
 
     async def _open_motion(

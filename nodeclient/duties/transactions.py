@@ -98,6 +98,9 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
     async def expire(action: do.SubmitExpire, emit: Emit) -> ev.OutcomeEvent:
         return await send(action, "expire", (action.task,))
 
+    async def fail_barred(action: do.SubmitFailBarred, emit: Emit) -> ev.OutcomeEvent:
+        return await send(action, "fail_barred", (action.task, action.members))
+
     return {
         do.SubmitPost: post,
         do.SubmitClaim: claim,
@@ -107,4 +110,5 @@ def effects(services: Services) -> dict[type[do.Action], Effect]:
         do.SubmitRefuse: refuse,
         do.SubmitExcuse: excuse,
         do.SubmitExpire: expire,
+        do.SubmitFailBarred: fail_barred,
     }

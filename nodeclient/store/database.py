@@ -26,6 +26,7 @@ from nodeclient.core.images import ImageKind
 from nodeclient.core.task import wakes
 from nodeclient.core.types import BlockRef, Commitment, TaskId
 from nodeclient.store.cover import Cover
+from nodeclient.store.endings import ENDS_WITH_TASK
 from nodeclient.store.freezing import freeze, row_key, thaw
 
 CASES, OUTBOX, BLOBS, JOURNAL = b"cases", b"outbox", b"blobs", b"journal"
@@ -417,34 +418,3 @@ class Store:
     def _all(self, sql: str, *args: object) -> list[Any]:
         with self._lock:
             return self._db.execute(sql, args).fetchall()
-
-
-# A Task that is over needs none of these any more; keys, warnings and power-off still go out, and a
-# judgement that has begun is ended: it may be a dissent, which must not count as silence.
-ENDS_WITH_TASK: tuple[type[Action], ...] = (
-    actions.EvaluateTicket,
-    actions.VetTask,
-    actions.SubmitClaim,
-    actions.SubmitDraw,
-    actions.SubmitAccept,
-    actions.SubmitRecord,
-    actions.SubmitRefuse,
-    actions.SubmitExpire,
-    actions.BootMachine,
-    actions.PrepareTask,
-    actions.CollectNonces,
-    actions.TakeEvidence,
-    actions.CollectVotes,
-    actions.DeliverKey,
-    actions.WatchMachine,
-    actions.MonitorMachine,
-    actions.ReportIncident,
-    actions.CleanMachine,
-    actions.LearnBefore,
-    actions.AskDuring,
-    actions.ShareVote,
-    actions.QueryMachine,
-    actions.SealKeys,
-    actions.SendKeys,
-    actions.SendBrief,
-)

@@ -17,10 +17,13 @@ from nodeclient.core.hardware import makers_of
 from nodeclient.core.tpm.endorsement import EndorsementError, check_endorsement
 from nodeclient.core.types import RootClass
 from nodeclient.duties.admitting import Admitter
+from nodeclient.duties.motions import Motions
+from nodeclient.duties.proposing import Proposer
 from nodeclient.duties.seeking import Seeker, Vouch
 from nodeclient.duties.services import Services
 from nodeclient.errors import BadInput
 from nodeclient.ports import Root
+from nodeclient.upkeep.decisions import Decisions
 
 VOUCH = "vouch.json"
 MAX_FILE = 4096
@@ -46,6 +49,7 @@ def build_admitter(config: Config, services: Services, rpc: Rpc, deployed: Deplo
         ask=services.ask,
         makers=config.path(config.machine.ek_roots),
         accept_simulated=SIMULATED_ROOT in config.machine.accept_simulated,
+        decide=Decisions(config.folder, services.store).decide,
     )
 
 
@@ -61,6 +65,12 @@ def build_seeker(config: Config, services: Services, admitter: Admitter) -> Seek
         vouch=lambda: load_vouch(config.folder / VOUCH),
         poll_seconds=config.chain.poll_seconds,
     )
+
+
+def build_proposer(config: Config, services: Services, admitter: Admitter) -> Proposer:
+    """What the Node moves for its operator."""
+    motions = Motions(admitter, chain=services.chain, sender=services.sender, ask=services.ask)
+    return Proposer(admitter, motions, services.chain, config.chain.poll_seconds)
 
 
 def maker_of(root: Root, makers: Path) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from nodeclient.core.admission import (
     vouch_digest,
 )
 from nodeclient.core.case import Role
-from nodeclient.core.types import Address, NodeStatus, RootClass
+from nodeclient.core.types import Address, NodeStatus, RootClass, Verdict
 from nodeclient.core.zymkey import STAND_IN, ZymkeyEndorsement
 from nodeclient.duties.admitting import ASKED_AT_ONCE, Admitter
 from nodeclient.duties.seeking import TRIES, Seeker
@@ -90,6 +90,7 @@ class Town:
     members: list[Person]
     admitters: dict[Address, Admitter]
     asked: list[tuple[str, Address]]
+    decisions: dict[tuple[Address, MotionKind, bytes], Verdict] = field(default_factory=dict)
 
     @property
     def ledger(self) -> AdmissionLedger:
@@ -111,6 +112,7 @@ class Town:
             ask=self.ask_as(person.address),
             makers=makers or self.makers,
             accept_simulated=simulated,
+            decide=lambda motion: self.decisions.get((person.address, motion.kind, motion.subject)),
         )
         self.admitters[person.address] = made
         return made
@@ -326,7 +328,7 @@ async def test_seeker__mined_and_refused__is_tried_under_another_key(
                 raise refused
             return await sender.execute(order)
 
-    seeker._sender = Unlucky()  # type: ignore[assignment]
+    seeker._motions._sender = Unlucky()  # type: ignore[assignment]
     with pytest.raises(OrderReverted):
         await seeker.step()
     assert await seeker.step()
@@ -519,12 +521,12 @@ async def test_commands__candidate_and_admitter__what_they_print_fits(
         roles=frozenset(Role),
     )
     opened = open_folder(tmp_path / "node")
-    said = await commands._with_chain(opened, lambda chain: commands._state(opened, chain))
+    said = await commands.with_chain(opened, lambda chain: commands._state(opened, chain))
     assert (said["status"], said["root"], "motion" in said) == ("UNREGISTERED", "SOFTWARE", False)
 
     candidate = await town.newcomer(card(), tmp_path / "card")
     evidence = keccak256(candidate.root.endorsement())
-    given = await commands._with_chain(
+    given = await commands.with_chain(
         opened, lambda chain: commands._vouch(opened, chain, candidate.address, evidence)
     )
     record = await town.reader.node(candidate.address)
@@ -546,14 +548,14 @@ async def test_commands__candidate_and_admitter__what_they_print_fits(
     (tmp_path / "vouch.json").write_text(json.dumps(given))
     assert load_vouch(tmp_path / "vouch.json")[0] == given["valid_until"]
     with pytest.raises(commands.NotACandidate):
-        await commands._with_chain(
+        await commands.with_chain(
             opened,
             lambda chain: commands._vouch(opened, chain, town.members[0].address, evidence),
         )
     deployer = town.world.sender(SqliteJournal(":memory:"), 0)
     await deployer.execute(admission.admit_bootstrap("in", candidate.address, MAKER_ZYMBIT))
     with pytest.raises(commands.NotACandidate, match="is ACTIVE, not PENDING"):
-        await commands._with_chain(
+        await commands.with_chain(
             opened, lambda chain: commands._vouch(opened, chain, candidate.address, evidence)
         )
 

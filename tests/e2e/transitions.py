@@ -61,7 +61,12 @@ HEARD: dict[tuple[Role, type], set[Enum]] = {
     (Role.REQUESTER, ev.TaskSettled): {requester.State.WAITING},
 }
 # States in which a new block means nothing but that a deadline may have passed.
-WATCH_DEADLINES: set[Enum] = {*member.State, requester.State.BRIEFING, requester.State.WAITING}
+WATCH_DEADLINES: set[Enum] = {
+    *executor.SEATED,  # that a bar has doomed the Task
+    *member.State,
+    requester.State.BRIEFING,
+    requester.State.WAITING,
+}
 LATE = "only if the leader had no TaskSpec when it drew"
 RACES: dict[Row, str] = {
     (executor.State.WATCHING, ev.TransactionRejected): "only if somebody claimed in between",

@@ -132,6 +132,28 @@ class StatusChanged(ChainEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAdmitted(ChainEvent):
+    """A Node's hardware was checked; ``maker`` made its root of trust."""
+
+    node: Address
+    maker: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareBarred(ChainEvent):
+    """A vote barred one piece of hardware. ``holder``: its Node, or an account that is none."""
+
+    holder: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakerBarred(ChainEvent):
+    """A vote barred all hardware of a maker."""
+
+    maker: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRevoked(ChainEvent):
     """An image may not be used any more."""
 

@@ -195,6 +195,14 @@ class QuestionDeclined(OutcomeEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodesBarred(OutcomeEvent):
+    """These of a Task's Nodes, and no others, are barred by vote. ``at``: the block."""
+
+    nodes: tuple[Address, ...]
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DissentSigned(OutcomeEvent):
     """The member's contraindicated vote about a phase without a header of its own."""
 

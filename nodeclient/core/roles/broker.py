@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from agent.formats.taskspec import TaskSpec
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
+from nodeclient.core.roles.bars import executor_barred
 from nodeclient.core.roles.table import Actions, build_table
 from nodeclient.core.types import Address
 
@@ -118,6 +119,8 @@ def on_admitted(role: Broker, event: ev.TaskAdmitted, case: Case, me: Me) -> Ste
 
 def on_block(role: Broker, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     """Wait until the BEFORE record is final for this deployment."""
+    if executor_barred(case):
+        return refuse_barred(role)
     if event.block.number < role.admitted_at + me.confirmations:
         return role, ()
     query = do.QueryMachine(
@@ -132,6 +135,8 @@ def on_block(role: Broker, event: ev.BlockSeen, case: Case, me: Me) -> Step:
 
 def on_queried(role: Broker, event: ev.MachineQueried, case: Case, me: Me) -> Step:
     """Seal to the session key that this broker itself appraised, or refuse for good."""
+    if executor_barred(case):
+        return refuse_barred(role)
     if event.reasons or event.evidence_root != role.evidence_root:
         reasons = event.reasons or ("the Evidence is not the one on chain",)
         return replace(role, state=State.REFUSED, reasons=reasons), ()
@@ -152,7 +157,15 @@ def on_admitted_again(role: Broker, event: ev.TaskAdmitted, case: Case, me: Me) 
     return replace(role, state=State.REFUSED, reasons=("the BEFORE record was replaced",)), ()
 
 
+def refuse_barred(role: Broker) -> Step:
+    """Nobody knows what broken hardware does with a key."""
+    reasons = ("a vote barred the executor's hardware",)
+    return replace(role, state=State.REFUSED, reasons=reasons), ()
+
+
 def on_sealed(role: Broker, event: ev.KeysSealed, case: Case, me: Me) -> Step:
+    if executor_barred(case):
+        return refuse_barred(role)
     send = do.SendKeys(
         commitment=case.commitment, executor=case.on_chain().executor, keys=event.keys
     )

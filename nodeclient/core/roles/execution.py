@@ -54,7 +54,8 @@ class Noticed:
 @dataclass(frozen=True, slots=True)
 class Executor:
     """Data of the role. ``resume`` is the root-sealed record that finds the Machine again;
-    ``willing``: the TaskSpec is here and this Node can run it; ``noticed``: incidents, in order."""
+    ``willing``: the TaskSpec is here and this Node can run it; ``ending``: a call that ends the
+    barred Task is out; ``noticed``: incidents, in order."""
 
     state: State = State.WATCHING
     evaluating: bool = False
@@ -75,6 +76,8 @@ class Executor:
     during: tuple[tuple[Address, bytes, bytes], ...] = ()
     transcript: bytes = b""
     reason: str = ""
+    ending: bool = False
+    ending_tried_at: int = 0
     noticed: tuple[Noticed, ...] = ()
 
 

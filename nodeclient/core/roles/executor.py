@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from agent.formats.hashes import sha256
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
+from nodeclient.core.roles import bars
 from nodeclient.core.roles.boots import boot, give_up, on_handled, on_incident, on_lost
 from nodeclient.core.roles.execution import (
     AT_REST,
@@ -37,11 +38,13 @@ from nodeclient.core.roles.execution import (
     Step,
 )
 from nodeclient.core.roles.race import (
+    on_block_once_seated,
     on_block_while_leading,
     on_block_while_watching,
     on_claim_rejected,
     on_claimed,
     on_draw_rejected,
+    on_end_rejected,
     on_ticket,
     on_vetted_before_the_draw,
 )
@@ -226,6 +229,8 @@ def on_ballot(role: Executor, event: ev.BallotCollected, case: Case, me: Me) -> 
 
 def on_record_rejected(role: Executor, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
     """A ballot that came too late is collected anew: same header, later ``valid_until``."""
+    if event.order in bars.ORDERS:
+        return on_end_rejected(role, event, case, me)
     if event.order not in ("admit", "finish") or role.statement is None:
         return role, ()
     if role.attempt >= me.boot_limit:
@@ -316,6 +321,11 @@ TABLE = build_table(
         ev.MachineLost: (
             (*ON_MACHINE, State.ADMITTING, State.RUNNING, State.CLEANING),
             on_lost,
+        ),
+        ev.BlockSeen: (SEATED, on_block_once_seated),
+        ev.TransactionRejected: (
+            [s for s in SEATED if s not in (State.ADMITTING, State.FINISHING)],
+            on_end_rejected,
         ),
         ev.IncidentNoticed: (HOLDING, on_incident),
         ev.IncidentHandled: (State, on_handled),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
-from nodeclient.core.roles import reports
+from nodeclient.core.roles import bars, reports
 from nodeclient.core.roles.questions import (
     on_answer,
     on_declined,
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from nodeclient.core.case import Case, Me
 
 __all__ = ["TABLE", "Member", "State"]
-
-EXPIRE_PAUSE = 5  # blocks until an expiry that was refused is tried again
 
 
 def on_brief(role: Member, event: ev.BriefReceived, case: Case, me: Me) -> Step:
@@ -115,6 +113,8 @@ def on_appraisal(role: Member, event: ev.AppraisalAsked, case: Case, me: Me) -> 
         # Withheld, also one that was cast: it was about a boot that the Executor itself gave up.
         refusal = "the executor reported that it gave this boot up; it is not affirmed"
         return role, (reply(case, event, refusal=refusal),)
+    if bars.executor_barred(case) or me.address in case.barred:
+        return role, (reply(case, event, refusal="a vote barred this hardware"),)
     cast = role.vote_of(phase, attempt)
     if cast is not None:
         return role, (reply(case, event, cast),)
@@ -251,20 +251,24 @@ def digest_of(vote: Vote) -> tuple[object, ...]:
 
 
 def on_block(role: Member, event: ev.BlockSeen, case: Case, me: Me) -> Step:
-    """End a Task whose deadline is long over, when its requester does not."""
-    if case.state is None or case.over:
+    """End a Task that is barred, or whose deadline is long over, when its requester does not."""
+    if case.state is None or case.over or me.address not in case.members:
         return role, ()
-    late = event.block.number - me.parameters.deadline(case.on_chain(), case.state)
-    soon = event.block.number < role.expire_tried_at + EXPIRE_PAUSE
-    if late <= me.expire_grace or role.expiring or soon:
+    number = event.block.number
+    order: do.Action | None = None
+    place = 1 + case.members.index(me.address)
+    if number > me.parameters.deadline(case.on_chain(), case.state) + me.expire_grace:
+        order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=number)
+    elif bars.is_due(case, me, number, place):
+        order = bars.fail_barred(case, number)
+    if order is None or role.expiring or number < role.expire_tried_at + bars.PAUSE:
         return role, ()
-    order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=event.block.number)
-    return replace(role, expiring=True, expire_tried_at=event.block.number), (order,)
+    return replace(role, expiring=True, expire_tried_at=number), (order,)
 
 
 def on_rejected(role: Member, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
     """An expiry that the market refused may be tried again; an unanswered one is still out."""
-    return replace(role, expiring=False if event.order == "expire" else role.expiring), ()
+    return replace(role, expiring=role.expiring and event.order not in bars.ORDERS), ()
 
 
 def on_drawn_again(role: Member, event: ev.CommitteeDrawn, case: Case, me: Me) -> Step:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
+from nodeclient.core.roles import bars
 from nodeclient.core.roles.execution import Executor, State, Step
 from nodeclient.core.types import ZERO_ADDRESS
 
@@ -62,6 +63,8 @@ def on_block_while_leading(role: Executor, event: ev.BlockSeen, case: Case, me: 
     task, number = case.on_chain(), event.block.number
     if number > me.parameters.draw_end(task):
         return replace(role, state=State.CLOSED), ()
+    if bars.is_doomed(case):
+        return on_block_once_seated(role, event, case, me)
     opens = me.parameters.draw_entropy_block(task)
     if number <= opens or role.drawing:
         return role, ()
@@ -74,7 +77,22 @@ def on_block_while_leading(role: Executor, event: ev.BlockSeen, case: Case, me: 
 
 def on_draw_rejected(role: Executor, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
     """Tried again in the next block while the window lasts."""
-    return replace(role, drawing=False if event.order == "draw" else role.drawing), ()
+    again = replace(role, drawing=False if event.order == "draw" else role.drawing)
+    return on_end_rejected(again, event, case, me)
+
+
+def on_block_once_seated(role: Executor, event: ev.BlockSeen, case: Case, me: Me) -> Step:
+    """Last of all the Executor ends a Task that a bar has doomed, its own hardware's, too: its
+    Deposit stays bound until somebody does."""
+    number, place = event.block.number, 1 + len(case.members)
+    soon = number < role.ending_tried_at + bars.PAUSE
+    if role.ending or soon or not bars.is_due(case, me, number, place):
+        return role, ()
+    return replace(role, ending=True, ending_tried_at=number), (bars.fail_barred(case, number),)
+
+
+def on_end_rejected(role: Executor, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
+    return replace(role, ending=role.ending and event.order not in bars.ORDERS), ()
 
 
 def on_vetted_before_the_draw(role: Executor, event: ev.TaskVetted, case: Case, me: Me) -> Step:

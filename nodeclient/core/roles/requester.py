@@ -23,6 +23,7 @@ from agent.formats.hashes import keccak256
 from agent.formats.taskspec import TaskSpec
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
+from nodeclient.core.roles import bars
 from nodeclient.core.roles.table import Actions, build_table, ignored
 from nodeclient.core.types import ZERO_ADDRESS, Address, TaskState
 
@@ -45,7 +46,6 @@ class State(StrEnum):
 
 ENDED = (State.DONE, State.FAILED, State.REFUSED)
 OPEN = (State.POSTED, State.BRIEFING, State.WAITING)
-EXPIRE_PAUSE = 5  # blocks until an expiry that was refused is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +154,20 @@ def on_block(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     """Nobody's silence keeps the fees: after a deadline the requester ends the Task."""
     if case.state is None or case.over:
         return role, ()
-    if draw_is_late(role, event.block.number, case, me):
+    if draw_is_late(role, event.block.number, case, me) and not bars.is_doomed(case):
         draw = do.SubmitDraw(
             commitment=case.commitment, task=case.on_chain(), at=event.block.number
         )
         return replace(role, draw_tried_at=event.block.number), (draw,)
-    late = event.block.number - me.parameters.deadline(case.on_chain(), case.state)
-    if late <= 0 or role.expiring or event.block.number < role.expire_tried_at + EXPIRE_PAUSE:
+    number = event.block.number
+    order: do.Action | None = None
+    if number > me.parameters.deadline(case.on_chain(), case.state):
+        order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=number)
+    elif bars.is_due(case, me, number, place=0):
+        order = bars.fail_barred(case, number)
+    if order is None or role.expiring or number < role.expire_tried_at + bars.PAUSE:
         return role, ()
-    order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=event.block.number)
-    return replace(role, expiring=True, expire_tried_at=event.block.number), (order,)
+    return replace(role, expiring=True, expire_tried_at=number), (order,)
 
 
 def on_block_while_posted(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
@@ -173,7 +177,7 @@ def on_block_while_posted(role: Requester, event: ev.BlockSeen, case: Case, me: 
     """
     task = case.on_chain()
     led = task.executor not in (ZERO_ADDRESS, role.briefed)
-    if led and me.parameters.claim_end(task) <= event.block.number:
+    if led and not bars.is_doomed(case) and me.parameters.claim_end(task) <= event.block.number:
         briefing = replace(role, briefed=task.executor)
         return briefing, (send_brief(role, case, members=()),)
     return on_block(role, event, case, me)
@@ -181,7 +185,7 @@ def on_block_while_posted(role: Requester, event: ev.BlockSeen, case: Case, me: 
 
 def on_rejected(role: Requester, event: ev.TransactionRejected, case: Case, me: Me) -> Step:
     """An expiry that the market refused may be tried again; an unanswered one is still out."""
-    return replace(role, expiring=False if event.order == "expire" else role.expiring), ()
+    return replace(role, expiring=role.expiring and event.order not in bars.ORDERS), ()
 
 
 def draw_is_late(role: Requester, number: int, case: Case, me: Me) -> bool:
