@@ -162,8 +162,8 @@ async def node(
         guard = root_guard(config, services, runner, keys)
         found = await guard.look()
         if found is not None and found.tampered:
-            # While the Node was off: it ends before it talks to any peer.
-            async with run_health(config, services, chain, tally):  # its webhook tells of it
+            # While the Node was off. It ends before it talks to any peer; only its webhook tells.
+            async with run_health(config, services, chain, tally):
                 await guard.end(found)
         trust = TrustFolder(config.folder / "peers")
         await book.load(rpc, deployed, on_history)

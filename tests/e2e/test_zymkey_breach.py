@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +19,7 @@ from nodeclient.chain.registry import NodeRegistry
 from nodeclient.chain.rpc import Rpc
 from nodeclient.config.node import load_config
 from nodeclient.core.types import Address, NodeStatus
+from nodeclient.files import write_new
 from nodeclient.roots.base import BREACH_FILE
 from nodeclient.roots.choose import breach_of
 from scripts.embedded.chain import ROOT
@@ -89,6 +95,38 @@ def words_of_start(node: NodeProcess) -> str:
     return line
 
 
+@contextmanager
+def hook(folder: Path) -> Iterator[list[dict[str, Any]]]:
+    """Point a node's webhook at this process; what it is told."""
+    told: list[dict[str, Any]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    config = folder / "config.toml"
+    before = config.read_text()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        url = f"http://127.0.0.1:{server.server_port}/"
+        write_new(folder / "hook.url", url.encode())
+        write_new(folder / "hook.secret", base64.b64encode(bytes(32)))
+        table = '[health]\nwebhook_url_file = "hook.url"\nwebhook_secret_file = "hook.secret"\n'
+        config.write_text(f"{before}\n{table}")
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield told
+        finally:
+            config.write_text(before)
+            server.shutdown()
+            serving.join()
+
+
 def test_root__opened_while_the_node_is_off__it_leaves_the_draw_at_its_start(
     network: Network,
 ) -> None:
@@ -96,7 +134,13 @@ def test_root__opened_while_the_node_is_off__it_leaves_the_draw_at_its_start(
     node.stop()
     device.breach(0)
     assert status(network, node) is NodeStatus.ACTIVE
-    line = words_of_start(node)
+    began = node.log().count(" runs")
+    assert began
+    with hook(node.folder) as told:
+        line = words_of_start(node)
+    assert node.log().count(" runs") == began, "it talked to peers before it left"
+    incidents = [each["data"]["kind"] for each in told if each["type"] == "incident"]
+    assert incidents == ["root"], told
     assert "perimeter was breached" in line
     assert "out of the draw" in line
     assert status(network, node) is NodeStatus.PAUSED
