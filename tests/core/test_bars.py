@@ -96,10 +96,29 @@ def test_requester__order_is_out__not_given_again_until_it_was_refused() -> None
     assert kinds(actions) == ["SubmitFailBarred"]
 
 
-def test_requester__deadline_over__expires_it_whatever_is_barred() -> None:
-    who, events = requesting(DRAWN, barred(FOURTH))
-    _, actions = walk(who, *events, seen(5000))
+def test_requester__deadline_over__expires_only_what_the_market_does_not_end_as_barred() -> None:
+    """`expire` slashes an Executor for judges that were barred."""
+    who, events = requesting(*RUNNING, barred(OTHER, THIRD))
+    case, actions = walk(who, *events, seen(5000))
+    assert kinds(actions) == ["QueryMachine", "SubmitFailBarred"]  # it owns the function, too
+    refused = ev.TransactionRejected(commitment=COMMITMENT, order="fail_barred", reason="x")
+    case, _ = step(case, refused, who)
+    _, actions = step(case, seen(5005), who)
     assert kinds(actions) == ["SubmitExpire"]
+
+
+def test_member__deadline_over_before_its_turn__waits_and_does_not_expire() -> None:
+    who = me(ME, Role.MEMBER)
+    members = (OTHER, THIRD, ME)
+    task = (posted(), claimed(FOURTH), drawn(FOURTH, members), accepted(), admitted())
+    case, _ = walk(who, *task)
+    assert case.state is not None
+    end = who.parameters.deadline(case.on_chain(), case.state)
+    case, _ = step(case, barred(OTHER, THIRD, at=end), who)
+    case, actions = step(case, seen(end + who.expire_grace + 1), who)
+    assert kinds(actions) == []
+    _, actions = step(case, seen(end + who.expire_grace + 3), who)
+    assert kinds(actions) == ["SubmitFailBarred"]
 
 
 def test_bar__undone_by_a_reorganisation__nothing_is_ended() -> None:

@@ -300,3 +300,12 @@ async def test_leavers__bar_undone_before_its_turn__nothing_is_sent() -> None:
     head[0] += SPREAD
     await made_.step()
     assert registry.synced == []
+
+
+async def test_leavers__paused_node_of_a_barred_maker__synced_for_its_deposit() -> None:
+    """It has no place to lose, but cannot withdraw before it is BARRED."""
+    registry = Registry({ME: NodeStatus.PAUSED}, set())
+    made_ = leavers(registry, [100])
+    made_.take(frozenset({ME}), 100)
+    await made_.step()
+    assert registry.synced == [ME]

@@ -44,6 +44,24 @@ def is_due(case: Case, me: Me, number: int, place: int) -> bool:
     return is_doomed(case) and number >= case.barred_at + patience
 
 
+def ending(case: Case, me: Me, number: int, place: int, tried: int) -> do.Action | None:
+    """What ends the Task in block ``number``, if anything does now; ``tried``: when that was tried
+    last, 0: never.
+
+    A doomed Task is not expired, which could slash an Executor for judges that it lost; unless the
+    market, which may know better, refused to end it so.
+    """
+    if case.state is None or case.over:
+        return None
+    deadline = me.parameters.deadline(case.on_chain(), case.state)
+    late = number > deadline + (me.expire_grace if place else 0)
+    if is_doomed(case) and not (late and tried):
+        return fail_barred(case, number) if is_due(case, me, number, place) else None
+    if late:
+        return do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=number)
+    return None
+
+
 def fail_barred(case: Case, number: int) -> do.SubmitFailBarred:
     """The order that ends the Task."""
     return do.SubmitFailBarred(

@@ -252,15 +252,10 @@ def digest_of(vote: Vote) -> tuple[object, ...]:
 
 def on_block(role: Member, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     """End a Task that is barred, or whose deadline is long over, when its requester does not."""
-    if case.state is None or case.over or me.address not in case.members:
+    if me.address not in case.members:
         return role, ()
-    number = event.block.number
-    order: do.Action | None = None
-    place = 1 + case.members.index(me.address)
-    if number > me.parameters.deadline(case.on_chain(), case.state) + me.expire_grace:
-        order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=number)
-    elif bars.is_due(case, me, number, place):
-        order = bars.fail_barred(case, number)
+    number, place = event.block.number, 1 + case.members.index(me.address)
+    order = bars.ending(case, me, number, place, role.expire_tried_at)
     if order is None or role.expiring or number < role.expire_tried_at + bars.PAUSE:
         return role, ()
     return replace(role, expiring=True, expire_tried_at=number), (order,)

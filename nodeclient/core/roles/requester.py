@@ -160,11 +160,7 @@ def on_block(role: Requester, event: ev.BlockSeen, case: Case, me: Me) -> Step:
         )
         return replace(role, draw_tried_at=event.block.number), (draw,)
     number = event.block.number
-    order: do.Action | None = None
-    if number > me.parameters.deadline(case.on_chain(), case.state):
-        order = do.SubmitExpire(commitment=case.commitment, task=case.on_chain(), at=number)
-    elif bars.is_due(case, me, number, place=0):
-        order = bars.fail_barred(case, number)
+    order = bars.ending(case, me, number, 0, role.expire_tried_at)
     if order is None or role.expiring or number < role.expire_tried_at + bars.PAUSE:
         return role, ()
     return replace(role, expiring=True, expire_tried_at=number), (order,)
