@@ -68,8 +68,8 @@ GOALS: Final = (
 )
 # Where a goal does not hold yet: what must not be exceeded any more.
 CEILINGS: Final[Mapping[str, int]] = {
-    # 58,600 before admission: whether a round holds the draw is one cold slot more
-    "deposit.change.n10000": 60_800,
+    # 58,600 before admission: whether a round holds the draw is one cold slot and a call more
+    "deposit.change.n10000": 61_400,
     "task.k3.total": 400_000,
     "task.k7.total": 492_000,
 }

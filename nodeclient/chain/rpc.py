@@ -1,27 +1,24 @@
 """JSON-RPC over HTTP, raw: one request, one answer, two kinds of failure.
 
-web3.py is left out on purpose: to import it takes longer than `sealrun node status` may, and eight
-Node processes poll on two cores, where turning every answer into AttributeDicts costs more than all
-the rest of a poll. Quantities stay hex strings until a caller reads them with `quantity()` or
-`blob()`.
+web3.py's formatters are left out on purpose: eight Node processes poll on two cores, and turning
+every answer into AttributeDicts costs more than all the rest of a poll. Quantities stay hex
+strings until a caller reads them with `quantity()` or `blob()`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Sequence
 from typing import Any, cast
 
 import aiohttp
+from web3 import AsyncHTTPProvider, AsyncWeb3
+from web3.exceptions import Web3Exception
+from web3.types import RPCEndpoint
 
 from nodeclient.chain.errors import ChainUnavailable, RpcRefused
 
 REVERT_DATA_LIMIT = 4096
 """Bytes of revert data that are kept: our reasons are 32 to 64 characters long."""
-MOST_BYTES = 64 << 20
-"""Of one answer. The largest are logs of a whole backfill's step; endpoints end at 10 to 50 MB."""
-_PART = 1 << 16
 
 
 class Rpc:
@@ -30,52 +27,40 @@ class Rpc:
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:
         """`url` is http(s)://…; `timeout` bounds one whole request, in seconds."""
         self.url = url
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked = 0
+        # Retries are the business of watcher and sender, who know what may be repeated.
+        provider = AsyncHTTPProvider(
+            url,
+            request_kwargs={"timeout": aiohttp.ClientTimeout(total=timeout)},
+            exception_retry_configuration=None,
+        )
+        self._w3: AsyncWeb3[AsyncHTTPProvider] = AsyncWeb3(provider)
 
     async def request(self, method: str, params: Sequence[Any] = ()) -> Any:
-        """Return the `result` of one JSON-RPC request. It is never repeated: that is the business
-        of watcher and sender, who know what may be.
+        """Return the `result` of one JSON-RPC request.
 
         Raises `ChainUnavailable` when no well-formed answer came and `RpcRefused` when the endpoint
         answered with an error object (a revert is one).
         """
-        self._asked += 1
-        body = {"jsonrpc": "2.0", "id": self._asked, "method": method, "params": list(params)}
         try:
-            raw = await self._post(json.dumps(body).encode())
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            answer = await self._w3.provider.make_request(RPCEndpoint(method), list(params))
+        except (
+            aiohttp.ClientError,
+            TimeoutError,
+            OSError,
+            ValueError,
+            Web3Exception,
+        ) as error:
             raise ChainUnavailable(
                 f"{method}: no answer from the RPC ({type(error).__name__})",
                 "check that the node runs and that the URL is right",
             ) from error
-        return parse_answer(method, raw)
-
-    async def _post(self, body: bytes) -> bytes:
-        """The answer's body. Raises ValueError for one that is too long."""
-        headers = {"Content-Type": "application/json"}
-        raw = bytearray()
-        async with self._open().post(self.url, data=body, headers=headers) as answer:
-            async for part in answer.content.iter_chunked(_PART):
-                raw += part
-                if len(raw) > MOST_BYTES:
-                    raise ValueError("the answer is too long")
-        return bytes(raw)
-
-    def _open(self) -> aiohttp.ClientSession:
-        """The session of this event loop: one whose loop has ended is of no use."""
-        loop = asyncio.get_running_loop()
-        if self._session is None or self._loop is not loop:
-            # A connection per request: one that was kept may be closed at the other end by then,
-            # and a transaction must not be sent twice to find out.
-            connector = aiohttp.TCPConnector(force_close=True)
-            self._session = aiohttp.ClientSession(
-                connector=connector, timeout=self._timeout, raise_for_status=True
-            )
-            self._loop = loop
-        return self._session
+        if not isinstance(answer, dict):
+            raise ChainUnavailable(f"{method}: the answer is no JSON object", "check the RPC URL")
+        if answer.get("error") is not None:
+            raise _refusal(method, answer["error"])
+        if "result" not in answer:
+            raise ChainUnavailable(f"{method}: the answer has no result", "check the RPC URL")
+        return answer["result"]
 
     async def chain_id(self) -> int:
         """The chain id of the endpoint (EIP-155)."""
@@ -91,23 +76,7 @@ class Rpc:
 
     async def close(self) -> None:
         """Close the HTTP session; the object must not be used afterwards."""
-        if self._session is not None:
-            await self._session.close()
-
-
-def parse_answer(method: str, raw: bytes) -> Any:
-    """The `result` in the body of an answer. Raises `ChainUnavailable`, `RpcRefused`."""
-    try:
-        answer = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ChainUnavailable(f"{method}: the answer is no JSON", "check the RPC URL") from error
-    if not isinstance(answer, dict):
-        raise ChainUnavailable(f"{method}: the answer is no JSON object", "check the RPC URL")
-    if answer.get("error") is not None:
-        raise _refusal(method, answer["error"])
-    if "result" not in answer:
-        raise ChainUnavailable(f"{method}: the answer has no result", "check the RPC URL")
-    return answer["result"]
+        await self._w3.provider.disconnect()
 
 
 def quantity(value: object) -> int:

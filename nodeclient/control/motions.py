@@ -26,7 +26,7 @@ def motion_routes(proposer: Proposer) -> list[web.RouteDef]:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BadInput("the request is no motion", "use sealrun node motion open") from error
         async with asyncio.timeout(POST_SECONDS):
-            motion = await proposer.open(kind, subject, evidence)
+            motion = await proposer.propose(kind, subject, evidence)
         return {"motion": motion.id, "round": motion.round}
 
     return [web.post("/v1/motions", answering(open_))]

@@ -32,7 +32,7 @@ class Proposer:
         self._opening, self._news = asyncio.Lock(), asyncio.Event()
         self._said: dict[int, str] = {}
 
-    async def open(self, kind: MotionKind, subject: bytes, evidence: bytes) -> Motion:
+    async def propose(self, kind: MotionKind, subject: bytes, evidence: bytes) -> Motion:
         """Move it, which burns a fee; one that is open already is given instead.
 
         Raises Reverted (an ACTIVE Node alone may), ChainUnavailable.

@@ -219,7 +219,7 @@ async def test_drill__maker_barred_by_votes__task_refunded_nodes_out_nobody_lose
     for person in town.members:
         town.decisions[person.address, MotionKind.BAR_MAKER, MAKER_ZYMBIT] = Verdict.AFFIRMING
     proposer = proposer_of(town, town.members[1])
-    motion = await proposer.open(MotionKind.BAR_MAKER, MAKER_ZYMBIT, b"\x07" * 32)
+    motion = await proposer.propose(MotionKind.BAR_MAKER, MAKER_ZYMBIT, b"\x07" * 32)
     await drill.decided(proposer)
     assert await town.ledger.state(motion.id) is MotionState.CARRIED
 
@@ -275,8 +275,8 @@ async def test_drill__requester_is_gone__a_member_ends_the_task(
     for person in town.members:
         town.decisions[person.address, MotionKind.BAR, chip_of(drill)] = Verdict.AFFIRMING
     proposer = proposer_of(town, town.members[2])
-    motion = await proposer.open(MotionKind.BAR, chip_of(drill), bytes(32))
-    assert motion == await proposer.open(MotionKind.BAR, chip_of(drill), bytes(32))  # one fee
+    motion = await proposer.propose(MotionKind.BAR, chip_of(drill), bytes(32))
+    assert motion == await proposer.propose(MotionKind.BAR, chip_of(drill), bytes(32))  # one fee
     await drill.decided(proposer)
     assert await town.ledger.state(motion.id) is MotionState.CARRIED
 
@@ -306,7 +306,7 @@ async def test_motion__operators_have_not_decided__no_vote_then_as_they_decide(
     chip = b"\x05" * 32
     mover, judge = town.members[0], town.members[1]
     proposer = proposer_of(town, mover)
-    motion = await proposer.open(MotionKind.BAR, chip, bytes(32))
+    motion = await proposer.propose(MotionKind.BAR, chip, bytes(32))
     town.world.node.mine(8)
     assert await proposer.step()  # draws
     with pytest.raises(PeerRefused, match="has not decided"):
@@ -323,7 +323,7 @@ async def test_motion__operators_have_not_decided__no_vote_then_as_they_decide(
     assert await proposer.step()
     assert await town.ledger.state(motion.id) is MotionState.REJECTED
     assert not await proposer.step()
-    again = await proposer.open(MotionKind.BAR, chip, bytes(32))
+    again = await proposer.propose(MotionKind.BAR, chip, bytes(32))
     assert again.id == motion.id + 1
 
 
@@ -335,7 +335,7 @@ async def test_motion__holder_of_the_chip_has_a_seat__is_not_asked(town: Town) -
         town.decisions[person.address, MotionKind.BAR, chip] = Verdict.AFFIRMING
     town.decisions[holder.address, MotionKind.BAR, chip] = Verdict.CONTRAINDICATED
     proposer = proposer_of(town, town.members[0])
-    motion = await proposer.open(MotionKind.BAR, chip, bytes(32))
+    motion = await proposer.propose(MotionKind.BAR, chip, bytes(32))
     terms = await town.ledger.parameters()
     seats = tuple(person.address for person in town.members)
     assert await town.ledger.accused(motion, seats) == {holder.address}

@@ -27,7 +27,7 @@ from nodeclient.core import events as ev
 from nodeclient.core.case import Me
 from nodeclient.core.running import GRACE_BLOCKS, Mismatch
 from nodeclient.core.types import Address
-from nodeclient.images import BuiltImage
+from nodeclient.images.build import BuiltImage
 from nodeclient.images.guard import Guard
 from nodeclient.images.picture import PICTURE, Picture, read_picture
 from nodeclient.images.services import PROJECT, SERVICE, RunningService, ServiceEngine

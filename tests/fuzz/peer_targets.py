@@ -24,7 +24,6 @@ from nodeclient.chain.errors import (
 )
 from nodeclient.chain.headers import build_header
 from nodeclient.chain.reverts import ERROR_SELECTOR, PANIC_SELECTOR, REASON_LIMIT, reason_of
-from nodeclient.chain.rpc import parse_answer
 from nodeclient.core import ecvrf
 from nodeclient.core.ecvrf import SECP256K1_TAI, EcvrfError
 from nodeclient.core.policy_file import PolicyError, policy_from_dict, policy_to_dict
@@ -130,6 +129,7 @@ _TYPES = {
     "members": "address[]", "accepted": "bool", "root_x": "uint256", "root_y": "uint256",
     "evidence_root": "bytes32", "voters": "uint256", "cause": "uint256", "node": "address",
     "id": "uint256", "contact": "bytes", "status": "uint8", "image": "bytes32",
+    "hardware_id": "bytes32", "maker": "bytes32", "holder": "address",
 }  # fmt: skip
 _FIELDS = {
     "TaskPosted": ("task", "requester", "commitment", "executor_fee", "member_fee",
@@ -141,6 +141,8 @@ _FIELDS = {
     "TaskExpired": ("task",), "NodeRegistered": ("node", "id"),
     "ContactPublished": ("node", "contact"), "StatusChanged": ("node", "status"),
     "ImageRevoked": ("image",), "ImageLoaded": ("node", "image"),
+    "NodeAdmitted": ("node", "maker"), "HardwareBarred": ("hardware_id", "holder"),
+    "MakerBarred": ("maker",),
 }  # fmt: skip
 
 
@@ -205,14 +207,6 @@ def block() -> dict[str, Any]:
     finally:
         headers.keccak = plain
     return {**words, "hash": "0x" + hashed[0].hex()}
-
-
-ANSWERS: tuple[dict[str, object], ...] = (
-    {"result": "0x2a"},
-    {"result": {"number": "0x1", "transactions": []}},
-    {"error": {"code": 3, "message": "execution reverted", "data": "0x08c379a0"}},
-    {"error": {"code": -32000, "message": "no such block", "data": {"data": "0x"}}},
-)
 
 
 def revert_text(data: bytes) -> str:
@@ -332,15 +326,6 @@ def chain_targets() -> Iterator[Target]:
         (FormatError, HeaderMismatch),
         lambda _, value: keccak(value).hex() == own[2:],  # type: ignore[arg-type]
         ("nodeclient.chain.headers:build_header",),
-        codec="json",
-    )
-    yield Target(
-        "answer of the RPC",
-        tuple(json.dumps({"jsonrpc": "2.0", "id": 1, **said}).encode() for said in ANSWERS),
-        lambda data: parse_answer("eth_call", data),
-        (ChainUnavailable, RpcRefused),
-        lambda data, value: value == json.loads(data)["result"],
-        ("nodeclient.chain.rpc:parse_answer",),
         codec="json",
     )
     reasons = (

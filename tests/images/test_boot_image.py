@@ -14,7 +14,6 @@ import pytest
 import agent
 from agent.formats.bootimage import EFI, KERNEL_MAP, ROOT, BootManifest, KernelMap
 from agent.formats.measure import measure_tree
-from nodeclient.images import ImageError
 from nodeclient.images.boot import tree as trees
 from nodeclient.images.boot.build import build_into
 from nodeclient.images.boot.kallsyms import symbols
@@ -25,6 +24,7 @@ from nodeclient.images.boot.pe import Pe
 from nodeclient.images.boot.recipe import BOOT_LOCK, BootRecipe
 from nodeclient.images.boot.root import HOME, PROGRAMS
 from nodeclient.images.boot.variant import make_variant
+from nodeclient.images.errors import ImageError
 from nodeclient.images.lock import read_lock, write_lock
 from tests.images.boot import kept_image, unpacked
 

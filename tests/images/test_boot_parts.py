@@ -13,7 +13,6 @@ import pytest
 
 from agent.formats.bootimage import MAX_COMMAND_LINE, BootManifest, KernelMap
 from agent.formats.cbor import FormatError
-from nodeclient.images import ImageError
 from nodeclient.images.boot import tree as trees
 from nodeclient.images.boot.contents import PACKAGES
 from nodeclient.images.boot.elf import check_libraries, needed
@@ -25,6 +24,7 @@ from nodeclient.images.boot.root import check_closed, programs_of
 from nodeclient.images.boot.tree import file, link
 from nodeclient.images.boot.uki import build_uki, measured_sections
 from nodeclient.images.boot.wheels import NAMES, REQUIREMENTS, entries
+from nodeclient.images.errors import ImageError
 from nodeclient.images.lock import read_lock
 from nodeclient.images.refresh import kernel_of
 from tests.images.pe_file import small_pe

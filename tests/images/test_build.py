@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeclient.images import BuiltImage, ImageError, build_runtime
-from nodeclient.images.build import build_into, kept_or_built
+from nodeclient.images.build import BuiltImage, build_into, build_runtime, kept_or_built
+from nodeclient.images.errors import ImageError
 from nodeclient.images.lock import RUNTIME_LOCK, check_versions, read_lock, versions_of, write_lock
 from tests.images.small import small_image
 

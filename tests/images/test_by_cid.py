@@ -18,10 +18,11 @@ from agent.formats.cbor import FormatError
 from agent.formats.cid import cid_of, digest_of
 from nodeclient.capsules.errors import BlockMissing
 from nodeclient.capsules.stores.blockstore import FolderStore
-from nodeclient.images import ImageError, verify_image
 from nodeclient.images import parts as parts_module
+from nodeclient.images.errors import ImageError
 from nodeclient.images.fetch import AHEAD, fetch_parts, fetch_tar
 from nodeclient.images.parts import BLOCK, MAX_BLOCKS, ImageParts, publish
+from nodeclient.images.verify import verify_image
 from tests.images.small import small_image
 
 SIZE = 3 * BLOCK + 17

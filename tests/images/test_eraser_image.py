@@ -13,7 +13,6 @@ from agent.formats.bootimage import EFI, MANIFEST, BootManifest
 from agent.formats.cbor import FormatError
 from agent.formats.erasure import WINDOW
 from agent.formats.netboot import EFI_PATH, PARAMETERS_PATH, ROOT_PATH
-from nodeclient.images import ImageError
 from nodeclient.images.boot.elf import needed
 from nodeclient.images.boot.keep import BuiltBoot, check_files
 from nodeclient.images.boot.pe import Pe
@@ -24,6 +23,7 @@ from nodeclient.images.eraser.build import CACHE, build_eraser, compile_init
 from nodeclient.images.eraser.compile import SOURCE, machine_defines
 from nodeclient.images.eraser.kernel import CONFIG, kept_kernel
 from nodeclient.images.eraser.workshop import PACKAGES, open_workshop
+from nodeclient.images.errors import ImageError
 from nodeclient.images.lock import read_lock
 from nodeclient.machine.netboot.image import open_image
 from nodeclient.machine.netboot.pages import Pages

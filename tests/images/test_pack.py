@@ -12,8 +12,10 @@ from pathlib import Path
 import docker
 import pytest
 
-from nodeclient.images import ImageError, load_image, verify_image
+from nodeclient.images.errors import ImageError
+from nodeclient.images.load import load_image
 from nodeclient.images.pack import write_layer
+from nodeclient.images.verify import verify_image
 from tests.images.small import EPOCH, small_image, small_root
 
 FILES = {"usr/bin/tool": b"tool", "usr/lib/a": b"a", "etc/resolv.conf": b"host", "proc/x": b"x"}

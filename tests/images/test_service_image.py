@@ -25,7 +25,8 @@ from nodeclient.chain.deployment import Deployment
 from nodeclient.chain.presets import PRESETS
 from nodeclient.chain.rpc import Rpc
 from nodeclient.core.case import Role
-from nodeclient.images import BuiltImage, load_image
+from nodeclient.images.build import BuiltImage
+from nodeclient.images.load import load_image
 from nodeclient.images.service.build import PROGRAMS, build_into, build_service
 from nodeclient.images.services import RunningService, ServiceEngine
 from scripts.embedded.chain import ROOT

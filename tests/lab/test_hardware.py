@@ -15,7 +15,7 @@ from agent.formats.messages import BEFORE, DURING
 from agent.formats.outcome import Ending
 from nodeclient.core import claims
 from nodeclient.core.incidents import Incident, Kind
-from nodeclient.images import build_runtime
+from nodeclient.images.build import build_runtime
 from nodeclient.machine.lab.plugging import Gadget, plug_in, pull_out
 from scripts.embedded.chain import ROOT
 from scripts.lab.errand import RuntimeImage

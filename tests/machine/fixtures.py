@@ -10,8 +10,9 @@ import docker
 import pytest
 from docker.errors import APIError
 
-from nodeclient.images import BuiltImage, build_runtime, ensure_engine, load_image
-from nodeclient.images.load import has_image
+from nodeclient.images.build import BuiltImage, build_runtime
+from nodeclient.images.engine import ensure_engine
+from nodeclient.images.load import has_image, load_image
 from nodeclient.machine.power import LABEL
 from tests.machine.support import Pi
 from tests.machine.wire import Wire
