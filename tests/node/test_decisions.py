@@ -134,7 +134,7 @@ class Opened:
     def __init__(self) -> None:
         self.asked: list[tuple[MotionKind, bytes, bytes]] = []
 
-    async def open(self, kind: MotionKind, subject: bytes, evidence: bytes) -> Motion:
+    async def propose(self, kind: MotionKind, subject: bytes, evidence: bytes) -> Motion:
         self.asked.append((kind, subject, evidence))
         return MOTION
 
