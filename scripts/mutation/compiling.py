@@ -32,16 +32,6 @@ from vyper.ir import compile_ir, optimizer  # type: ignore[import-untyped]
 
 from scripts.mutation.sites import ROOT, Mutant
 
-CONTRACTS: Final = (
-    "contracts/P256Verifier.vy",
-    "contracts/NodeRegistry.vy",
-    "contracts/ReputationLedger.vy",
-    "contracts/ImageRegistry.vy",
-    "contracts/AttestationLedger.vy",
-    "contracts/TaskMarket.vy",
-)
-
-
 FOLDERS: Final = ("contracts", "contracts/mocks", "tests/contracts")
 # Every contract that the tests deploy.
 ALL: Final = tuple(
@@ -49,6 +39,8 @@ ALL: Final = tuple(
     for folder in FOLDERS
     for source in sorted((ROOT / folder).glob("*.vy"))
 )
+# Those of them that a network deploys.
+CONTRACTS: Final = tuple(source for source in ALL if str(Path(source).parent) == FOLDERS[0])
 
 
 class Compiled:

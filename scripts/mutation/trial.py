@@ -31,7 +31,13 @@ SUITE: Final = (
     "test_life_cycle.py", "test_reputation_ledger.py", "test_image_registry.py",
     "test_class_grid.py", "test_sortition.py", "test_ecvrf.py", "test_entropy.py",
     "test_p256.py", "test_ticket.py", "test_wiring.py", "test_events.py",
-    "test_freeze_pointer.py", "withholding", "properties",
+    "test_freeze_pointer.py", "test_admission_ledger.py", "test_barring.py", "withholding",
+    "properties",
+)  # fmt: skip
+# Of tests/contracts, besides the attacks, what kills nothing that the others leave.
+LEFT_OUT: Final = (
+    "test_admission_gas.py", "test_gas_limits.py", "test_adversary.py", "test_draw_odds.py",
+    "test_contracts_page.py", "test_explorer.py", "test_licences.py",
 )  # fmt: skip
 # Arbitrary sequences of calls: as slow as all others together, and seldom the ones that kill. So
 # they try only what survives the others (--survivors), and the mutants of docs/invariants.md.

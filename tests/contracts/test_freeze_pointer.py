@@ -17,7 +17,7 @@ from tests.contracts.network import (
 
 pytestmark = pytest.mark.chain  # starts anvil
 VALUE = POSTING_FEE + EXECUTOR_FEE + 3 * MEMBER_FEE
-COUNTERS = 4  # the slot: burned 128, head 64, last id 64 bits
+COUNTERS = 5  # the slot: burned 128, head 64, last id 64 bits
 WINDOW = DELAY + CLAIM_WINDOW
 
 

@@ -11,7 +11,11 @@ from typing import NoReturn
 
 import pytest
 
+from nodeclient.chain import deployment
 from scripts.mutation.children import Children, Result
+from scripts.mutation.compiling import CONTRACTS
+from scripts.mutation.sites import ROOT
+from scripts.mutation.trial import LEFT_OUT, SUITE
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +79,11 @@ def test_exit__interrupted__no_child_and_no_folder_is_left(temporary: Path) -> N
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
     assert list(temporary.iterdir()) == []
+
+
+def test_suite__every_contract_and_every_test_file__tried_or_left_out_by_name() -> None:
+    """What is forgotten here looks equivalent, or survives tests that nobody ran."""
+    assert {Path(source).stem for source in CONTRACTS} == set(deployment.CONTRACTS)
+    files = {path.name for path in (ROOT / "tests" / "contracts").glob("test_*.py")}
+    assert files == {name for name in (*SUITE, *LEFT_OUT) if name.endswith(".py")}
+    assert not set(SUITE) & set(LEFT_OUT)
