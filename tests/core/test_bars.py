@@ -7,7 +7,7 @@ import pytest
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Me, Role
-from nodeclient.core.roles import broker
+from nodeclient.core.roles import bars, broker
 from nodeclient.core.task import step, wakes
 from nodeclient.core.types import Address, Verdict
 from tests.core.test_roles import (
@@ -154,6 +154,19 @@ def test_executor__itself_or_a_member_barred__ends_the_task_last(
     assert kinds(actions) == ["SubmitFailBarred"]
     _, actions = step(case, seen(turn + 1), who)
     assert kinds(actions) == []
+
+
+@pytest.mark.parametrize("left", [0, bars.RESERVE - 1, bars.RESERVE])
+def test_executor__judges_barred_near_its_deadline__waits_for_nobody(left: int) -> None:
+    """`expire`, by anybody in the block after it, would slash it."""
+    who = me(ME, Role.EXECUTOR)
+    task = (posted(), claimed(ME), drawn(ME, MEMBERS, accepted=True), admitted())
+    case, _ = walk(who, *task)
+    assert case.state is not None
+    now = who.parameters.deadline(case.on_chain(), case.state) - left
+    case, _ = step(case, barred(OTHER, THIRD, at=now - 1), who)
+    _, actions = step(case, seen(now), who)
+    assert kinds(actions) == (["SubmitFailBarred"] if left < bars.RESERVE else [])
 
 
 def test_leader__barred__does_not_draw() -> None:

@@ -2,7 +2,8 @@
 
 The market lets anybody end such a Task. The requester does it at once, it wants its fees back; then
 the members by seat, then the Executor, each some blocks after the one before: one call is enough,
-and one that comes too late is refused in simulation, which costs nothing.
+and one that comes too late is refused in simulation, which costs nothing. Near the deadline the
+Executor waits for nobody: a requester gains by an expiry, and nothing by this.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 ORDERS = ("expire", "fail_barred")  # what ends a Task that cannot go on
 PAUSE = 5  # blocks until one that was refused is tried again
+RESERVE = 20  # blocks before the deadline in which an Executor waits for nobody
 
 
 def executor_barred(case: Case) -> bool:
@@ -42,6 +44,14 @@ def is_due(case: Case, me: Me, number: int, place: int) -> bool:
     """Whether it is this Node's turn in block ``number``; ``place`` many go before it."""
     patience = me.expire_grace + place if place else 0
     return is_doomed(case) and number >= case.barred_at + patience
+
+
+def is_pressing(case: Case, me: Me, number: int) -> bool:
+    """Whether the Executor must end the Task now: past the deadline anybody can have it expired,
+    which slashes an Executor for judges that it lost."""
+    if case.state is None or not is_doomed(case):
+        return False
+    return number > me.parameters.deadline(case.on_chain(), case.state) - RESERVE
 
 
 def ending(case: Case, me: Me, number: int, place: int, tried: int) -> do.Action | None:

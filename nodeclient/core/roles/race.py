@@ -82,11 +82,12 @@ def on_draw_rejected(role: Executor, event: ev.TransactionRejected, case: Case, 
 
 
 def on_block_once_seated(role: Executor, event: ev.BlockSeen, case: Case, me: Me) -> Step:
-    """Last of all the Executor ends a Task that a bar has doomed, its own hardware's, too: its
-    Deposit stays bound until somebody does."""
+    """Last of all, but before the deadline, the Executor ends a Task that a bar has doomed, its own
+    hardware's, too: its Deposit stays bound until somebody does."""
     number, place = event.block.number, 1 + len(case.members)
     soon = number < role.ending_tried_at + bars.PAUSE
-    if role.ending or soon or not bars.is_due(case, me, number, place):
+    due = bars.is_due(case, me, number, place) or bars.is_pressing(case, me, number)
+    if role.ending or soon or not due:
         return role, ()
     return replace(role, ending=True, ending_tried_at=number), (bars.fail_barred(case, number),)
 
