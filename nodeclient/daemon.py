@@ -142,7 +142,10 @@ async def node(
             config, folder, me, chain, rpc, store, directory, peers, runner_box, tally
         )
 
-        leavers = Leavers(me.address, chain.registry, services.sender, services.head)
+        leavers = Leavers(
+            *(me.address, chain.registry, services.sender, services.head),
+            others=lambda: len(directory.admitted()),
+        )
         bars = BarDuty(store, lambda event: runner_box[0].tell(event), leavers.take)
 
         def on_node_event(event: ev.ChainEvent | ev.BlockSeen | ev.ChainReorganised) -> None:

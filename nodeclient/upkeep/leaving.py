@@ -2,8 +2,9 @@
 
 A bar takes a Node's place at once only if the draw can change just then, and a maker's bar is too
 wide for one call. So every daemon looks after each barred Node some blocks later, by chance, and
-pays for the call where nobody has yet: a maker's thousands are shared out. A Node looks after
-itself first; its Deposit stays bound until it is BARRED.
+pays for the call where nobody has yet: a maker's thousands are shared out. The more Nodes there
+are, the longer each waits: about one looks in a block, or hundreds would pay for the same call. A
+Node looks after itself first; its Deposit stays bound until it is BARRED.
 """
 
 from __future__ import annotations
@@ -21,18 +22,24 @@ from nodeclient.errors import ChainUnavailable, Reverted
 from nodeclient.ports import ChainSender
 
 log = logging.getLogger(__name__)
-SPREAD = 16  # blocks over which all daemons look at one Node
+SPREAD = 16  # blocks over which all daemons look at one Node, at least
 OUT = frozenset({NodeStatus.PENDING, NodeStatus.EXITED})
 
 
 class Leavers:
     """``take`` notes who is barred; ``run`` does the rest. Harmless twice, and after a kill: each
-    look begins with what the registry says."""
+    look begins with what the registry says. ``others``: how many Nodes look, too."""
 
     def __init__(
-        self, me: Address, view: NodeRegistry, sender: ChainSender, head: Callable[[], int]
+        self,
+        me: Address,
+        view: NodeRegistry,
+        sender: ChainSender,
+        head: Callable[[], int],
+        others: Callable[[], int],
     ) -> None:
         self._me, self._view, self._sender, self._head = me, view, sender, head
+        self._others = others
         self._due: dict[Address, int] = {}
         self._noted: dict[Address, int] = {}
         self._refused = 0
@@ -40,8 +47,9 @@ class Leavers:
 
     def take(self, barred: frozenset[Address], block: int) -> None:
         """All that are barred now; each is looked at once."""
+        spread = self._spread()
         for node in barred - self._noted.keys():
-            self._due[node] = block if node == self._me else later(block)
+            self._due[node] = block if node == self._me else later(block, spread)
             self._noted[node] = block
         for node in self._noted.keys() - barred:  # undone by a reorganisation
             del self._noted[node]
@@ -59,6 +67,7 @@ class Leavers:
 
     async def step(self) -> None:
         """Look after every Node that is due."""
+        spread = self._spread()
         for node in [each for each, at in self._due.items() if at <= self._head()]:
             try:
                 if await self.stays(node):
@@ -67,9 +76,12 @@ class Leavers:
                 # The draw stands still, most likely: others wait for the same block.
                 log.info("barred node 0x%s is not synced yet: %s", node.hex(), error)
                 if node in self._due:
-                    self._due[node] = later(self._head())
+                    self._due[node] = later(self._head(), spread)
                 continue
             self._due.pop(node, None)
+
+    def _spread(self) -> int:
+        return max(SPREAD, self._others())
 
     async def stays(self, node: Address) -> bool:
         """Whether a barred Node still counts as another, or has a place in the draw."""
@@ -88,6 +100,6 @@ class Leavers:
         log.info("barred node 0x%s synced", node.hex())
 
 
-def later(block: int) -> int:
+def later(block: int, spread: int) -> int:
     """Some block after this one; where many wait, few take the same."""
-    return block + random.randint(1, SPREAD)  # noqa: S311  (no lottery)
+    return block + random.randint(1, spread)  # noqa: S311  (no lottery)

@@ -81,7 +81,9 @@ class Household:
         effects: dict[Any, Any] = dict.fromkeys(do.Action.__subclasses__(), idle)
         effects |= transactions.effects(cast(Services, services))
         effects[do.GatherConsents] = agreed
-        leavers = Leavers(self.me.address, reader.registry, self.sender, lambda: self.runner.head)
+        leavers = Leavers(
+            self.me.address, reader.registry, self.sender, lambda: self.runner.head, lambda: 6
+        )
         bars = BarDuty(self.store, lambda event: self.runner.tell(event), leavers.take)
 
         def committed(before: Case | None, after: Case, event: ev.Event) -> None:

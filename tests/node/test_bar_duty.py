@@ -237,8 +237,8 @@ class Registry:
     def forget(self) -> None: ...
 
 
-def leavers(registry: Registry, head: list[int]) -> Leavers:
-    return Leavers(ME, cast(NodeRegistry, registry), registry, lambda: head[0])
+def leavers(registry: Registry, head: list[int], others: int = 3) -> Leavers:
+    return Leavers(ME, cast(NodeRegistry, registry), registry, lambda: head[0], lambda: others)
 
 
 async def test_leavers__itself_at_once__others_within_the_spread__done_ones_never() -> None:
@@ -277,6 +277,21 @@ async def test_leavers__draw_stands_still_or_chain_is_away__tried_again() -> Non
     await made_.step()
     assert registry.synced == [ME]
     assert len(set(registry.keys)) == 1  # nothing was mined: the same order
+
+
+async def test_leavers__many_nodes__about_one_of_them_looks_in_a_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Among thousands a sixteenth of all would pay for the same call."""
+    monkeypatch.setattr("nodeclient.upkeep.leaving.random.randint", lambda _low, high: high)
+    registry = Registry({OTHER: NodeStatus.BARRED}, {OTHER}, frozen=True)
+    head = [100]
+    made_ = leavers(registry, head, others=1000)
+    made_.take(frozenset({OTHER}), 100)
+    for block_, tries in ((1099, 0), (1100, 1), (2099, 1), (2100, 2)):
+        head[0] = block_
+        await made_.step()
+        assert len(registry.keys) == tries
 
 
 async def test_leavers__run__ends_what_is_due_and_waits_for_news() -> None:
