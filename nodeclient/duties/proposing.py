@@ -51,8 +51,9 @@ class Proposer:
                 await self._motions.execute(order)
                 found = await self._find(kind, subject, terms, head)
             if found is None:
-                look = "look later: sealrun node motion list"
-                raise ChainUnavailable("the chain does not show the motion yet", look)
+                # Only a motion that was found is brought, and counted as this Node's yes.
+                again = "open it again: that burns nothing more"
+                raise ChainUnavailable("the chain does not show the motion yet", again)
         self._news.set()
         return found
 

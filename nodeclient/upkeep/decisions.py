@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nodeclient.core.admission import Motion, MotionKind
 from nodeclient.core.types import Verdict
-from nodeclient.files import replace_file
+from nodeclient.files import replace_file, sync_folder
 from nodeclient.store.database import Store
 
 FOLDER = "decisions"
@@ -38,6 +38,7 @@ def save_decision(folder: Path, kind: MotionKind, subject: bytes, verdict: Verdi
     """Durable before it returns, whole or not at all. Raises OSError."""
     path = decision_path(folder, kind, subject)
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(folder)
     word = next(word for word, meant in WORDS.items() if meant is verdict)
     replace_file(path, f"{word}\n".encode())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +39,18 @@ def test_decision__saved__read_for_that_kind_and_subject_only(tmp_path: Path) ->
     assert load_decision(tmp_path, MotionKind.BAR_MAKER, SUBJECT) is None
     assert load_decision(tmp_path, MotionKind.BAR, bytes(32)) is None
     assert decision_path(tmp_path, MotionKind.BAR, SUBJECT).stat().st_mode & 0o777 == 0o600
+
+
+def test_decision__saved__durable_with_every_name_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+    )
+    save_decision(tmp_path, MotionKind.BAR, SUBJECT, YES)
+    path = decision_path(tmp_path, MotionKind.BAR, SUBJECT)
+    assert {str(tmp_path), str(path.parent)} < set(synced)
 
 
 @pytest.mark.parametrize("text", [b"", b"YES", b"yes\nno", b"yes but", b"\xff", b"yes" + b" " * 99])
