@@ -118,6 +118,7 @@ UNPERFORMED: dict[type[do.Action], str] = {
     do.SubmitRefuse: "only after votes against",
     do.SubmitExcuse: "only of a member whose vote the AFTER record lacks",
     do.SubmitExpire: "only after a deadline",
+    do.SubmitFailBarred: "only after a bar",
     do.ReportIncident: "only after an incident",
     do.RespondToIncident: "only after an incident",
     do.SignDissent: "only after a finding",
