@@ -63,6 +63,7 @@ HEARD: dict[tuple[Role, type], set[Enum]] = {
 # States in which a new block means nothing but that a deadline may have passed.
 WATCH_DEADLINES: set[Enum] = {
     *executor.SEATED,  # that a bar has doomed the Task
+    *(broker.State.QUERYING, broker.State.SEALING),  # that its Executor is barred
     *member.State,
     requester.State.BRIEFING,
     requester.State.WAITING,

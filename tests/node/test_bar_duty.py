@@ -14,6 +14,8 @@ from nodeclient.chain.registry import NodeRegistry
 from nodeclient.core import actions as do
 from nodeclient.core import events as ev
 from nodeclient.core.case import Role
+from nodeclient.core.roles import broker
+from nodeclient.core.task import step
 from nodeclient.core.types import Address, NodeStatus
 from nodeclient.errors import ChainUnavailable
 from nodeclient.ports import Order, Receipt
@@ -30,10 +32,12 @@ from tests.core.test_roles import (
     THIRD,
     block,
     claimed,
+    confirming,
     drawn,
     me,
     ordered,
     posted,
+    queried,
 )
 
 FOURTH = Address(b"\x09" * 20)
@@ -139,6 +143,28 @@ async def test_maker_barred__requester_ends_the_task_in_the_next_block(store: St
     assert node.told == [frozenset(), {FOURTH}]
     assert await node.hear(seen(28)) == ["SubmitFailBarred"]
     assert await node.hear(seen(29), seen(40)) == []
+    await node.runner.stop()
+
+
+@pytest.mark.parametrize("sealing", [False, True])
+async def test_maker_barred_while_an_owner_asks_or_seals__no_key_leaves(
+    store: Store, sealing: bool
+) -> None:
+    """Blocks mean nothing else to an owner by then: its Case must be told all the same."""
+    node = Node(store, (Role.BROKER,))
+    case, _ = step(confirming(), seen(40), node.runner.me)
+    if sealing:
+        case, _ = step(case, queried(), node.runner.me)
+    store.apply(case, ())
+    await node.hear(made(case.on_chain().executor), maker_barred(41), seen(41), seen(42))
+    sealed = ev.KeysSealed(commitment=COMMITMENT, keys=(("cid", b"k"),))
+    node.runner.tell(sealed if sealing else queried())
+    await asyncio.sleep(0)
+    assert node.begun == []
+    found = store.case(COMMITMENT)
+    assert found is not None
+    assert found.broker is not None
+    assert found.broker.state is broker.State.REFUSED
     await node.runner.stop()
 
 

@@ -133,6 +133,11 @@ def on_block(role: Broker, event: ev.BlockSeen, case: Case, me: Me) -> Step:
     return replace(role, state=State.QUERYING), (query,)
 
 
+def on_block_while_asking(role: Broker, event: ev.BlockSeen, case: Case, me: Me) -> Step:
+    """A bar meanwhile. That this listens to blocks is also what has the Case told of bars."""
+    return refuse_barred(role) if executor_barred(case) else (role, ())
+
+
 def on_queried(role: Broker, event: ev.MachineQueried, case: Case, me: Me) -> Step:
     """Seal to the session key that this broker itself appraised, or refuse for good."""
     if executor_barred(case):
@@ -200,6 +205,7 @@ TABLE = build_table(
         (State.SENDING, ev.ActionDone): on_sent,
     },
     everywhere={
+        ev.BlockSeen: ((State.QUERYING, State.SEALING), on_block_while_asking),
         ev.ConsentAsked: (tuple(State), on_consent_again),
         ev.TaskAdmitted: (NOTHING_SEALED, on_admitted),
         ev.TaskSettled: ((*WAITING, *OUT), on_settled),
@@ -207,10 +213,11 @@ TABLE = build_table(
         ev.TaskExpired: ((*WAITING, *OUT), on_ended),
     },
     ignoring={
-        ev.BlockSeen: tuple(s for s in State if s is not State.CONFIRMING),
+        ev.BlockSeen: tuple(State),
         ev.ActionDone: tuple(s for s in State if s is not State.SENDING),
-        # The Task may end, or its record be reorganised, while a question is on its way.
-        ev.MachineQueried: (State.CONFIRMING, *ENDED),
+        # The Task may end, its record be reorganised, or its Executor be barred, while a question
+        # is on its way.
+        ev.MachineQueried: (State.CONFIRMING, State.REFUSED, *ENDED),
         ev.KeysSealed: (State.REFUSED, *ENDED),
         # What a reorganised chain tells again.
         ev.TaskPosted: tuple(s for s in State if s is not State.CONSENTED),
