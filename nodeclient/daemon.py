@@ -166,8 +166,7 @@ async def node(
         found = await guard.look()
         if found is not None and found.tampered:
             # While the Node was off. It ends before it talks to any peer; only its webhook tells.
-            async with run_health(config, services, chain, tally):
-                await guard.end(found)
+            await guard.end_at_start(found, run_health(config, services, chain, tally))
         trust = TrustFolder(config.folder / "peers")
         await book.load(rpc, deployed, on_history)
         admitter = build_admitter(config, services, rpc, deployed)

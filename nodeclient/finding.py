@@ -41,7 +41,7 @@ class Finding:
         try:
             body = json.loads(raw)
             return Found(str(body["reason"]), int(body["at"]))
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return Found(f"{self._path.name} is damaged", 0)
 
     def impose(self, reason: str, at: int) -> None:

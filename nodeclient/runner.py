@@ -58,6 +58,7 @@ class Runner:
         self._on_commit = on_commit
         self._workers: dict[bytes, tuple[Commitment, asyncio.Task[None]]] = {}
         self._waiting: dict[int, asyncio.Future[object]] = {}
+        self._stopped = False
         # Numbers of an earlier life must not come again: an answer that was still owed then would
         # go to whoever asks now, and an order that names the number would count as done already.
         self._requests = itertools.count(secrets.randbits(62))
@@ -194,6 +195,8 @@ class Runner:
             self._start(row)
 
     def _start(self, row: OutboxRow) -> None:
+        if self._stopped:
+            return  # it stays pending for the next start
         if row.key in self._workers:
             return  # a peer's question ordered it while the last run's rows were being resumed
         worker = asyncio.get_running_loop().create_task(self._work(row))
@@ -237,7 +240,8 @@ class Runner:
             self._workers.pop(row.key, None)
 
     async def stop(self) -> None:
-        """Cancel all workers; their rows stay pending for the next start."""
+        """Cancel all workers, and begin none any more; rows stay pending for the next start."""
+        self._stopped = True
         workers = [worker for _, worker in self._workers.values()]
         for worker in workers:
             worker.cancel()

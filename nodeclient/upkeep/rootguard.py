@@ -19,9 +19,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from agent.formats.faults import place_of
 from nodeclient.chain import registry
@@ -44,6 +45,7 @@ LOOKS = 2  # in a row without an answer: a driver that is loaded anew answers at
 # window of the mainnet preset are 160 blocks of 12 s.
 PAUSE_SECONDS = 2400.0
 RETRY_SECONDS = 2.0
+STOP_SECONDS = 60.0
 POWER_SECONDS = 60.0
 CLOSE_SECONDS = 30.0
 NOT_ACTIVE = "not active"  # of the registry's reason: paused already, or never drawn
@@ -55,8 +57,8 @@ class Hands:
     ``forget``: all secrets but the account's; ``forget_account``: that one.
     """
 
-    stop_work: Callable[[], Awaitable[None]]
-    power_off: Callable[[], Awaitable[None]]
+    stop_work: Callable[[], Coroutine[Any, Any, None]]
+    power_off: Callable[[], Coroutine[Any, Any, None]]
     forget: Callable[[], None]
     forget_account: Callable[[], None]
 
@@ -68,6 +70,19 @@ def going_on(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         log.error("cannot %s: %s", what, place_of(error))
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    """Wait so long and no longer, also for what does not end when it is cancelled. Raises
+    TimeoutError."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise TimeoutError(f"not done in {seconds:g} s")
+        task.result()
+    finally:
+        task.cancel()
 
 
 class RootGuard:
@@ -107,6 +122,8 @@ class RootGuard:
             return None
         except RootError as error:
             return RootHealth(False, False, str(error))
+        except Exception as error:  # of no handles left, say: the Node must not end unpaused by it
+            return RootHealth(False, False, f"{type(error).__name__} when asked how it is")
 
     async def end(self, health: RootHealth) -> NoReturn:
         """Stop, forget, pause. Raises RootLost, whatever of it succeeded."""
@@ -116,14 +133,14 @@ class RootGuard:
             with going_on("write that down"):
                 self._report(Incident(Kind.ROOT, f"{what}: {health.detail}"))
             with going_on("stop the work"):
-                await self._hands.stop_work()
+                await within(STOP_SECONDS, self._hands.stop_work())
             if health.tampered:
                 # Whatever the Machine was given for a task was given on the word of this root.
                 with going_on("cut the machine's power"):
-                    await asyncio.wait_for(self._hands.power_off(), POWER_SECONDS)
+                    await within(POWER_SECONDS, self._hands.power_off())
             self._hands.forget()
             with going_on("let go of the device"):  # which may hang: not on the event loop
-                await asyncio.wait_for(asyncio.to_thread(self._root.close), CLOSE_SECONDS)
+                await within(CLOSE_SECONDS, asyncio.to_thread(self._root.close))
             paused = await self._pause()
         finally:
             self._hands.forget_account()
@@ -134,6 +151,15 @@ class RootGuard:
             if paused
             else "look at the device, then start the node: only its own account can pause it",
         )
+
+    async def end_at_start(
+        self, health: RootHealth, telling: AbstractAsyncContextManager[object]
+    ) -> NoReturn:
+        """`end`, within ``telling``: where that does not begin (a port that is taken), without."""
+        async with contextlib.AsyncExitStack() as stack:
+            with going_on("tell of it"):
+                await stack.enter_async_context(telling)
+            await self.end(health)
 
     async def _pause(self) -> bool:
         """Whether the Node is out of the draw."""
@@ -155,6 +181,8 @@ class RootGuard:
                 log.warning("cannot leave the draw yet: %s", refused.reason)
             except SealrunError as error:
                 log.warning("cannot leave the draw yet: %s", error.message)
+            except Exception as error:  # a full disk takes no journal of what is sent
+                log.error("cannot leave the draw yet: %s", place_of(error))
             if time.monotonic() > end:
                 return False
             await asyncio.sleep(RETRY_SECONDS)

@@ -83,3 +83,20 @@ async def test_call__another_refusal__is_not_asked_again(tmp_path: Path) -> None
         with pytest.raises(MachineRefused, match="nothing was prepared"):
             await made.call("ask", None)
     assert asked == 1
+
+
+async def test_let_go__while_calls_wait_for_their_turn_and_for_the_agent__all_are_told(
+    tmp_path: Path,
+) -> None:
+    async def busy_or_silent(_method: str, body: object) -> object:
+        if body == 0:
+            raise RpcError("busy", "8 requests in progress; try again")
+        return await asyncio.Event().wait()
+
+    async with machine(tmp_path, busy_or_silent, SECONDS) as made:
+        calls = [asyncio.create_task(made.call("ask", number % 2)) for number in range(CALLS)]
+        await asyncio.sleep(0.3)  # some are refused, some answered by nobody, the rest not sent yet
+        await made.let_go()
+        async with asyncio.timeout(SECONDS):
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert {str(each).partition(";")[0] for each in ended} == {"the Machine was let go"}

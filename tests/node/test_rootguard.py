@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +44,8 @@ class World:
     orders: list[Order] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     failing: str = ""  # what ends in an error that nobody foresaw
+    hanging: str = ""  # what does not end, also when it is cancelled
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
     tried: asyncio.Event = field(default_factory=asyncio.Event)
 
     # the root
@@ -80,11 +85,18 @@ class World:
 
     async def stop(self) -> None:
         self._do("stop")
+        await self._hang("stop")
 
     async def power_off(self) -> None:
         self._do("off")
+        await self._hang("off")
         if self.stuck:
             raise MachineError("relay failed", "try it by hand")
+
+    async def _hang(self, what: str) -> None:
+        while what == self.hanging and not self.let_go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.let_go.wait()
 
     def guard(self) -> RootGuard:
         hands = Hands(
@@ -141,6 +153,11 @@ async def test_lost__root_raises_instead_of_answering__counts_as_lost() -> None:
     assert "gone" in str(await world.live())
 
 
+async def test_lost__look_fails_as_nobody_foresaw__counts_as_lost_and_the_node_pauses() -> None:
+    world = World([OSError(24, "too many open files")] * 2)
+    assert "out of the draw" in str(await world.live())
+
+
 @pytest.mark.parametrize("stuck", [False, True])
 async def test_tampered__at_the_first_look__machine_off_first(stuck: bool) -> None:
     world = World([OPENED], stuck=stuck)
@@ -165,6 +182,45 @@ async def test_end__a_step_fails__keys_are_forgotten_and_the_node_pauses(failing
     world = World([OPENED], failing=failing)
     assert "out of the draw" in str(await world.live())
     assert world.did == ["look", "stop", "off", "forget", "close", "pause", "forget account"]
+
+
+@pytest.mark.parametrize("hanging", ["stop", "off"])
+async def test_end__a_step_never_ends__keys_are_forgotten_and_the_node_pauses(
+    hanging: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rootguard, "STOP_SECONDS", 0.01)
+    monkeypatch.setattr(rootguard, "POWER_SECONDS", 0.01)
+    world = World([OPENED], hanging=hanging)
+    assert "out of the draw" in str(await world.live())
+    assert world.did == ["look", "stop", "off", "forget", "close", "pause", "forget account"]
+    world.let_go.set()
+
+
+async def test_pause__order_cannot_be_journalled__is_tried_again() -> None:
+    full = sqlite3.OperationalError("database or disk is full")
+    world = World([OPENED], answers=[full, full, None])
+    assert "out of the draw" in str(await world.live())
+    assert world.did.count("pause") == 3
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_start__opened_meanwhile__ends_also_where_nobody_can_be_told(broken: bool) -> None:
+    world = World([])
+    told: list[list[str]] = []
+
+    @contextlib.asynccontextmanager
+    async def telling() -> AsyncIterator[None]:
+        if broken:
+            raise OSError(98, "address already in use")
+        try:
+            yield
+        finally:
+            told.append(list(world.did))
+
+    with pytest.raises(RootLost, match="out of the draw"):
+        await world.guard().end_at_start(OPENED, telling())
+    assert world.did == ["stop", "off", "forget", "close", "pause", "forget account"]
+    assert told == ([] if broken else [world.did])
 
 
 async def test_pause__mined_and_refused__is_another_order() -> None:

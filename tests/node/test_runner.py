@@ -92,6 +92,29 @@ async def test_restart__row_whose_worker_runs_already__is_not_done_twice(store: 
     await runner.stop()
 
 
+async def test_stop__what_comes_afterwards__is_kept_and_not_begun(store: Store) -> None:
+    begun: list[do.Action] = []
+
+    async def effect(action: do.Action) -> None:
+        begun.append(action)
+
+    runner = runner_of(store, effect, Role.EXECUTOR)
+    on_chain(runner, posted(), claimed(ME), drawn(ME))
+    await runner.stop()
+    begun.clear()
+    store.apply(known(store), [do.VetTask(commitment=COMMITMENT, spec=b"s")])
+    runner.resume()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert begun == []
+    again = runner_of(store, effect, Role.EXECUTOR)
+    again.resume()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert begun
+    await again.stop()
+
+
 @pytest.mark.parametrize("kind", [do.AppraiseEvidence, do.SignDissent])
 async def test_settled_while_a_member_judges__its_vote_is_shown_all_the_same(
     store: Store, kind: type[do.Action]

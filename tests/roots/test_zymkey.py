@@ -172,7 +172,9 @@ def test_breach__noted_by_another_process__ends_this_root_too(make: Make, device
         running.sign(DIGEST)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[" * 4000, b"\xff", b"x" * 9_999])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[" * 4000, b"\xff", b"x" * 9_999, b'{"reason": "", "at": 1e999}']
+)
 def test_breach__file_damaged__stands(make: Make, tmp_path: Path, content: bytes) -> None:
     make().close()
     (tmp_path / "root" / BREACH_FILE).write_bytes(content)
@@ -191,6 +193,24 @@ def test_breach__full_disk__is_said_all_the_same(
     device.breach(0)
     assert root.health().tampered
     assert "cannot be written down" in caplog.text
+
+
+def test_breach__disk_full_only_for_a_while__is_remembered_all_the_same(
+    make: Make, device: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    root = make()
+    device.breach(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(finding, "replace_file", full)
+        assert root.health().tampered
+    assert root.health().tampered
+    root.close()
+    device.clear()
+    with pytest.raises(RootTampered):
+        make(load=True)
 
 
 def test_leaving__breached_root__unseals_and_does_nothing_else(make: Make, device: StandIn) -> None:

@@ -26,6 +26,7 @@ class Perimeter:
     def __init__(self, link: ZymkeyLink, channels: frozenset[int], finding: Finding | None) -> None:
         self._link, self.channels, self.finding = link, channels, finding
         self._breached = threading.Event()
+        self._unwritten: list[int] = []  # channels of a breach that no file tells of yet
 
     def check(self) -> None:
         """Raises RootTampered after a breach, RootError where the device cannot tell."""
@@ -34,8 +35,9 @@ class Perimeter:
                 self._breached.set()
             elif opened := self._opened():
                 self._breached.set()
-                self._remember(opened)
+                self._unwritten = opened
         if self._breached.is_set():
+            self._remember()
             raise RootTampered(
                 "root: the Zymkey's perimeter was breached",
                 "look at the device; its keys count as lost: make a new node with a new device."
@@ -55,11 +57,13 @@ class Perimeter:
             )
         return [channel for channel in sorted(self.channels) if times[channel]]
 
-    def _remember(self, opened: list[int]) -> None:
-        """A full disk must not keep the root from saying it."""
-        if self.finding is None:
+    def _remember(self) -> None:
+        """A full disk must not keep the root from saying it; it is tried again at each use."""
+        opened = self._unwritten
+        if self.finding is None or not opened:
             return
         try:
             self.finding.impose(f"perimeter channels {opened} were opened", int(time.time()))
+            self._unwritten = []
         except OSError as error:
             log.error("the breach cannot be written down: %s", error.strerror)
