@@ -437,9 +437,7 @@ def finish(
     header: bytes32 = self._attest(task, ADMITTED, AFTER, committee, statement, ballot)
     if self.barred_at >= task.posted_at:
         assert not self._is_barred(task.executor), "market: executor is barred"
-        assert not self._lacks_judges(
-            task, ADMITTED, committee
-        ), "market: too many judges are barred"
+    self._check_judges(task, committee)
     # The task's hash is needed no more; 31 bytes of root and 4 bits of votes fill its slot.
     self.tasks[task.id] = (
         convert(statement.evidence_root, uint256)
@@ -472,7 +470,8 @@ def refuse(
 ):
     """
     @notice Anyone: ends a task that a quorum of its committee contradicts. The requester is
-            refunded; after `admit` the executor is slashed by one unit.
+            refunded; after `admit` the executor is slashed by one unit. After it not where votes
+            have barred so many members since the posting that `fail_barred` can end the task.
     @param task The task, DRAWN, ACCEPTED (phase BEFORE) or ADMITTED (DURING or AFTER).
     @param committee The members by seat.
     @param phase 1 BEFORE, 2 DURING, 3 AFTER.
@@ -487,6 +486,8 @@ def refuse(
         assert state == DRAWN or state == ACCEPTED, "market: no committee can refuse now"
         assert phase == BEFORE, "market: phase does not fit the state"
     assert keccak256(abi_encode(committee)) == task.committee, "market: not the committee"
+    if state == ADMITTED:
+        self._check_judges(task, committee)
     number: uint256 = records.count(
         ATTESTATION,
         IAttestationLedger.Vote(
@@ -519,14 +520,17 @@ def refuse(
 def expire(task: ITaskMarket.Task):
     """
     @notice Anyone: ends a task whose deadline is over and refunds the requester. An executor that
-            admitted the task and never finished it is slashed by a quarter of a unit.
+            admitted the task and never finished it is slashed by a quarter of a unit. A bar leaves
+            one claim window for `fail_barred`, whoever chose its block.
     @param task The task in any state that is not final.
     """
     state: uint256 = self._open(task)
     if state == POSTED:
         self._expire_posted(task)
         return
-    assert block.number > self._deadline(task, state), "market: deadline not over"
+    assert (
+        block.number > max(self._deadline(task, state), self.barred_at + CLAIM_WINDOW)
+    ), "market: deadline not over"
     if self._is_barred(task.executor):
         self._fail_barred(task)
         return
@@ -902,6 +906,19 @@ def _fail_barred(task: ITaskMarket.Task):
 @view
 def _is_barred(node: address) -> bool:
     return staticcall REGISTRY.barred_by_vote(node)
+
+
+@internal
+@view
+def _check_judges(task: ITaskMarket.Task, committee: DynArray[address, MAX_SIZE]):
+    """
+    @dev An ADMITTED task's judges can be too few only by a bar since its posting. The committee is
+         the task's.
+    """
+    if self.barred_at >= task.posted_at:
+        assert not self._lacks_judges(
+            task, ADMITTED, committee
+        ), "market: too many judges are barred"
 
 
 @internal

@@ -24,6 +24,8 @@ from tests.contracts.motions import (
     status,
 )
 from tests.contracts.network import (
+    CLAIM_WINDOW,
+    CLASSES,
     DRAW_WINDOW,
     LOOKAHEAD,
     MOTION_FEE,
@@ -33,7 +35,7 @@ from tests.contracts.network import (
     Network,
     Task,
 )
-from tests.contracts.signing import AFTER, BEFORE, CONTRAINDICATED, NodeKeys, Vote
+from tests.contracts.signing import AFTER, BEFORE, CONTRAINDICATED, DURING, NodeKeys, Vote
 
 pytestmark = pytest.mark.chain  # starts anvil
 BARRED_CAUSE = 11
@@ -459,6 +461,11 @@ def run_by(network: Network, keys: NodeKeys, state: str) -> Task:
     return task
 
 
+def finish_end(task: Task) -> int:
+    """The last block in which an ADMITTED task of class 0 may be finished."""
+    return task.step_at + CLASSES[0][2]
+
+
 def bar_now(network: Network, chip: bytes) -> None:
     """Bar a chip in one block, as the ledger does: its votes are the affair of other tests."""
     network.fund(network.admission.address)
@@ -637,6 +644,55 @@ def test_refuse__votes_about_a_barred_executor__still_count(
         task.as_tuple(), list(task.members), BEFORE, 1, bytes(32), network.ballot(task, vote)
     )
     network.send(network.outsider, call)
+    assert network.state(task) == 6
+
+
+def test_refuse__judges_barred_since__slash_nobody(network: Network) -> None:
+    """Stolen keys of judges, barred for it, are no means to slash whom they judged."""
+    task = network.reach("admitted")
+    call = network.refuse_call(task, DURING)
+    for member in task.members[:2]:
+        bar_now(network, bytes(network.registry.functions.node(member).call()[7]))
+    deposit = network.registry.functions.deposit(task.executor).call()
+    assert network.reason(network.outsider, call) == "market: too many judges are barred"
+    network.send(network.outsider, failed(network, task))
+    assert network.registry.functions.deposit(task.executor).call() == deposit
+
+
+def test_refuse__one_judge_barred_since__the_others_still_refuse(network: Network) -> None:
+    task = network.reach("admitted")
+    bar_now(network, bytes(network.registry.functions.node(task.members[2]).call()[7]))
+    network.send(network.outsider, network.refuse_call(task, DURING, seats=[0, 1]))
+    assert network.state(task) == 6
+
+
+def test_expire__bar_in_the_deadlines_last_block__time_for_fail_barred(network: Network) -> None:
+    """Whoever brings a bar chooses its block; the executor that lost its judges has to be able to
+    say so before it can be slashed."""
+    task = network.reach("admitted")
+    chips = [network.registry.functions.node(one).call()[7] for one in task.members[:2]]
+    network.fund(network.admission.address)
+    network.mine_to(finish_end(task) - 2)
+    for chip in chips:
+        network.send(network.admission.address, network.registry.functions.bar(chip))
+    call = network.expire_call(task)
+    bar = network.block
+    assert bar == finish_end(task)
+    assert network.reason(network.outsider, call) == "market: deadline not over"
+    network.mine_to(bar + CLAIM_WINDOW - 1)
+    assert network.reason(network.outsider, call) == "market: deadline not over"
+    deposit = network.registry.functions.deposit(task.executor).call()
+    network.send(task.executor, failed(network, task))
+    assert network.registry.functions.deposit(task.executor).call() == deposit
+
+
+def test_expire__claim_window_after_a_bar__open_again(network: Network) -> None:
+    """Also for a task that the bar has nothing to do with: it only waits."""
+    task = network.reach("admitted")
+    network.mine_to(finish_end(task) + 1)
+    bar_maker_now(network, OTHER_MAKER)
+    network.mine_to(network.block + CLAIM_WINDOW)
+    network.send(network.outsider, network.expire_call(task))
     assert network.state(task) == 6
 
 

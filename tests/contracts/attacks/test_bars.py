@@ -7,8 +7,8 @@ from typing import Final
 from tests.contracts import motions
 from tests.contracts.attacks.harness import Removal, attack
 from tests.contracts.motions import MAKER, REJECTED, admitted
-from tests.contracts.network import DRAW_WINDOW, Network, Refused, Task
-from tests.contracts.signing import CONTRAINDICATED, NodeKeys
+from tests.contracts.network import CLASSES, DRAW_WINDOW, Network, Refused, Task
+from tests.contracts.signing import CONTRAINDICATED, DURING, NodeKeys
 
 NO_CLAIM: Final = Removal(
     "barred-maker-claims-nothing",
@@ -53,6 +53,20 @@ JUDGED: Final = Removal(
             task, ADMITTED, committee
         ), "market: too many judges are barred"''',
     "        pass",
+)
+JUDGED_TOO: Final = Removal(
+    "barred-judges-refuse-nothing",
+    "`TaskMarket.refuse` ends no ADMITTED task of which fewer than a quorum can be judges any more",
+    "TaskMarket.vy",
+    "    if state == ADMITTED:\n        self._check_judges(task, committee)\n",
+    "",
+)
+GRACE: Final = Removal(
+    "bar-leaves-time",
+    "`TaskMarket.expire` leaves one claim window after a bar for `fail_barred`",
+    "TaskMarket.vy",
+    "max(self._deadline(task, state), self.barred_at + CLAIM_WINDOW)",
+    "self._deadline(task, state)",
 )
 NO_FAULT: Final = Removal(
     "barred-leader-blameless",
@@ -133,6 +147,31 @@ def test_bar__judges_barred_while_it_runs__their_votes_settle_nothing(
         motions.bar(network, network.registry.functions.node(member).call()[7])
     network.finish(task)
     assert network.owed(task.executor) == task.executor_fee
+
+
+@attack("market: too many judges are barred", JUDGED_TOO)
+def test_bar__judges_barred_while_it_runs__slash_nobody(network: Network) -> None:
+    """Whoever has the broken chips of a task's judges has them refuse it after their bar."""
+    task = run_by(network, network.free_node())
+    deposit = network.registry.functions.deposit(task.executor).call()
+    for member in task.members[:2]:
+        motions.bar(network, network.registry.functions.node(member).call()[7])
+    network.send(network.outsider, network.refuse_call(task, DURING))
+    assert network.registry.functions.deposit(task.executor).call() < deposit
+
+
+@attack("market: deadline not over", GRACE)
+def test_bar__judges_barred_as_the_deadline_ends__executor_not_slashed(network: Network) -> None:
+    """Whoever brings the votes on its judges does so in the last block in which it can finish."""
+    task = run_by(network, network.free_node())
+    network.fund(network.admission.address)
+    network.mine_to(task.step_at + CLASSES[3][2] - 2)
+    for member in task.members[:2]:
+        chip = network.registry.functions.node(member).call()[7]
+        network.send(network.admission.address, network.registry.functions.bar(chip))
+    deposit = network.registry.functions.deposit(task.executor).call()
+    network.send(network.outsider, network.expire_call(task))
+    assert network.registry.functions.deposit(task.executor).call() < deposit
 
 
 @attack("its reputation stays", NO_FAULT)
