@@ -46,8 +46,8 @@ AFTER_DEADLINE: Final = Removal(
     "expire-after-the-deadline",
     "`TaskMarket.expire` works only in a block in which the step itself is refused",
     "TaskMarket.vy",
-    'assert block.number > self._deadline(task, state), "market: deadline not over"',
-    'assert block.number >= self._deadline(task, state), "market: deadline not over"',
+    "block.number > max(self._deadline(task, state)",
+    "block.number >= max(self._deadline(task, state)",
 )
 COLLECT: Final = Removal(
     "credit-by-the-market",
