@@ -83,7 +83,7 @@ from nodeclient.upkeep.reference import Accepted, Reference
 from nodeclient.upkeep.rootguard import root_guard
 from nodeclient.upkeep.running import boot_of
 from nodeclient.upkeep.seeking import build_admitter, build_proposer, build_seeker
-from nodeclient.upkeep.workers import cancel, first_of
+from nodeclient.upkeep.workers import cancel
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ async def node(
         watcher = Watcher(rpc, deployed, settings, store.blocks())
         follow = asyncio.create_task(runner.follow(watcher, deployed.deploy_block))
         stack.push_async_callback(cancel, follow)
-        lives = asyncio.create_task(first_of(follow, asyncio.create_task(guard.watch())))
+        lives = asyncio.create_task(guard.beside(follow))
         stack.push_async_callback(cancel, lives)
         if config.node.seek_admission:
             seeking = asyncio.create_task(build_seeker(config, services, admitter).run())

@@ -100,6 +100,21 @@ class RootGuard:
     ) -> None:
         self._root, self._node, self._chain, self._sender = root, node, chain, sender
         self._hands, self._report, self._seconds = hands, report, seconds
+        self._ending = False
+
+    async def beside(self, follow: asyncio.Task[None]) -> None:
+        """`watch` while the chain is followed; raises what ends first. A Node that is being ended
+        is ended, also where following fails meanwhile. Cancelled, it cancels both."""
+        watch = asyncio.create_task(self.watch())
+        try:
+            await asyncio.wait({follow, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if self._ending:
+                await asyncio.wait({watch})
+            (watch if watch.done() else follow).result()
+        finally:
+            for each in (follow, watch):
+                each.cancel()
+            await asyncio.gather(follow, watch, return_exceptions=True)
 
     async def watch(self) -> None:
         """Until the root is lost: then everything is done, and RootLost raised."""
@@ -127,6 +142,7 @@ class RootGuard:
 
     async def end(self, health: RootHealth) -> NoReturn:
         """Stop, forget, pause. Raises RootLost, whatever of it succeeded."""
+        self._ending = True
         what = "was tampered with" if health.tampered else "is lost"
         log.error("the root of trust %s: %s", what, health.detail)
         try:

@@ -203,6 +203,42 @@ async def test_pause__order_cannot_be_journalled__is_tried_again() -> None:
     assert world.did.count("pause") == 3
 
 
+async def test_end__chain_cannot_be_followed_any_more__the_node_pauses_all_the_same() -> None:
+    world = World([OPENED], answers=[*[FROZEN] * 50, None])
+
+    async def follow() -> None:
+        await world.tried.wait()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(RootLost, match="out of the draw"):
+        await asyncio.wait_for(world.guard().beside(asyncio.create_task(follow())), 30)
+    assert world.did.count("pause") == 51
+
+
+async def test_beside__following_fails_with_a_sound_root__is_what_ends_the_node() -> None:
+    world = World([SOUND] * 1000)
+
+    async def follow() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(sqlite3.OperationalError):
+        await asyncio.wait_for(world.guard().beside(asyncio.create_task(follow())), 30)
+    assert world.orders == []
+
+
+async def test_beside__cancelled__ends_both() -> None:
+    world = World([SOUND] * 10**4)
+    follow = asyncio.create_task(asyncio.Event().wait())
+    both: Any = follow
+    beside = asyncio.create_task(world.guard().beside(both))
+    await asyncio.sleep(0.05)
+    beside.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await beside
+    assert follow.cancelled()
+    assert world.did[-1] == "look"
+
+
 @pytest.mark.parametrize("broken", [False, True])
 async def test_start__opened_meanwhile__ends_also_where_nobody_can_be_told(broken: bool) -> None:
     world = World([])
