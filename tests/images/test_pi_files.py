@@ -82,7 +82,11 @@ def test_compose__merged__the_given_image_with_no_more_rights_than_it_needs(
     assert set(node.get("cap_add", ())) == added
     assert node["read_only"] is True
     assert node["security_opt"] == ["no-new-privileges:true"]
-    assert node["volumes"] == ["/srv/node:/node:rw"], "the node's folder is all that it sees"
+    assert node["volumes"] == [
+        "/srv/node:/node:rw",
+        "/srv/node/config.toml:/node/config.toml:ro",  # the guard believes what stands in these
+        "/srv/node/deployment.json:/node/deployment.json:ro",
+    ], "the node's folder is all that it sees"
     assert all("noexec,nosuid,nodev" in each for each in node["tmpfs"])
     assert node["restart"] == "unless-stopped", "the guard's stop must last"
 
@@ -96,7 +100,7 @@ def test_compose__image_or_folder_not_named__refused(missing: str) -> None:
 
 def test_compose__what_it_starts_and_asks__is_in_the_image() -> None:
     node = node_of(PLAIN)
-    [folder] = [each.split(":")[1] for each in node["volumes"]]
+    folder = node["volumes"][0].split(":")[1]
     is_command(node["command"])
     assert node["command"][-1] == folder
     kind, python, flag, module, asked = node["healthcheck"]["test"]

@@ -102,6 +102,20 @@ async def test_boot__approved_image__agent_answers_and_nothing_else_listens(benc
     assert (await machine.dropped())["stranger"] == 0
 
 
+async def test_power_off__firewall_cannot_be_set__power_is_cut_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise MachineError("nft is gone", "install it")
+
+    monkeypatch.setattr("nodeclient.machine.netboot.machine.firewall.apply", refuse)
+    power = Switch()
+    machine = netboot(Pi(tmp_path / "machine", bytes(32), tmp_path), bytes(32), power)
+    with pytest.raises(MachineError, match="nft is gone"):
+        await machine.power_off()
+    assert power.log == ["off"]
+
+
 async def test_ask__machine_sends_past_its_pi__stands_in_the_evidence_and_is_reported(
     bench: Bench,
 ) -> None:

@@ -230,13 +230,15 @@ class NetbootMachine(LinkedMachine):
 
     async def power_off(self) -> None:
         """Cut the power: afterwards the cable is dead, whatever state the Machine was in."""
-        await self._let_rest()
-        await self.let_go()
-        if self._server is not None:
-            server, self._server = self._server, None
-            await server.stop()
-        await firewall.apply(self._settings.cable, Phase.OFF)
-        await self._power.off()
+        try:
+            await self._let_rest()
+            await self.let_go()
+            if self._server is not None:
+                server, self._server = self._server, None
+                await server.stop()
+            await firewall.apply(self._settings.cable, Phase.OFF)
+        finally:  # a PC that nobody looks after must not run on, whatever of that fails
+            await self._power.off()
         self._newest.forget()
         self._slot.drop()
 
