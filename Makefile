@@ -14,6 +14,8 @@ PYTEST ?= python -m pytest
 ATTACKS := tests/lab/test_attacks.py
 MACHINES := $(ATTACKS) tests/images tests/agent tests/machine tests/scripts
 NETWORKS := tests/lab tests/e2e
+# They add block devices to this computer, which every Agent that runs on it would report: alone.
+DEVICES := tests/agent/test_mapper.py tests/agent/test_scratch.py
 
 .PHONY: help setup demo lab lab-soak test test-fast test-long fuzz mutate check gas odds evasion bench fmt lock clean
 
@@ -33,11 +35,12 @@ lab: setup ## a PC that boots from its Pi, one task through it; takes everything
 test: setup ## all gates and all tests; what CI runs
 	@$(MAKE) --no-print-directory gates
 	@$(PYTEST) -n auto --dist loadfile $(addprefix --ignore=,tests/gates $(MACHINES) $(NETWORKS)) $(PYTEST_ARGS)
+	@$(PYTEST) $(DEVICES) $(PYTEST_ARGS)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target --keep-going test-machines test-networks
 
 .PHONY: test-machines test-networks
 test-machines:
-	@$(PYTEST) $(MACHINES) $(PYTEST_ARGS)
+	@$(PYTEST) $(MACHINES) $(addprefix --ignore=,$(DEVICES)) $(PYTEST_ARGS)
 
 test-networks:
 	@$(PYTEST) $(NETWORKS) --ignore=$(ATTACKS) $(PYTEST_ARGS)
