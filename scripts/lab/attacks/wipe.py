@@ -116,6 +116,6 @@ def _after(rig: Rig, wiped: Wiped, before: Remembered) -> Reasons:
     return said(rig.judge(answer, expected))
 
 
-async def _anything(_image: bytes) -> bool:
+async def _anything(_image: bytes, _kind: ImageKind) -> bool:
     """An attacker's Pi asks no chain."""
     return True
